@@ -1,1 +1,16 @@
-//! placeholder
+//! Types and pure planning shared by every other crate.
+//!
+//! Nothing here does I/O, starts a task, reads a clock or draws a random number: time and
+//! randomness come in as arguments (see [`time::Clock`] and [`random::Entropy`]).
+
+pub mod id;
+pub mod instance;
+pub mod name;
+pub mod operation;
+pub mod ports;
+pub mod random;
+pub mod registry;
+pub mod scope;
+pub mod sizing;
+pub mod time;
+pub mod url;

@@ -1,1 +1,108 @@
-//! placeholder
+//! Running PostgreSQL servers: one trait, and a folder for each thing that can run them.
+//!
+//! A runtime knows nothing of SQL, of names of people's databases or of our state: it is given a
+//! [`ServerSpec`] and makes the world match it. Every call looks before it acts, so that it can be
+//! repeated after a crash at any point.
+
+pub mod error;
+pub mod process;
+pub mod spec;
+
+pub use error::RuntimeError;
+
+use async_trait::async_trait;
+use pgdb_core::instance::RuntimeKind;
+use spec::{AdminTarget, Engine, LogOptions, Observed, ServerSpec, Tool};
+use std::path::PathBuf;
+use tokio::io::AsyncRead;
+
+/// A log or dump as it is produced.
+pub type ByteStream = Box<dyn AsyncRead + Send + Unpin>;
+
+/// Something that PostgreSQL servers can run on.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// Which runtime this is.
+    fn kind(&self) -> RuntimeKind;
+
+    /// The PostgreSQL majors that can be run, newest first.
+    async fn engines(&self) -> Result<Vec<Engine>, RuntimeError>;
+
+    /// Makes ready what all servers of this major share (a prepared data directory, an image). Idempotent;
+    /// of several calls at once one does the work.
+    async fn prepare(&self, major: u16) -> Result<(), RuntimeError>;
+
+    /// Makes the server's data: a copy of the prepared one, whole or not at all. Idempotent.
+    async fn create(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
+
+    /// Writes the server's configuration, replacing an older one. Takes effect at the next start.
+    async fn configure(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
+
+    /// Starts the server unless it runs, and returns once it accepts connections.
+    ///
+    /// [`RuntimeError::PortTaken`] when something else listens on the port.
+    async fn start(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
+
+    /// Stops the server cleanly, by force after a grace period. Returns once no process is left. Idempotent.
+    async fn stop(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
+
+    /// Makes the created data durable, so that a power loss after a deploy cannot lose it. Idempotent.
+    async fn sync(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
+
+    /// Removes the data of a stopped server and whatever else it has. Idempotent.
+    async fn remove(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
+
+    /// Puts the data of a stopped server aside under [`ServerSpec::volume`] and removes the rest. Idempotent.
+    async fn keep(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
+
+    /// Whether data kept under this volume name exists, and of which major.
+    async fn kept(&self, volume: &str) -> Result<Option<u16>, RuntimeError>;
+
+    /// Takes data kept under `volume` into use as the data of `spec`. Idempotent.
+    async fn restore_kept(&self, volume: &str, spec: &ServerSpec) -> Result<(), RuntimeError>;
+
+    /// What the server is seen to be now.
+    async fn observe(&self, spec: &ServerSpec) -> Result<Observed, RuntimeError>;
+
+    /// Waits until a running server has ended; returns at once if none runs.
+    async fn exited(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
+
+    /// How our own administrator connects.
+    fn admin_target(&self, spec: &ServerSpec) -> AdminTarget;
+
+    /// The server's log.
+    async fn logs(&self, spec: &ServerSpec, options: LogOptions) -> Result<ByteStream, RuntimeError>;
+
+    /// Bytes of disk the server's data takes.
+    async fn disk_usage(&self, spec: &ServerSpec) -> Result<u64, RuntimeError>;
+
+    /// The last lines of the server's log that say why it failed, at most 20.
+    async fn last_log_lines(&self, spec: &ServerSpec) -> Result<Vec<String>, RuntimeError>;
+
+    /// A client program (`pg_dump`, `pg_restore`) of the server's own major, connecting as the given role.
+    async fn tool(&self, spec: &ServerSpec, tool: Tool<'_>) -> Result<RunningTool, RuntimeError>;
+
+    /// Ids of servers that this runtime holds data or processes of, for the search for orphans.
+    async fn inventory(&self) -> Result<Vec<String>, RuntimeError>;
+
+    /// Disposes of a server that no record knows: stops it and removes its data.
+    async fn discard(&self, id: &str) -> Result<(), RuntimeError>;
+
+    /// Rotates logs: keeps the newest files and removes the rest. Called on the slow tick.
+    async fn prune_logs(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
+}
+
+/// A client program at work.
+pub struct RunningTool {
+    /// What it writes.
+    pub stdout: ByteStream,
+    /// Resolves when it has ended: its error output when it failed.
+    pub finished: futures::future::BoxFuture<'static, Result<(), RuntimeError>>,
+}
+
+/// Where a runtime keeps what it makes.
+#[derive(Debug, Clone)]
+pub struct Folders {
+    /// The daemon's data directory.
+    pub data_dir: PathBuf,
+}

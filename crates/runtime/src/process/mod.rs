@@ -1,0 +1,1 @@
+//! PostgreSQL as supervised processes of this machine.
