@@ -1,1 +1,5 @@
-//! placeholder
+//! The daemon: state, durable operations, one folder per capability, and the HTTP surface.
+
+pub mod problem;
+pub mod store;
+pub mod system;

@@ -1,0 +1,110 @@
+//! The schema of the state file, as a list of migrations counted by `user_version`. Released entries never change.
+//!
+//! Times are microseconds since 1970 in UTC; booleans are 0 and 1.
+
+use rusqlite::Connection;
+
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE operations (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        input TEXT NOT NULL,
+        state TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        finished_at INTEGER,
+        error_code TEXT,
+        error_message TEXT,
+        cancel_requested INTEGER NOT NULL DEFAULT 0
+    );
+    -- One active operation per subject, held by the database itself.
+    CREATE UNIQUE INDEX operations_active ON operations (subject) WHERE state IN ('pending', 'running', 'undoing');
+    CREATE INDEX operations_by_subject ON operations (subject, seq);
+    CREATE INDEX operations_by_kind ON operations (kind, seq);
+    CREATE INDEX operations_by_state ON operations (state, seq);
+    CREATE INDEX operations_by_end ON operations (finished_at);
+
+    CREATE TABLE steps (
+        operation_seq INTEGER NOT NULL REFERENCES operations (seq) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        policy TEXT NOT NULL,
+        state TEXT NOT NULL,
+        attempt INTEGER NOT NULL DEFAULT 0,
+        failures INTEGER NOT NULL DEFAULT 0,
+        started_at INTEGER,
+        finished_at INTEGER,
+        output TEXT,
+        error_code TEXT,
+        error_message TEXT,
+        PRIMARY KEY (operation_seq, position)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE instances (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        runtime TEXT NOT NULL,
+        major INTEGER NOT NULL,
+        listen TEXT NOT NULL,
+        port INTEGER NOT NULL UNIQUE,
+        db TEXT NOT NULL,
+        user TEXT NOT NULL,
+        password BLOB NOT NULL,
+        next_password BLOB,
+        volume TEXT NOT NULL,
+        system_identifier INTEGER NOT NULL,
+        size_gb INTEGER,
+        max_connections INTEGER,
+        memory_mb INTEGER,
+        tls INTEGER NOT NULL,
+        superuser INTEGER NOT NULL,
+        protected INTEGER NOT NULL,
+        desired TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT,
+        disk_bytes INTEGER,
+        created_at INTEGER NOT NULL
+    );
+
+    CREATE TABLE tokens (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        hash BLOB NOT NULL,
+        scopes TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER,
+        revoked_at INTEGER
+    );
+
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at INTEGER NOT NULL,
+        actor TEXT NOT NULL,
+        remote TEXT NOT NULL,
+        action TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        status INTEGER NOT NULL,
+        error TEXT,
+        request_id TEXT NOT NULL
+    );
+    CREATE INDEX audit_by_subject ON audit (subject, id);
+
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    "];
+
+pub(super) fn known_version() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// Applies what is missing after `found`, each migration in a transaction with its number.
+pub(super) fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
+    let done = usize::try_from(found).unwrap_or(0);
+    for (index, migration) in MIGRATIONS.iter().enumerate().skip(done) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.execute_batch(&format!("PRAGMA user_version = {}", index + 1))?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! The one thread that writes.
+
+use super::OpenError;
+use crate::problem::Problem;
+use rusqlite::Connection;
+use std::sync::mpsc;
+use tokio::sync::oneshot;
+
+/// How many waiting writes share one commit at most.
+const BATCH: usize = 64;
+
+/// Makes one change inside the open transaction, or is told why there is none. Returns how to tell the caller
+/// once the commit's fate is known.
+type Job = Box<dyn FnOnce(Result<&Connection, Problem>) -> Reply + Send>;
+/// Called with the error when the commit failed.
+type Reply = Box<dyn FnOnce(Option<Problem>) + Send>;
+
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Writer {
+    pub(super) fn spawn(connection: Connection) -> Result<Self, OpenError> {
+        let (jobs, queue) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("state-writer".to_owned())
+            .spawn(move || run(&connection, &queue))
+            .map_err(OpenError::Thread)?;
+        Ok(Self { jobs })
+    }
+
+    pub(super) async fn submit<T, F>(&self, change: F) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Problem> + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let result = connection.and_then(|connection| in_savepoint(connection, change));
+            Box::new(move |commit_error| {
+                // The caller may have gone away; the change stands all the same.
+                let _ = sender.send(match (result, commit_error) {
+                    (Ok(_), Some(problem)) => Err(problem),
+                    (result, _) => result,
+                });
+            })
+        });
+        self.jobs.send(job).map_err(|_| Problem::internal("the state writer has ended"))?;
+        receiver.await.map_err(|_| Problem::internal("the state writer has ended"))?
+    }
+}
+
+fn in_savepoint<T>(
+    connection: &Connection,
+    change: impl FnOnce(&Connection) -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    connection.execute_batch("SAVEPOINT change")?;
+    let result = change(connection);
+    let end = if result.is_ok() { "RELEASE change" } else { "ROLLBACK TO change; RELEASE change" };
+    connection.execute_batch(end)?;
+    result
+}
+
+fn run(connection: &Connection, queue: &mpsc::Receiver<Job>) {
+    while let Ok(first) = queue.recv() {
+        if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
+            first(Err(error.into()))(None);
+            continue;
+        }
+        let mut replies = vec![first(Ok(connection))];
+        while replies.len() < BATCH
+            && let Ok(job) = queue.try_recv()
+        {
+            replies.push(job(Ok(connection)));
+        }
+        let failure = connection.execute_batch("COMMIT").map_err(Problem::from).err();
+        if failure.is_some() && !connection.is_autocommit() {
+            // A failed COMMIT can leave the transaction open; the next one must start clean.
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        for reply in replies {
+            reply(failure.clone());
+        }
+    }
+}
