@@ -4,6 +4,7 @@
 //! time share one commit, each in a savepoint of its own, so that a refused one takes none of the others along.
 
 mod open;
+pub mod rows;
 mod schema;
 mod writer;
 

@@ -1,0 +1,309 @@
+//! Starting, joining, cancelling and resuming operations.
+
+use super::definition::{OperationKind, StepPlan};
+use super::execute;
+use super::record::{self, OperationRecord, StepRecord};
+use crate::problem::Problem;
+use crate::store::Store;
+use pgdb_core::id::OperationId;
+use pgdb_core::operation::OperationState;
+use pgdb_core::random::Entropy;
+use pgdb_core::time::Clock;
+use rusqlite::Connection;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Told of ends; for metrics and for the reconcilers of the subjects.
+pub trait Observer: Send + Sync + 'static {
+    /// A step has ended, well or not.
+    fn step_ended(&self, operation: &OperationRecord, step: &StepRecord);
+    /// An operation has ended.
+    fn operation_ended(&self, operation: &OperationRecord);
+}
+
+/// Limits of the engine.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineConfig {
+    /// How many operations are at work at the same time; more wait as `pending`.
+    pub at_once: usize,
+    /// How long one operation may take before it is cancelled. Counted from its (re)start in this process, by a
+    /// clock that never goes backwards.
+    pub deadline: Duration,
+    /// How long ended operations are remembered.
+    pub keep_for: Duration,
+    /// How many ended operations are remembered at most.
+    pub keep_at_most: u64,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            at_once: 16,
+            deadline: Duration::from_secs(3600),
+            keep_for: Duration::from_secs(90 * 24 * 3600),
+            keep_at_most: 200_000,
+        }
+    }
+}
+
+/// What is asked of the engine.
+#[derive(Debug, Clone)]
+pub struct NewOperation {
+    /// A registered kind.
+    pub kind: &'static str,
+    /// What it changes.
+    pub subject: String,
+    /// For its steps. Never a secret.
+    pub input: Value,
+}
+
+/// An operation that was started or joined.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// Its id.
+    pub id: String,
+    /// Whether it was already under way.
+    pub joined: bool,
+}
+
+/// Runs operations. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    pub(super) config: EngineConfig,
+    kinds: BTreeMap<String, Arc<dyn OperationKind>>,
+    pub(super) observers: Vec<Arc<dyn Observer>>,
+    pub(super) permits: Arc<Semaphore>,
+    active: Mutex<HashMap<String, Active>>,
+    pub(super) stopping: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// A running operation as others see it.
+#[derive(Clone)]
+struct Active {
+    snapshot: watch::Receiver<Arc<OperationRecord>>,
+    cancel: CancellationToken,
+}
+
+impl Engine {
+    /// An engine for these kinds. Nothing runs until [`Self::resume`] or [`Self::start`].
+    pub fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        config: EngineConfig,
+        kinds: Vec<Arc<dyn OperationKind>>,
+        observers: Vec<Arc<dyn Observer>>,
+    ) -> Self {
+        let kinds = kinds.into_iter().map(|kind| (kind.kind().to_owned(), kind)).collect();
+        let shared = Shared {
+            store,
+            clock,
+            entropy,
+            config,
+            kinds,
+            observers,
+            permits: Arc::new(Semaphore::new(config.at_once)),
+            active: Mutex::new(HashMap::new()),
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The registered kinds.
+    pub fn kinds(&self) -> Vec<String> {
+        self.shared.kinds.keys().cloned().collect()
+    }
+
+    /// Takes up every operation that an earlier daemon left unfinished. Returns how many.
+    pub async fn resume(&self) -> Result<usize, Problem> {
+        let unfinished = self.shared.store.read(record::unfinished).await?;
+        let count = unfinished.len();
+        for operation in unfinished {
+            tracing::info!(operation = %operation.id, kind = %operation.kind, subject = %operation.subject,
+                state = %operation.state, "resuming an operation");
+            self.launch(operation);
+        }
+        Ok(count)
+    }
+
+    /// Writes an operation down and sets it to work.
+    ///
+    /// `prepare` runs in the same transaction: what it writes is there exactly if the operation is. A subject with an
+    /// active operation gives `operation_conflict`, unless the kind lets the same request join it.
+    pub async fn start<F>(&self, new: NewOperation, prepare: F) -> Result<Started, Problem>
+    where
+        F: FnOnce(&Connection) -> Result<(), Problem> + Send + 'static,
+    {
+        if self.shared.stopping.is_cancelled() {
+            return Err(Problem::busy("shutting_down", "the daemon is shutting down; try again once it is back"));
+        }
+        let definition = self.definition(new.kind)?;
+        let joinable = definition.joinable();
+        let mut operation = OperationRecord {
+            seq: 0,
+            id: OperationId::generate(&*self.shared.clock, &*self.shared.entropy).to_string(),
+            kind: new.kind.to_owned(),
+            subject: new.subject,
+            steps: definition.plan(&new.input).into_iter().map(|plan: StepPlan| StepRecord::planned(plan)).collect(),
+            input: new.input,
+            state: OperationState::Pending,
+            created_at: self.shared.clock.now(),
+            finished_at: None,
+            error: None,
+            cancel_requested: false,
+        };
+        let written = self
+            .shared
+            .store
+            .write(move |connection| {
+                if let Some(active) = record::active_on(connection, &operation.subject)? {
+                    let same = active.kind == operation.kind && active.input == operation.input;
+                    return if joinable && same { Ok(Err(active.id)) } else { Err(conflict(&active)) };
+                }
+                prepare(connection)?;
+                record::insert(connection, &mut operation)?;
+                Ok(Ok(operation))
+            })
+            .await?;
+        match written {
+            Ok(operation) => {
+                let id = operation.id.clone();
+                self.launch(operation);
+                Ok(Started { id, joined: false })
+            }
+            Err(id) => Ok(Started { id, joined: true }),
+        }
+    }
+
+    /// Waits for an operation's end and returns it.
+    pub async fn wait(&self, id: &str) -> Result<Arc<OperationRecord>, Problem> {
+        let mut snapshots = self.follow(id).await?;
+        loop {
+            let snapshot = Arc::clone(&snapshots.borrow_and_update());
+            if snapshot.state.is_final() {
+                return Ok(snapshot);
+            }
+            if snapshots.changed().await.is_err() {
+                return Err(Problem::busy(
+                    "shutting_down",
+                    "the daemon is shutting down; the operation goes on when it is back",
+                )
+                .with_operation(id));
+            }
+        }
+    }
+
+    /// The operation as it changes. Of an ended one, just its last state.
+    pub async fn follow(&self, id: &str) -> Result<watch::Receiver<Arc<OperationRecord>>, Problem> {
+        if let Some(active) = self.active().get(id) {
+            return Ok(active.snapshot.clone());
+        }
+        let operation = self.get(id).await?;
+        if !operation.state.is_final() {
+            // It was launched between the two looks.
+            if let Some(active) = self.active().get(id) {
+                return Ok(active.snapshot.clone());
+            }
+        }
+        Ok(watch::channel(Arc::new(operation)).1)
+    }
+
+    /// One operation.
+    pub async fn get(&self, id: &str) -> Result<OperationRecord, Problem> {
+        let wanted = id.to_owned();
+        let found = self.shared.store.read(move |connection| record::by_id(connection, &wanted)).await?;
+        found.ok_or_else(|| {
+            Problem::not_found("operation_not_found", "there is no such operation, or it is too long ago")
+        })
+    }
+
+    /// Asks an operation to end early: its current step is let finish, then everything is undone.
+    pub async fn cancel(&self, id: &str) -> Result<(), Problem> {
+        let operation = self.get(id).await?;
+        let wanted = id.to_owned();
+        let marked = self.shared.store.write(move |connection| record::request_cancel(connection, &wanted)).await?;
+        if !marked {
+            let message = format!("the operation is {} and cannot be cancelled", self.get(id).await?.state);
+            return Err(Problem::conflict("not_cancellable", message).with_operation(operation.id));
+        }
+        if let Some(active) = self.active().get(id) {
+            active.cancel.cancel();
+        }
+        Ok(())
+    }
+
+    /// Lets every operation finish its current step, and stops there; [`Self::resume`] goes on from it.
+    pub async fn stop(&self, grace: Duration) {
+        self.shared.stopping.cancel();
+        self.shared.tasks.close();
+        if tokio::time::timeout(grace, self.shared.tasks.wait()).await.is_err() {
+            tracing::warn!("some operations are still inside a step; they will be resumed at the next start");
+        }
+    }
+
+    /// Forgets old operations now; also done every hour by [`Self::keep_tidy`].
+    pub async fn forget_old(&self) -> Result<usize, Problem> {
+        super::retention::forget_old(&self.shared).await
+    }
+
+    /// Forgets old operations every hour until the engine stops.
+    pub async fn keep_tidy(self) {
+        loop {
+            if let Err(problem) = self.forget_old().await {
+                tracing::warn!(%problem, "old operations could not be forgotten");
+            }
+            tokio::select! {
+                () = self.shared.stopping.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_secs(3600)) => {}
+            }
+        }
+    }
+
+    pub(super) fn definition(&self, kind: &str) -> Result<Arc<dyn OperationKind>, Problem> {
+        self.shared.kinds.get(kind).cloned().ok_or_else(|| Problem::internal(format!("no operation is called {kind}")))
+    }
+
+    fn launch(&self, operation: OperationRecord) {
+        let id = operation.id.clone();
+        let cancel = CancellationToken::new();
+        if operation.cancel_requested {
+            cancel.cancel();
+        }
+        let (publisher, snapshot) = watch::channel(Arc::new(operation.clone()));
+        self.active().insert(id.clone(), Active { snapshot, cancel: cancel.clone() });
+        let engine = self.clone();
+        self.shared.tasks.spawn(async move {
+            match engine.definition(&operation.kind) {
+                Ok(definition) => execute::run(&engine.shared, &*definition, operation, &publisher, cancel).await,
+                Err(problem) => {
+                    tracing::error!(%problem, operation = %id, "an operation of an unknown kind is left as it is")
+                }
+            }
+            engine.active().remove(&id);
+        });
+    }
+
+    fn active(&self) -> MutexGuard<'_, HashMap<String, Active>> {
+        // Nothing that holds this lock can panic half-way through a change.
+        self.shared.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn conflict(active: &OperationRecord) -> Problem {
+    let message = format!("{} is busy with {} ({}); wait for it to end", active.subject, active.kind, active.id);
+    Problem::locked("operation_conflict", message).with_operation(&active.id)
+}

@@ -1,0 +1,60 @@
+//! Faults that the crash test asks for, in debug builds only.
+//!
+//! `PGDB_FAULTS` is a list, separated by commas, of `KIND/STEP/POINT`:
+//! - `before`, `unrecorded`, `after`, `undo-before`, `undo-unrecorded`, `undo-after`: SIGKILL at that point;
+//! - `inside@MS`: SIGKILL that many milliseconds after the step began;
+//! - `error`: every try fails for good; `error-once`: the first try fails with a passing error;
+//! - `repeat`: the step is run a second time after it succeeded.
+
+use super::definition::StepError;
+use super::record::{OperationRecord, StepRecord};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+static FAULTS: LazyLock<Vec<String>> =
+    LazyLock::new(|| std::env::var("PGDB_FAULTS").unwrap_or_default().split(',').map(str::to_owned).collect());
+
+fn wants(operation: &OperationRecord, step: &str, point: &str) -> bool {
+    !FAULTS.is_empty() && FAULTS.iter().any(|fault| *fault == format!("{}/{step}/{point}", operation.kind))
+}
+
+/// Kills this process if this point was asked for.
+pub(super) async fn strike(operation: &OperationRecord, step: &str, point: &str) {
+    if wants(operation, step, point) {
+        die().await;
+    }
+}
+
+/// Kills this process a while from now if that was asked for.
+pub(super) fn strike_inside(operation: &OperationRecord, step: &str) {
+    let prefix = format!("{}/{step}/inside@", operation.kind);
+    let delay = FAULTS.iter().find_map(|fault| fault.strip_prefix(&prefix)?.parse().ok());
+    if let Some(ms) = delay {
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            die().await;
+        });
+    }
+}
+
+pub(super) fn error(operation: &OperationRecord, step: &StepRecord) -> Result<(), StepError> {
+    if wants(operation, &step.name, "error") {
+        return Err(StepError::lasting("injected", "the crash test made this step fail"));
+    }
+    if wants(operation, &step.name, "error-once") && step.failures == 0 {
+        return Err(StepError::passing("injected", "the crash test made this step fail once"));
+    }
+    Ok(())
+}
+
+pub(super) fn repeats(operation: &OperationRecord, step: &str) -> bool {
+    wants(operation, step, "repeat")
+}
+
+async fn die() {
+    // Nothing may run after this point; the signal is delivered before the call returns to this thread.
+    let _ = kill(Pid::this(), Signal::SIGKILL);
+    std::future::pending::<()>().await;
+}
