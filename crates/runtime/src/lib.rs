@@ -53,7 +53,7 @@ pub trait Runtime: Send + Sync + 'static {
     async fn remove(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
 
     /// Puts the data of a stopped server aside under [`ServerSpec::volume`] and removes the rest. Idempotent.
-    async fn keep(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
+    async fn keep(&self, spec: &ServerSpec) -> Result<String, RuntimeError>;
 
     /// Whether data kept under this volume name exists, and of which major.
     async fn kept(&self, volume: &str) -> Result<Option<u16>, RuntimeError>;

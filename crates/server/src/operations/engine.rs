@@ -142,8 +142,9 @@ impl Engine {
 
     /// Writes an operation down and sets it to work.
     ///
-    /// `prepare` runs in the same transaction: what it writes is there exactly if the operation is. A subject with an
-    /// active operation gives `operation_conflict`, unless the kind lets the same request join it.
+    /// `prepare` runs first, in the same transaction: what it refuses is refused, and what it writes is there exactly
+    /// if the operation is. Then a subject with an active operation gives `operation_conflict`, unless the kind lets
+    /// the same request join it.
     pub async fn start<F>(&self, new: NewOperation, prepare: F) -> Result<Started, Problem>
     where
         F: FnOnce(&Connection) -> Result<(), Problem> + Send + 'static,
@@ -170,11 +171,11 @@ impl Engine {
             .shared
             .store
             .write(move |connection| {
+                prepare(connection)?;
                 if let Some(active) = record::active_on(connection, &operation.subject)? {
                     let same = active.kind == operation.kind && active.input == operation.input;
                     return if joinable && same { Ok(Err(active.id)) } else { Err(conflict(&active)) };
                 }
-                prepare(connection)?;
                 record::insert(connection, &mut operation)?;
                 Ok(Ok(operation))
             })

@@ -50,6 +50,11 @@ impl Store {
         &self.inner.path
     }
 
+    /// Counts up with every commit: what was read at an older revision may be stale.
+    pub fn revision(&self) -> u64 {
+        self.inner.writer.revision()
+    }
+
     /// Runs `change` in a transaction; when it resolves to `Ok`, the change is durable. An `Err` rolls it back.
     pub async fn write<T, F>(&self, change: F) -> Result<T, Problem>
     where

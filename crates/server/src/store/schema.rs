@@ -67,6 +67,17 @@ const MIGRATIONS: &[&str] = &["
         created_at INTEGER NOT NULL
     );
 
+    -- Data that a destroy kept, and what is needed to take it into use again.
+    CREATE TABLE volumes (
+        name TEXT PRIMARY KEY,
+        runtime TEXT NOT NULL,
+        major INTEGER NOT NULL,
+        db TEXT NOT NULL,
+        user TEXT NOT NULL,
+        system_identifier INTEGER NOT NULL,
+        kept_at INTEGER NOT NULL
+    );
+
     CREATE TABLE tokens (
         id TEXT PRIMARY KEY,
         name TEXT NOT NULL,

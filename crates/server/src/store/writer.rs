@@ -3,6 +3,9 @@
 use super::OpenError;
 use crate::problem::Problem;
 use rusqlite::Connection;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use tokio::sync::oneshot;
 
@@ -17,16 +20,23 @@ type Reply = Box<dyn FnOnce(Option<Problem>) + Send>;
 
 pub(super) struct Writer {
     jobs: mpsc::Sender<Job>,
+    revision: Arc<AtomicU64>,
 }
 
 impl Writer {
     pub(super) fn spawn(connection: Connection) -> Result<Self, OpenError> {
         let (jobs, queue) = mpsc::channel();
+        let revision = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&revision);
         std::thread::Builder::new()
             .name("state-writer".to_owned())
-            .spawn(move || run(&connection, &queue))
+            .spawn(move || run(&connection, &queue, &counter))
             .map_err(OpenError::Thread)?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, revision })
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
     }
 
     pub(super) async fn submit<T, F>(&self, change: F) -> Result<T, Problem>
@@ -55,13 +65,15 @@ fn in_savepoint<T>(
     change: impl FnOnce(&Connection) -> Result<T, Problem>,
 ) -> Result<T, Problem> {
     connection.execute_batch("SAVEPOINT change")?;
-    let result = change(connection);
+    // A panic in one change must not end the thread that all others need.
+    let result = catch_unwind(AssertUnwindSafe(|| change(connection)))
+        .unwrap_or_else(|_| Err(Problem::internal("a change of the state panicked")));
     let end = if result.is_ok() { "RELEASE change" } else { "ROLLBACK TO change; RELEASE change" };
     connection.execute_batch(end)?;
     result
 }
 
-fn run(connection: &Connection, queue: &mpsc::Receiver<Job>) {
+fn run(connection: &Connection, queue: &mpsc::Receiver<Job>, revision: &AtomicU64) {
     while let Ok(first) = queue.recv() {
         if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
             first(Err(error.into()))(None);
@@ -78,6 +90,8 @@ fn run(connection: &Connection, queue: &mpsc::Receiver<Job>) {
             // A failed COMMIT can leave the transaction open; the next one must start clean.
             let _ = connection.execute_batch("ROLLBACK");
         }
+        // Before anybody learns of the commit, so that nobody who does can still be served the state before it.
+        revision.fetch_add(1, Ordering::AcqRel);
         for reply in replies {
             reply(failure.clone());
         }
