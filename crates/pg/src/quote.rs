@@ -51,7 +51,7 @@ mod tests {
             ("plain", r#""plain""#),
             ("Select", r#""Select""#),
             (r#"a"b"#, r#""a""b""#),
-            (r#""; DROP DATABASE x; --"#, r#"""; DROP DATABASE x; --""#),
+            (r#""; DROP DATABASE x; --"#, r#""""; DROP DATABASE x; --""#),
             (r"back\slash", r#""back\slash""#),
             ("it's", r#""it's""#),
             ("new\nline", "\"new\nline\""),
