@@ -1,6 +1,5 @@
 .DEFAULT_GOAL := help
 .PHONY: run stop build test lint bench clean help
-export PORT PGDB_LISTEN PGDB_DATA_DIR
 
 run: ## install what is missing, build, start the daemon, deploy a first database
 	@scripts/run.sh

@@ -8,7 +8,10 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// No installation of this major.
-    #[error("PostgreSQL {major} is not installed here (found: {}); run `pgdb engine install {major}` or choose one of those with --version", list(found))]
+    #[error(
+        "PostgreSQL {major} is not installed here (found: {}); run `pgdb engine install {major}` or choose one of those with --version",
+        list(found)
+    )]
     EngineMissing {
         /// The major asked for.
         major: u16,
