@@ -41,6 +41,7 @@ log_end() {
 
 start() {
   local started waited=0
+  (umask 077 && : >>"$log")
   setsid "$pgdb" serve >>"$log" 2>&1 </dev/null &
   started=$!
   until answers /readiness; do
