@@ -2,10 +2,9 @@
 
 use crate::error::{Cause, PgError};
 use crate::tls;
-use futures::StreamExt;
-use futures::stream;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
+use std::future;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -195,19 +194,22 @@ async fn carry<T>(mut connection: Connection<Socket, T>, gone: oneshot::Receiver
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let messages = stream::poll_fn(move |context| connection.poll_message(context));
-    let session = messages.for_each(|message| async {
-        match message {
-            Ok(AsyncMessage::Notice(notice)) => tracing::debug!(
-                severity = notice.severity(),
-                sqlstate = notice.code().code(),
-                "PostgreSQL: {}",
-                notice.message()
-            ),
-            Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "PostgreSQL connection lost"),
+    let session = async {
+        // A connection that failed would report the same again for ever, so the first failure ends it.
+        loop {
+            match future::poll_fn(|context| connection.poll_message(context)).await {
+                Some(Ok(AsyncMessage::Notice(notice))) => tracing::debug!(
+                    severity = notice.severity(),
+                    sqlstate = notice.code().code(),
+                    "PostgreSQL: {}",
+                    notice.message()
+                ),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => break tracing::debug!(%error, "PostgreSQL connection lost"),
+                None => break,
+            }
         }
-    });
+    };
     tokio::pin!(session);
     tokio::select! {
         () = &mut session => {}

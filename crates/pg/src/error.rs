@@ -82,7 +82,7 @@ pub enum PgError {
 pub enum Cause {
     /// The server said no.
     #[error(transparent)]
-    Server(ServerError),
+    Server(Box<ServerError>),
     /// It did not say anything.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
@@ -178,7 +178,7 @@ impl ServerError {
 impl From<tokio_postgres::Error> for Cause {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            Some(db) => Self::Server(db.into()),
+            Some(db) => Self::Server(Box::new(db.into())),
             None => Self::Driver(error),
         }
     }
@@ -226,7 +226,7 @@ mod tests {
     fn server(sqlstate: &str, message: &str) -> PgError {
         PgError::QueryFailed {
             action: "create database",
-            cause: Box::new(Cause::Server(ServerError {
+            cause: Box::new(Cause::Server(Box::new(ServerError {
                 sqlstate: sqlstate.into(),
                 severity: "ERROR".into(),
                 message: message.into(),
@@ -234,7 +234,7 @@ mod tests {
                 hint: None,
                 position: None,
                 context: None,
-            })),
+            }))),
         }
     }
 

@@ -78,9 +78,9 @@ pub fn plan_claim(claim: Claim<'_>, seen: Seen) -> Result<Vec<String>, PgError> 
         }
     }
     let rights = match (claim.superuser, seen.role_is_superuser) {
-        (true, false) => " SUPERUSER",
-        (false, true) => " NOSUPERUSER",
-        _ => "",
+        (true, false) => "LOGIN SUPERUSER",
+        (false, true) => "LOGIN NOSUPERUSER",
+        _ => "LOGIN",
     };
     statements.push(password_statement("ALTER", claim.role, rights, claim.verifier)?);
     Ok(statements)
@@ -94,7 +94,7 @@ pub fn plan_claim(claim: Claim<'_>, seen: Seen) -> Result<Vec<String>, PgError> 
 pub async fn adopt_existing(client: &Client, role: &str, db: &str, verifier: &str) -> Result<(), PgError> {
     let seen = look(client, "", "", role, db).await?;
     let verb = if seen.role { "ALTER" } else { "CREATE" };
-    let statements = [password_statement(verb, role, "", verifier)?];
+    let statements = [password_statement(verb, role, "LOGIN", verifier)?];
     apply_unlogged(client, "ensure the role", seen.admin_is_superuser, &statements).await?;
     if !seen.db {
         crate::swap::create_database(client, db, role).await?;
@@ -102,7 +102,7 @@ pub async fn adopt_existing(client: &Client, role: &str, db: &str, verifier: &st
     Ok(())
 }
 
-/// Sets the role's password, by its verifier, and lets it log in.
+/// Sets the role's password, by its verifier. Every role may do that for itself, and change nothing else.
 pub async fn set_password(client: &Client, role: &str, verifier: &str) -> Result<(), PgError> {
     let statements = [password_statement("ALTER", role, "", verifier)?];
     let admin_is_superuser = look(client, "", "", role, "").await?.admin_is_superuser;
@@ -113,7 +113,7 @@ fn password_statement(verb: &str, role: &str, rights: &str, verifier: &str) -> R
     if !is_verifier(verifier) {
         return Err(PgError::NotAVerifier);
     }
-    Ok(format!("{verb} ROLE {} LOGIN{rights} PASSWORD {}", identifier(role)?, literal(verifier)?))
+    Ok(format!("{verb} ROLE {} {rights} PASSWORD {}", identifier(role)?, literal(verifier)?))
 }
 
 async fn look(client: &Client, prepared_role: &str, prepared_db: &str, role: &str, db: &str) -> Result<Seen, PgError> {

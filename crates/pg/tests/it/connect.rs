@@ -3,7 +3,8 @@
 use crate::server::{ADMIN, PATIENCE, Server, free_port, one};
 use pgdb_pg::{PgError, Target, TlsMode, connect, provision, ready, scram};
 use secrecy::SecretString;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn a_session_is_ours_by_name_and_ends_with_its_client() {

@@ -144,14 +144,16 @@ fn unprivileged(program: &str) -> Command {
     command
 }
 
-/// The newest PostgreSQL on this machine.
+/// The PostgreSQL whose programs `PGDB_TEST_PG_BIN` names, else the newest that the system has, else one of ours.
 fn bin_dir() -> PathBuf {
-    let installed = |root: PathBuf| {
-        let entries = fs::read_dir(root).ok()?;
-        let found = entries.flatten().map(|entry| entry.path().join("bin")).filter(|bin| bin.join("initdb").exists());
-        found.max()
+    if let Some(bin) = std::env::var_os("PGDB_TEST_PG_BIN") {
+        return bin.into();
+    }
+    let newest = |root: PathBuf| {
+        let majors = fs::read_dir(root).ok()?.flatten().map(|entry| entry.path().join("bin"));
+        majors.filter(|bin| bin.join("initdb").exists()).max()
     };
-    installed("/usr/lib/postgresql".into())
-        .or_else(|| installed(std::env::var_os("PGDB_ENGINES_DIR")?.into()))
+    newest("/usr/lib/postgresql".into())
+        .or_else(|| newest(std::env::var_os("PGDB_ENGINES_DIR")?.into()))
         .expect("PostgreSQL is installed (scripts/install-deps.sh)")
 }
