@@ -245,8 +245,14 @@ pub(super) async fn exited(data: &Path) -> Result<(), RuntimeError> {
     if !works_in(pid, data) {
         return Ok(());
     }
-    let watch = AsyncFd::register_with_interest(PidFd(descriptor), Interest::READABLE).map_err(failed())?;
+    let watch = watch(descriptor).map_err(failed())?;
     watch.readable().await.map(drop).map_err(failed())
+}
+
+#[expect(unsafe_code, reason = "tokio asks for a promise about the descriptor that its safe calls cannot check")]
+fn watch(descriptor: OwnedFd) -> std::io::Result<AsyncFd<PidFd>> {
+    // SAFETY: PidFd owns its descriptor, always gives out that one, and closes it only when it is dropped.
+    unsafe { AsyncFd::register_with_interest(PidFd(descriptor), Interest::READABLE) }.map_err(std::io::Error::from)
 }
 
 struct PidFd(OwnedFd);
