@@ -8,6 +8,8 @@ use std::time::Duration;
 pub enum ProblemKind {
     /// The request makes no sense; asking again unchanged will not help.
     Invalid,
+    /// Whoever asks may not do this.
+    Forbidden,
     /// There is no such thing.
     NotFound,
     /// It contradicts what is there.
@@ -46,6 +48,11 @@ impl Problem {
     /// The request makes no sense.
     pub fn invalid(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(ProblemKind::Invalid, code, message)
+    }
+
+    /// Whoever asks may not do this.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(ProblemKind::Forbidden, "forbidden", message)
     }
 
     /// There is no such thing.
@@ -93,3 +100,15 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+/// An error with everything that caused it, in one line for the log.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,101 @@
+//! What every handler can reach.
+
+use crate::audit::Audit;
+use crate::config::Config;
+use crate::http::limiter::Limiter;
+use crate::http::metrics::Metrics;
+use crate::secrets::Sealer;
+use crate::store::Store;
+use crate::tokens::Tokens;
+use pgdb_core::random::Entropy;
+use pgdb_core::time::Clock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The daemon's parts. A clone shares all of them.
+#[derive(Clone)]
+pub struct App {
+    /// What the daemon was told.
+    pub config: Arc<Config>,
+    /// The state.
+    pub store: Store,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Draws random bytes.
+    pub entropy: Arc<dyn Entropy>,
+    /// Seals and opens secrets.
+    pub sealer: Arc<Sealer>,
+    /// Knows who may do what.
+    pub tokens: Arc<Tokens>,
+    /// Writes down who did what.
+    pub audit: Arc<Audit>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Slows down guessing of tokens.
+    pub(crate) limiter: Arc<Limiter>,
+    /// Whether requests can be served.
+    pub ready: Arc<Ready>,
+    /// Requests that change something; they outlive their connection.
+    pub requests: TaskTracker,
+    /// Cancelled when the daemon is to end.
+    pub shutdown: CancellationToken,
+    /// Whether the databases are to end with the daemon.
+    pub stop_databases: Arc<AtomicBool>,
+}
+
+impl App {
+    /// Puts the parts together; the daemon is not ready yet.
+    pub fn new(
+        config: Arc<Config>,
+        store: Store,
+        (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
+        sealer: Arc<Sealer>,
+        tokens: Arc<Tokens>,
+    ) -> Self {
+        Self {
+            config,
+            audit: Arc::new(Audit::start(store.clone(), Arc::clone(&clock))),
+            store,
+            clock,
+            entropy,
+            sealer,
+            tokens,
+            metrics: Arc::new(Metrics::default()),
+            limiter: Arc::new(Limiter::default()),
+            ready: Arc::new(Ready::default()),
+            requests: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            stop_databases: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// Ends the daemon, and the databases with it if `stop_databases`.
+    pub fn shut_down(&self, stop_databases: bool) {
+        self.stop_databases.fetch_or(stop_databases, Ordering::SeqCst);
+        self.shutdown.cancel();
+    }
+}
+
+/// Whether requests can be served, and why not.
+#[derive(Debug)]
+pub struct Ready(RwLock<Option<String>>);
+
+impl Default for Ready {
+    fn default() -> Self {
+        Self(RwLock::new(Some("the daemon is starting".to_owned())))
+    }
+}
+
+impl Ready {
+    /// `None`: ready. Else why not.
+    pub fn set(&self, reason: Option<String>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    /// Why requests cannot be served; `None` when they can.
+    pub fn reason(&self) -> Option<String> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
