@@ -28,7 +28,12 @@ pub async fn run(options: Options, env_secrets: EnvSecrets) -> anyhow::Result<()
     let surroundings = Surroundings::of_this_process().context("could not look around")?;
     let config = Arc::new(options.resolve(&env_secrets, &surroundings)?);
     logs::start(&config)?;
-    prepare_data_dir(&config.data_dir, surroundings.root)?;
+    serve(config, env_secrets, surroundings.root).await
+}
+
+/// The same with a log that is already open.
+pub async fn serve(config: Arc<Config>, env_secrets: EnvSecrets, root: bool) -> anyhow::Result<()> {
+    prepare_data_dir(&config.data_dir, root)?;
     let _lock = DataDirLock::take(&config.data_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let app = open(Arc::clone(&config), &env_secrets, (clock, Arc::new(SystemEntropy))).await?;

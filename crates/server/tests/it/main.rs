@@ -2,6 +2,8 @@
 
 mod audit;
 mod auth;
+mod daemon;
+mod error_pages;
 mod errors;
 mod keys;
 mod limits;

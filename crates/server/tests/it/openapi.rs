@@ -23,7 +23,7 @@ async fn every_route_asks_for_a_token_and_its_scope_except_the_open_list() -> Ou
     let operations = operations(&document);
     assert!(operations.len() >= 10, "{}", operations.len());
     for (method, path, operation) in operations {
-        let concrete = path.replace('{', "").replace('}', "");
+        let concrete = path.replace(['{', '}'], "");
         let anonymous = daemon.call(&method, &concrete, "", "").await?;
         if OPEN.contains(&path.as_str()) {
             assert_ne!(anonymous.status.as_u16(), 401, "{method} {path}");
