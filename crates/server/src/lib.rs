@@ -5,6 +5,7 @@ pub mod audit;
 pub mod ca;
 pub mod config;
 pub mod daemon;
+pub mod data_dir;
 pub mod files;
 pub mod health;
 pub mod http;

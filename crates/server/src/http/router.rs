@@ -23,6 +23,7 @@ fn capabilities() -> Routes {
         .merge(crate::audit::routes::routes())
         .merge(crate::secrets::routes::routes())
         .merge(crate::ca::routes::routes())
+        .merge(super::metrics::routes())
 }
 
 /// The OpenAPI document.
@@ -39,9 +40,6 @@ pub fn router(app: App) -> Router {
     let document: Bytes = document().to_json().unwrap_or_default().into();
     let document = get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) });
     routes = routes.page(Rule::open(), "/openapi.json", document);
-    if app.config.metrics {
-        routes = routes.merge(super::metrics::routes());
-    }
     Router::from(routes.into_inner())
         .fallback(|| async { HttpError::not_found() })
         .method_not_allowed_fallback(|| async { HttpError::method_not_allowed() })
