@@ -33,7 +33,7 @@ pub fn document() -> OpenApi {
 
 /// The router with the whole middleware stack.
 ///
-/// From the outside in: [`observe`] (request id, log line, numbers, shape of errors, headers), then for each route
+/// From the outside in: `observe` (request id, log line, numbers, shape of errors, headers), then for each route
 /// its guard (token, scope, time limit, panics, audit log) and the limit of its body.
 pub fn router(app: App) -> Router {
     let mut routes = capabilities().merge(docs::routes());

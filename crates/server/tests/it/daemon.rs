@@ -88,8 +88,11 @@ async fn the_api_speaks_tls_with_certificate_files() -> Outcome {
     let (cert_path, key_path) = (folder.path().join("api.pem"), folder.path().join("api.key"));
     std::fs::write(&cert_path, cert)?;
     std::fs::write(&key_path, key.expose_secret())?;
-    let (config, port) =
-        config(folder.path(), |options| Options { tls_cert: Some(cert_path), tls_key: Some(key_path), ..options })?;
+    let (config, port) = config(&folder.path().join("data"), |options| Options {
+        tls_cert: Some(cert_path),
+        tls_key: Some(key_path),
+        ..options
+    })?;
     let running = tokio::spawn(daemon::serve(config, secrets(ADMIN), false));
 
     let mut roots = rustls::RootCertStore::empty();
