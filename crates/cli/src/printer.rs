@@ -2,7 +2,8 @@
 
 use crate::args::Global;
 use crate::error::{Refused, hint};
-use comfy_table::{Table, presets};
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 
@@ -54,7 +55,7 @@ impl Printer {
     /// Rows under headings, in columns.
     pub(crate) fn table(&self, headings: &[&str], rows: Vec<Vec<String>>) {
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_header(headings.iter().copied());
+        table.load_style(NOTHING).set_header(headings.iter().copied());
         table.add_rows(rows);
         for line in table.lines() {
             self.line(line.trim_end().trim_start_matches(' '));
