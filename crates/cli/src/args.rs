@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// PostgreSQL in every form a team needs.
 #[derive(Debug, Parser)]
-#[command(name = "pgdb", version, about, propagate_version = true, disable_help_subcommand = true)]
+#[command(name = "pgdb", version, about, disable_help_subcommand = true)]
 #[command(
     after_help = "Start with:\n  pgdb serve            the daemon, in this terminal\n  pgdb deploy           a PostgreSQL server\n  \
                         pgdb psql NAME        a session in it\n  pgdb doctor           what is wrong, and how to mend it\n\n\
