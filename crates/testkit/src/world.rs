@@ -178,7 +178,7 @@ fn folders(data_dir: &Path, ids: &BTreeSet<&str>, expected: Expected<'_>) -> Vec
     for folder in EMPTY {
         found.extend(entries(folder).into_iter().map(|entry| format!("{folder}/{entry} is left over")));
     }
-    let volumes = entries("volumes");
+    let volumes = entries("kept");
     found.extend(difference("kept folders", volumes.iter().map(String::as_str).collect(), expected.volumes));
     found
 }
