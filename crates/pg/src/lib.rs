@@ -1,1 +1,17 @@
-//! placeholder
+//! Talking to PostgreSQL: the only crate that does.
+//!
+//! What is sent is built by pure functions and looked at before it acts, so that every call can be repeated
+//! after a crash. Passwords leave this crate in two ways only: in the answer to a server's SCRAM challenge, and
+//! never otherwise; a role's password is set by its verifier (see [`scram`]).
+
+pub mod connect;
+pub mod error;
+pub mod provision;
+pub mod quote;
+pub mod ready;
+pub mod scram;
+pub mod swap;
+mod tls;
+
+pub use connect::{Client, Target, TlsMode, connect};
+pub use error::PgError;

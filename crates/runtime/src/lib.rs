@@ -13,7 +13,7 @@ pub use error::RuntimeError;
 use async_trait::async_trait;
 use pgdb_core::instance::RuntimeKind;
 use spec::{AdminTarget, Engine, LogOptions, Observed, ServerSpec, Tool};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tokio::io::AsyncRead;
 
 /// A log or dump as it is produced.
@@ -27,6 +27,9 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// The PostgreSQL majors that can be run, newest first.
     async fn engines(&self) -> Result<Vec<Engine>, RuntimeError>;
+
+    /// Installs a major from an archive or folder, or without one from the system's packages. Whole or not at all.
+    async fn install(&self, major: u16, source: Option<&Path>) -> Result<(), RuntimeError>;
 
     /// Makes ready what all servers of this major share (a prepared data directory, an image). Idempotent;
     /// of several calls at once one does the work.

@@ -1,6 +1,8 @@
 //! The daemon: state, durable operations, one folder per capability, and the HTTP surface.
 
 pub mod ca;
+pub mod doctor;
+pub mod engines;
 pub mod instances;
 pub mod operations;
 pub mod problem;

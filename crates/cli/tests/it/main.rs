@@ -1,1 +1,3 @@
-//! placeholder
+//! The binary and the workspace, from outside.
+
+mod workspace;

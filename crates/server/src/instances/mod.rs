@@ -11,7 +11,7 @@ mod rendered;
 pub mod routes;
 pub mod service;
 pub mod steps;
-mod world;
+pub(crate) mod world;
 
 pub use record::InstanceRecord;
 pub use service::InstanceService;

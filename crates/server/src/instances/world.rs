@@ -188,13 +188,13 @@ impl World {
 }
 
 /// The 404 of an unknown name.
-pub(super) fn not_found(name: &str) -> Problem {
+pub(crate) fn not_found(name: &str) -> Problem {
     let shown: String = name.chars().take(80).collect();
     Problem::not_found("database_not_found", format!("there is no database called '{shown}'"))
 }
 
 /// A runtime's error as a problem: the caller's fault, something passing, or upstream's.
-pub(super) fn runtime_problem(error: &RuntimeError) -> Problem {
+pub(crate) fn runtime_problem(error: &RuntimeError) -> Problem {
     let message = with_sources(error);
     match error {
         RuntimeError::EngineMissing { .. } => Problem::invalid("engine_missing", message),
@@ -212,14 +212,14 @@ pub(super) fn runtime_problem(error: &RuntimeError) -> Problem {
 }
 
 /// A runtime's error inside a step. A full disk or a missing engine does not mend itself within seconds.
-pub(super) fn runtime_step(error: RuntimeError) -> StepError {
+pub(crate) fn runtime_step(error: RuntimeError) -> StepError {
     let problem = runtime_problem(&error);
     let passing = matches!(error, RuntimeError::Io { .. } | RuntimeError::ServerFailed { .. });
     StepError { code: problem.code.into_owned(), message: problem.message, passing }
 }
 
 /// PostgreSQL's error inside a step.
-pub(super) fn pg(error: PgError) -> StepError {
+pub(crate) fn pg(error: PgError) -> StepError {
     StepError { code: "postgres_failed".to_owned(), message: with_sources(&error), passing: error.is_transient() }
 }
 

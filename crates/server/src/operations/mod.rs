@@ -15,6 +15,8 @@ mod execute;
 mod faults;
 pub mod record;
 mod retention;
+#[cfg(test)]
+mod tests;
 
 pub use definition::{OperationKind, StepContext, StepDone, StepError, StepPlan};
 pub use engine::{Engine, EngineConfig, NewOperation, Observer, Started};

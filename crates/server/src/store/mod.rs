@@ -6,6 +6,8 @@
 mod open;
 pub mod rows;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use open::OpenError;

@@ -1,0 +1,246 @@
+//! One session with a server, and the task that carries it.
+
+use crate::error::{Cause, PgError};
+use crate::tls;
+use secrecy::{ExposeSecret, SecretString};
+use std::fmt;
+use std::future;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{AsyncMessage, Config, Connection, NoTls, Row, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// What sessions of ours are called in `pg_stat_activity`.
+pub const APPLICATION_NAME: &str = "pgdb";
+
+/// How long a session's task may take to say good-bye once nobody holds the client any more.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Where a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A unix socket.
+    Socket {
+        /// Its folder.
+        dir: PathBuf,
+        /// The port in its name.
+        port: u16,
+    },
+    /// TCP.
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Whether and how to encrypt.
+        tls: TlsMode,
+    },
+}
+
+/// Whether and how to encrypt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsMode {
+    /// In the clear.
+    Disable,
+    /// Encrypted; any certificate will do.
+    Require,
+    /// Encrypted, and the certificate is, or was signed by, one of these (PEM). Names are not compared.
+    VerifyCa(String),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket { dir, port } => write!(f, "{}/.s.PGSQL.{port}", dir.display()),
+            Self::Tcp { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// A session. It ends when this is dropped; [`Client::close`] also waits for that.
+pub struct Client {
+    raw: tokio_postgres::Client,
+    major: u16,
+    task: JoinHandle<()>,
+    /// Dropped with us, which tells the task that it has [`LINGER`] left.
+    held: oneshot::Sender<()>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("major", &self.major).field("closed", &self.is_closed()).finish()
+    }
+}
+
+impl Client {
+    /// The server's major version; 0 if it did not say.
+    pub fn major(&self) -> u16 {
+        self.major
+    }
+
+    /// Whether the session has ended.
+    pub fn is_closed(&self) -> bool {
+        self.raw.is_closed()
+    }
+
+    /// Runs statements without parameters in one round trip. `action` is verb and object, for the error.
+    pub async fn batch(&self, action: &'static str, sql: &str) -> Result<(), PgError> {
+        self.raw.batch_execute(sql).await.map_err(|error| PgError::query(action, error))
+    }
+
+    /// Runs one statement with text parameters, without preparing it first: one round trip.
+    ///
+    /// Parameters can end up in the server's log as they are: none of them may be a secret.
+    pub async fn query(&self, action: &'static str, sql: &str, params: &[&str]) -> Result<Vec<Row>, PgError> {
+        let params: Vec<(&(dyn ToSql + Sync), Type)> =
+            params.iter().map(|text| (text as &(dyn ToSql + Sync), Type::TEXT)).collect();
+        self.raw.query_typed(sql, &params).await.map_err(|error| PgError::query(action, error))
+    }
+
+    /// Ends the session and returns once the connection is closed, at most a second later.
+    pub async fn close(self) {
+        let Self { raw, task, held, .. } = self;
+        drop(raw);
+        drop(held);
+        // An error here is a task that panicked, which tokio has reported.
+        let _ = task.await;
+    }
+}
+
+/// Logs in.
+///
+/// `timeout` bounds the whole of it: looking up the name, the connection, TLS and the login.
+pub async fn connect(
+    target: &Target,
+    user: &str,
+    password: Option<&SecretString>,
+    db: &str,
+    timeout: Duration,
+) -> Result<Client, PgError> {
+    let mut config = Config::new();
+    config.user(user).dbname(db).application_name(APPLICATION_NAME);
+    if let Some(password) = password {
+        config.password(password.expose_secret());
+    }
+    let tls = match target {
+        Target::Socket { dir, port } => {
+            config.host_path(dir).port(*port);
+            None
+        }
+        Target::Tcp { host, port, tls } => {
+            config.host(host).port(*port).keepalives_idle(Duration::from_secs(30));
+            match tls {
+                TlsMode::Disable => None,
+                TlsMode::Require => Some(tls::unverified()),
+                TlsMode::VerifyCa(pem) => Some(tls::verified_by(pem)),
+            }
+        }
+    };
+    let session = async {
+        match tls {
+            None => {
+                config.ssl_mode(SslMode::Disable);
+                open(&config, NoTls).await
+            }
+            Some(tls) => {
+                config.ssl_mode(SslMode::Require);
+                open(&config, MakeRustlsConnect::new(tls.map_err(Cause::Certificate)?)).await
+            }
+        }
+    };
+    let opened = time::timeout(timeout, session).await.unwrap_or_else(|_| Err(Cause::TimedOut(timeout)));
+    opened.map_err(|cause| {
+        let (address, cause) = (target.to_string(), Box::new(cause));
+        if is_refusal(&cause, password.is_some()) {
+            PgError::AuthenticationRefused { address, role: user.to_owned(), cause }
+        } else {
+            PgError::CannotConnect { address, cause }
+        }
+    })
+}
+
+fn is_refusal(cause: &Cause, password_given: bool) -> bool {
+    match cause {
+        Cause::Server(error) => error.sqlstate.starts_with("28"),
+        // The server asked for a password. The driver has no kind for that one can test.
+        Cause::Driver(error) => !password_given && error.to_string().starts_with("invalid configuration"),
+        _ => false,
+    }
+}
+
+async fn open<T>(config: &Config, tls: T) -> Result<Client, Cause>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (raw, connection) = config.connect(tls).await?;
+    let major = connection.parameter("server_version").map_or(0, major_of);
+    let (held, gone) = oneshot::channel();
+    let task = tokio::spawn(carry(connection, gone));
+    Ok(Client { raw, major, task, held })
+}
+
+/// Carries the session's bytes. When the client is dropped the driver sends its good-bye, so that the server does
+/// not log a lost connection; a network that does not take it is not waited for.
+async fn carry<T>(mut connection: Connection<Socket, T>, gone: oneshot::Receiver<()>)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let session = async {
+        // A connection that failed would report the same again for ever, so the first failure ends it.
+        loop {
+            match future::poll_fn(|context| connection.poll_message(context)).await {
+                Some(Ok(AsyncMessage::Notice(notice))) => tracing::debug!(
+                    severity = notice.severity(),
+                    sqlstate = notice.code().code(),
+                    "PostgreSQL: {}",
+                    notice.message()
+                ),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => break tracing::debug!(%error, "PostgreSQL connection lost"),
+                None => break,
+            }
+        }
+    };
+    tokio::pin!(session);
+    tokio::select! {
+        () = &mut session => {}
+        _ = gone => {
+            // Too late is as good as done: the socket is closed with the task.
+            let _ = time::timeout(LINGER, session).await;
+        }
+    }
+}
+
+/// `15.18 (Debian …)`, `18beta2`.
+fn major_of(version: &str) -> u16 {
+    version.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_majors() {
+        assert_eq!(major_of("15.18 (Debian 15.18-0+deb12u1)"), 15);
+        assert_eq!(major_of("18beta2"), 18);
+        assert_eq!(major_of("odd"), 0);
+    }
+
+    #[test]
+    fn addresses_are_what_people_type() {
+        let tcp = |host: &str| Target::Tcp { host: host.into(), port: 5432, tls: TlsMode::Disable }.to_string();
+        assert_eq!(tcp("localhost"), "localhost:5432");
+        assert_eq!(tcp("::1"), "[::1]:5432");
+        assert_eq!(Target::Socket { dir: "/run/x".into(), port: 7 }.to_string(), "/run/x/.s.PGSQL.7");
+    }
+}

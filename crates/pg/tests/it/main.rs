@@ -1,0 +1,7 @@
+//! The crate against a real PostgreSQL server.
+
+mod connect;
+mod provision;
+mod server;
+mod swap;
+mod tls;

@@ -1,0 +1,71 @@
+//! Encrypted sessions.
+
+use crate::server::{ADMIN, PATIENCE, Server, give_away, one};
+use pgdb_pg::{PgError, TlsMode, connect, provision, scram};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use secrecy::SecretString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+struct Made {
+    authority: String,
+    certificate: String,
+    key: String,
+}
+
+fn certificate() -> Made {
+    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate().expect("a key");
+    let authority = params.self_signed(&authority_key).expect("signed").pem();
+    let issuer = Issuer::new(params, authority_key);
+    let key = KeyPair::generate().expect("a key");
+    let server = CertificateParams::new(vec!["some.other.name".into()]).expect("parameters");
+    let certificate = server.signed_by(&key, &issuer).expect("signed").pem();
+    Made { authority, certificate, key: key.serialize_pem() }
+}
+
+#[tokio::test]
+async fn sessions_are_encrypted_and_certificates_checked() {
+    let made = certificate();
+    let server = Server::start_with("ssl = on", |data| {
+        for (name, text) in [("server.crt", &made.certificate), ("server.key", &made.key)] {
+            let path = data.join(name);
+            fs::write(&path, text).expect("written");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("closed");
+            give_away(&path);
+        }
+    })
+    .await;
+    let password = SecretString::from("secret");
+    let admin = server.admin("postgres").await;
+    provision::set_password(&admin, ADMIN, &scram::verifier(&password)).await.expect("set");
+
+    let encrypted = "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    for (mode, expected) in [
+        (TlsMode::Disable, "false"),
+        (TlsMode::Require, "true"),
+        (TlsMode::VerifyCa(made.authority.clone()), "true"),
+        (TlsMode::VerifyCa(made.certificate.clone()), "true"),
+    ] {
+        let client = connect(&server.tcp(mode.clone()), ADMIN, Some(&password), "postgres", PATIENCE).await;
+        let client = client.unwrap_or_else(|error| panic!("{mode:?}: {error:?}"));
+        assert_eq!(one(&client, encrypted).await, expected, "{mode:?}");
+        client.close().await;
+    }
+
+    for pem in [certificate().authority, String::new(), "-----BEGIN CERTIFICATE-----\nno\n".into()] {
+        let stranger = server.tcp(TlsMode::VerifyCa(pem));
+        let error = connect(&stranger, ADMIN, Some(&password), "postgres", PATIENCE).await.expect_err("not trusted");
+        assert!(matches!(error, PgError::CannotConnect { .. }), "{error:?}");
+        assert!(!error.is_transient(), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_not_spoken_to_in_the_clear() {
+    let server = Server::start("").await;
+    let error = connect(&server.tcp(TlsMode::Require), ADMIN, None, "postgres", PATIENCE).await.expect_err("no TLS");
+    assert!(matches!(error, PgError::CannotConnect { .. }), "{error:?}");
+    assert!(!error.is_transient(), "{error:?}");
+}

