@@ -42,7 +42,7 @@ impl Block {
             if lock.try_lock().is_err() {
                 continue;
             }
-            let folder = memory().join(format!("pgdb-test-{uid}-{number}"));
+            let folder = memory().join(format!("pgdb-test-{uid}-{number:03}"));
             clear(&folder);
             let first = FIRST_PORT + number * BLOCK;
             if (first..first + BLOCK).any(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err()) {

@@ -98,18 +98,6 @@ impl Daemon {
         &self.block.folder
     }
 
-    /// A folder for installations of this test alone, once [`Self::use_own_engines`] was called.
-    pub fn engines_dir(&self) -> PathBuf {
-        self.block.folder.join("engines")
-    }
-
-    /// Lets the daemon install into, and find PostgreSQL in, a folder of this test alone besides the system's.
-    pub fn use_own_engines(&mut self) {
-        fs::create_dir_all(self.engines_dir()).expect("make the engines' folder");
-        let folder = self.engines_dir().display().to_string();
-        self.set_env("PGDB_ENGINES_DIR", &folder);
-    }
-
     /// What the daemon is given as `PGDB_DATA_DIR`.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir

@@ -22,17 +22,37 @@ pub struct Process {
 
 /// Every process whose working directory lies in a folder. One that has ended and was not waited for has none.
 pub fn all_in(folder: &Path) -> Vec<Process> {
+    pids().filter_map(Process::read).filter(|process| process.cwd.starts_with(folder)).collect()
+}
+
+fn pids() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|pid| {
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+impl Process {
+    /// What `/proc` says of a process; nothing when it has ended.
+    fn read(pid: i32) -> Option<Self> {
         let cwd = fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
         let cwd = PathBuf::from(cwd.to_string_lossy().trim_end_matches(" (deleted)"));
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name in parentheses may hold spaces; after it come the state and the parent.
         let parent = stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()?;
-        cwd.starts_with(folder).then(|| Process { pid, parent, cwd, cmdline: cmdline(pid) })
-    })
-    .collect()
+        Some(Self { pid, parent, cwd, cmdline: cmdline(pid) })
+    }
+}
+
+/// Every other process whose environment names a folder, as that of a client program does which was given its socket.
+pub fn all_given(folder: &Path) -> Vec<Process> {
+    let folder = folder.to_string_lossy();
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    pids()
+        .filter(|pid| *pid != own)
+        .filter_map(|pid| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+            String::from_utf8_lossy(&environment).contains(&*folder).then(|| Process::read(pid))?
+        })
+        .collect()
 }
 
 /// The first processes of the servers in a folder: those whose parent is not one of them.
@@ -48,10 +68,10 @@ pub fn cmdline(pid: i32) -> String {
     String::from_utf8_lossy(&text).replace('\0', " ").trim().to_owned()
 }
 
-/// Ends every process that works in a folder, at once, and waits until they are gone.
+/// Ends every process that works in a folder or was given it, at once, and waits until they are gone.
 pub fn kill_all_in(folder: &Path) {
     for _ in 0..500 {
-        let left = all_in(folder);
+        let left = [all_in(folder), all_given(folder)].concat();
         if left.is_empty() {
             return;
         }

@@ -67,7 +67,8 @@ pub fn findings(daemon: &Daemon, expected: Expected<'_>) -> Vec<String> {
             found.push(format!("port {port} is listened on and belongs to no instance"));
         }
     }
-    for process in processes::all_in(daemon.folder()) {
+    // A client program that outlived the daemon which had started it.
+    for process in processes::all_given(daemon.data_dir()) {
         if !process.cwd.starts_with(daemon.data_dir()) && Some(process.pid) != daemon.running_pid() {
             found.push(format!("process {} ({}) was left behind", process.pid, process.cmdline));
         }
@@ -210,7 +211,7 @@ fn secrets(daemon: &Daemon) -> Vec<String> {
         secrets.extend(text.lines().map(str::trim).filter(|line| line.len() >= 16).map(str::to_owned));
     }
     let mut places: Vec<(String, String)> = vec![("the daemon's log".to_owned(), daemon.log())];
-    for process in processes::all_in(daemon.folder()) {
+    for process in [processes::all_in(daemon.data_dir()), processes::all_given(daemon.data_dir())].concat() {
         places.push((format!("the arguments of process {}", process.pid), process.cmdline));
     }
     let mut files = Vec::new();

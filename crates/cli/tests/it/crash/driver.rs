@@ -59,11 +59,7 @@ enum Course {
 
 /// Runs a scenario without a fault, then with every fault at every step.
 pub(super) async fn drive<S: Scenario>(scenario: S) {
-    drive_on(Daemon::prepare(BINARY), scenario).await;
-}
-
-/// The same with a daemon that was prepared for it.
-pub(super) async fn drive_on<S: Scenario>(mut daemon: Daemon, scenario: S) {
+    let mut daemon = Daemon::prepare(BINARY);
     let mut runner = Runner { scenario: &scenario, daemon: &mut daemon, cases: 0 };
     runner.daemon.up(&[]).await;
     let clean = runner.case(&[], Course::Succeeds).await;

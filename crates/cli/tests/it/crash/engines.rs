@@ -29,6 +29,11 @@ impl Source {
     }
 }
 
+/// Where the daemon keeps what it installs.
+fn engines_dir(daemon: &Daemon) -> PathBuf {
+    daemon.data_dir().join("engines")
+}
+
 fn count_files(folder: &Path) -> usize {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| if entry.path().is_dir() { count_files(&entry.path()) } else { 1 }).sum()
@@ -66,10 +71,10 @@ impl Scenario for Install {
         let installed = items.iter().find(|engine| engine["major"] == MAJOR).expect("the major is listed");
         assert_eq!(installed["version"], format!("{MAJOR}.99"));
         let bin_dir = Path::new(installed["bin_dir"].as_str().expect("a folder"));
-        assert!(bin_dir.starts_with(daemon.engines_dir()), "{} is somewhere else", bin_dir.display());
+        assert!(bin_dir.starts_with(engines_dir(daemon)), "{} is somewhere else", bin_dir.display());
         let installation = bin_dir.parent().expect("the installation's folder");
         assert_eq!(count_files(installation), subject.files(), "the installation is not whole");
-        let entries = fs::read_dir(daemon.engines_dir()).expect("list the engines' folder").count();
+        let entries = fs::read_dir(engines_dir(daemon)).expect("list the engines' folder").count();
         assert_eq!(entries, 1, "there is more in the engines' folder than the installation");
         assert_nothing_left(daemon, &[]).await;
     }
@@ -79,8 +84,8 @@ impl Scenario for Install {
     }
 
     async fn clean_up(&self, daemon: &Daemon, subject: Source) {
-        fs::remove_dir_all(daemon.engines_dir()).expect("remove the installation");
-        fs::create_dir(daemon.engines_dir()).expect("leave an empty folder");
+        fs::remove_dir_all(engines_dir(daemon)).expect("remove the installation");
+        fs::create_dir(engines_dir(daemon)).expect("leave an empty folder");
         fs::remove_dir_all(&subject.folder).expect("remove the source");
         let engines = daemon.get("/v1/engines").await.expect(200);
         let majors: Vec<_> = engines["items"].as_array().expect("items").iter().map(|item| &item["major"]).collect();

@@ -13,7 +13,7 @@ mod password;
 mod power;
 mod restore;
 
-use driver::{Scenario, drive, drive_on};
+use driver::{Scenario, drive};
 use pgdb_testkit::daemon::Daemon;
 
 /// The kinds of operations that are driven here.
@@ -75,9 +75,7 @@ async fn a_restore_replaces_everything_or_nothing() {
 
 #[tokio::test]
 async fn an_engine_is_installed_or_not() {
-    let mut daemon = Daemon::prepare(driver::BINARY);
-    daemon.use_own_engines();
-    drive_on(daemon, engines::Install).await;
+    drive(engines::Install).await;
 }
 
 #[tokio::test]
