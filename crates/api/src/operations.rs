@@ -90,3 +90,10 @@ pub struct OperationsQuery {
     #[param(minimum = 1, maximum = 500)]
     pub limit: Option<u32>,
 }
+
+/// `GET /v1/operations/kinds`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct KindsResponse {
+    /// The kinds, by name.
+    pub items: Vec<String>,
+}

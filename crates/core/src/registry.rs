@@ -43,6 +43,37 @@ pub struct RegistryItem {
     pub size_gb: Option<u32>,
 }
 
+impl<'de> Deserialize<'de> for Registry {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Registry;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a registry: an object with an array `items`, or the array itself")
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Registry, A::Error> {
+                let mut registry = Registry::default();
+                while let Some(item) = items.next_element()? {
+                    registry.items.push(item);
+                }
+                Ok(registry)
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Registry, A::Error> {
+                let mut items = None;
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "items" {
+                        items = Some(map.next_value()?);
+                    } else {
+                        map.next_value::<serde::de::IgnoredAny>()?;
+                    }
+                }
+                items.map(|items| Registry { items }).ok_or_else(|| serde::de::Error::missing_field("items"))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
 fn number_or_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
     struct Visitor;
     impl serde::de::Visitor<'_> for Visitor {

@@ -1,11 +1,25 @@
 //! The daemon: state, durable operations, one folder per capability, and the HTTP surface.
 
+pub mod admin;
+pub mod audit;
 pub mod ca;
+pub mod config;
+pub mod daemon;
 pub mod doctor;
 pub mod engines;
+mod files;
+pub mod health;
+pub mod http;
 pub mod instances;
+mod lock;
+mod logs;
 pub mod operations;
 pub mod problem;
 pub mod secrets;
 pub mod store;
 pub mod system;
+mod tls;
+pub mod tokens;
+
+pub use daemon::run;
+pub use tls::install_crypto;

@@ -44,7 +44,8 @@ impl Drop for Bench {
     fn drop(&mut self) {
         // Only processes that work in this test's own folder.
         for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-            let ours = std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(self.folder.path()));
+            let ours =
+                std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(self.folder.path()));
             if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()).filter(|_| ours) {
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
             }
@@ -64,7 +65,8 @@ fn runtime(data_dir: PathBuf) -> ProcessRuntime {
 }
 
 fn spec(id: &str, major: u16) -> ServerSpec {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr()).expect("a port").port();
+    let port =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr()).expect("a port").port();
     ServerSpec {
         id: id.to_owned(),
         name: format!("name-{id}"),
@@ -120,7 +122,9 @@ async fn a_killed_server_is_noticed_and_starts_again() {
     let pid = bench.pid(&spec).await;
     let again = runtime(bench.folder.path().to_owned());
     let waiting = async { again.exited(&spec).await.expect("waited") };
-    let killing = async { nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("killed") };
+    let killing = async {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("killed")
+    };
     tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(waiting, killing) }).await.expect("noticed");
     bench.runtime.start(&spec).await.expect("started again");
     assert_ne!(bench.pid(&spec).await, pid);
@@ -141,7 +145,8 @@ async fn a_pid_file_that_names_another_program_counts_for_nothing() {
     let bench = Bench::new();
     let spec = bench.made("in_stale").await;
     let file = bench.folder.path().join("instances/in_stale/data/postmaster.pid");
-    std::fs::write(&file, format!("{}\n/x\n1\n{}\n/x\n127.0.0.1\n 1 1\nready   \n", std::process::id(), spec.port)).expect("written");
+    std::fs::write(&file, format!("{}\n/x\n1\n{}\n/x\n127.0.0.1\n 1 1\nready   \n", std::process::id(), spec.port))
+        .expect("written");
     assert_eq!(bench.runtime.observe(&spec).await.expect("observed"), Observed::Stopped);
     bench.runtime.start(&spec).await.expect("started");
     bench.runtime.stop(&spec).await.expect("stopped");

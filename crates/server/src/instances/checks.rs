@@ -74,18 +74,31 @@ pub(super) fn outcome(operation: &OperationRecord) -> Result<(), Problem> {
         return Ok(());
     }
     let (code, message) = operation.error.clone().unwrap_or_else(|| {
-        (
-            "operation_failed".to_owned(),
-            format!("{} of {} ended {}", operation.kind, operation.subject, operation.state),
-        )
+        let message = format!("{} of {} ended {}", operation.kind, operation.subject, operation.state);
+        ("operation_failed".to_owned(), message)
     });
-    let kind = match code.as_str() {
-        "engine_missing" | "runtime_unavailable" | "unsupported" | "invalid_dump" => ProblemKind::Invalid,
-        "database_not_found" => ProblemKind::NotFound,
-        "cancelled" | "not_ours" | "port_taken" | "ports_used_up" | "volume_not_found" => ProblemKind::Conflict,
-        "disk_full" | "state_locked" => ProblemKind::Busy,
-        "internal" => ProblemKind::Internal,
-        _ => ProblemKind::Upstream,
-    };
+    let known = FAILURES.iter().find(|(known, _)| *known == code);
+    let (code, kind) = known.copied().unwrap_or(("operation_failed", ProblemKind::Upstream));
     Err(Problem::new(kind, code, message).with_operation(&operation.id))
 }
+
+/// The errors that an operation can end with, and whose turn it is then. Any other is upstream's.
+const FAILURES: &[(&str, ProblemKind)] = &[
+    ("cancelled", ProblemKind::Conflict),
+    ("database_not_found", ProblemKind::NotFound),
+    ("disk_full", ProblemKind::Busy),
+    ("engine_missing", ProblemKind::Invalid),
+    ("internal", ProblemKind::Internal),
+    ("invalid_dump", ProblemKind::Invalid),
+    ("not_ours", ProblemKind::Conflict),
+    ("port_taken", ProblemKind::Conflict),
+    ("ports_used_up", ProblemKind::Conflict),
+    ("postgres_failed", ProblemKind::Upstream),
+    ("runtime_failed", ProblemKind::Upstream),
+    ("runtime_unavailable", ProblemKind::Invalid),
+    ("server_failed", ProblemKind::Upstream),
+    ("state_locked", ProblemKind::Busy),
+    ("step_timeout", ProblemKind::Upstream),
+    ("tool_failed", ProblemKind::Upstream),
+    ("unsupported", ProblemKind::Invalid),
+];

@@ -132,6 +132,16 @@ impl Reconciler {
         runtime.stop(&spec).await.map_err(|error| runtime_problem(&error))
     }
 
+    /// Looks at every instance now instead of at the next tick.
+    pub fn look_at_all_now(&self) {
+        let reconciler = self.clone();
+        self.shared.tasks.spawn(async move {
+            if let Err(problem) = reconciler.look_at_all(1).await {
+                tracing::warn!(%problem, "instances could not be looked at");
+            }
+        });
+    }
+
     async fn look_at_all(&self, tick: u64) -> Result<(), Problem> {
         for instance in self.shared.world.store.read(record::all).await? {
             self.look_at(instance.id.clone());

@@ -64,8 +64,7 @@ impl World {
     /// Puts the parts together.
     pub fn new(
         store: Store,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
+        (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
         sealer: Arc<Sealer>,
         ca: Arc<Ca>,
         runtimes: Runtimes,
@@ -143,13 +142,13 @@ impl World {
             hosts.push(instance.listen.to_string());
         }
         hosts.dedup();
-        let (certificate_pem, key_pem) = self.ca.issue(&hosts)?;
+        let (certificate_pem, key_pem) = self.ca.issue(&hosts, self.clock.now(), &*self.entropy)?;
         Ok(TlsFiles { certificate_pem, key_pem })
     }
 
     /// The valid password of an instance's role.
     pub fn password(&self, instance: &InstanceRecord) -> Result<SecretString, Problem> {
-        self.sealer.open(&instance.password_aad(), &instance.password)
+        self.sealer.open_sealed(&instance.password_aad(), &instance.password)
     }
 
     /// A new password, sealed for an instance.
@@ -181,7 +180,7 @@ impl World {
             IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
             address => address.to_string(),
         };
-        let tls = if instance.tls { TlsMode::VerifyCa(self.ca.certificate_pem()?) } else { TlsMode::Disable };
+        let tls = if instance.tls { TlsMode::VerifyCa(self.ca.pem().to_owned()) } else { TlsMode::Disable };
         let target = Target::Tcp { host, port: instance.port, tls };
         connect(&target, &instance.user, Some(password), &instance.db, ADMIN_TIMEOUT).await.map_err(pg)
     }
@@ -215,7 +214,7 @@ pub(crate) fn runtime_problem(error: &RuntimeError) -> Problem {
 pub(crate) fn runtime_step(error: RuntimeError) -> StepError {
     let problem = runtime_problem(&error);
     let passing = matches!(error, RuntimeError::Io { .. } | RuntimeError::ServerFailed { .. });
-    StepError { code: problem.code.into_owned(), message: problem.message, passing }
+    StepError { code: problem.code.to_owned(), message: problem.message, passing }
 }
 
 /// PostgreSQL's error inside a step.

@@ -143,7 +143,7 @@ impl StepError {
 impl From<Problem> for StepError {
     fn from(problem: Problem) -> Self {
         let passing = matches!(problem.kind, ProblemKind::Busy | ProblemKind::Internal | ProblemKind::Upstream);
-        Self { code: problem.code.into_owned(), message: problem.message, passing }
+        Self { code: problem.code.to_owned(), message: problem.message, passing }
     }
 }
 

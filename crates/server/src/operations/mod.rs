@@ -15,6 +15,7 @@ mod execute;
 mod faults;
 pub mod record;
 mod retention;
+pub mod routes;
 #[cfg(test)]
 mod tests;
 

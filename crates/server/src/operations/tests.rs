@@ -186,10 +186,7 @@ async fn one_operation_per_subject_and_the_same_goal_joins() {
     let joined = bench.start("thing/a", waiting.clone()).await.expect("joined");
     assert!(joined.joined && joined.id == first.id && !first.joined);
     let conflict = bench.start("thing/a", json!({})).await.expect_err("another goal");
-    assert_eq!(
-        (conflict.code.as_ref(), conflict.operation_id.as_deref()),
-        ("operation_conflict", Some(first.id.as_str()))
-    );
+    assert_eq!((conflict.code, conflict.operation_id.as_deref()), ("operation_conflict", Some(first.id.as_str())));
     let other = bench.start("thing/b", json!({})).await.expect("another subject");
     assert_eq!(bench.engine.wait(&other.id).await.expect("ended").state, OperationState::Succeeded);
 

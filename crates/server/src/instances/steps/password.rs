@@ -32,7 +32,7 @@ impl OperationKind for RotatePassword {
             // Only the last step's own commit takes it away.
             return Ok(StepDone::empty());
         };
-        let next = self.0.sealer.open(&instance.password_aad(), sealed)?;
+        let next = self.0.sealer.open_sealed(&instance.password_aad(), sealed)?;
         match step {
             "set" => self.set(&instance, &next).await?,
             "verify" => {

@@ -1,0 +1,3 @@
+//! The daemon itself.
+
+pub mod routes;

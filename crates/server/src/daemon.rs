@@ -1,0 +1,232 @@
+//! The daemon's life, from its options to its end.
+
+use crate::ca::Ca;
+use crate::config::{Config, EnvSecrets, Options, Surroundings};
+use crate::http::router::router;
+use crate::http::serve::{Servers, bind_all};
+use crate::http::state::App;
+use crate::instances::{Runtimes, World, WorldConfig};
+use crate::lock::DataDirLock;
+use crate::secrets::{SEALED_COLUMNS, Sealer, used_keys};
+use crate::store::Store;
+use crate::system::{SystemClock, SystemEntropy};
+use crate::tokens::{Bootstrap, Tokens};
+use crate::{logs, tls};
+use anyhow::Context;
+use pgdb_core::instance::RuntimeKind;
+use pgdb_core::random::Entropy;
+use pgdb_core::time::Clock;
+use pgdb_runtime::Runtime;
+use pgdb_runtime::process::{ProcessConfig, ProcessRuntime, machine};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How long requests that are under way may take to end.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long a server may take until it accepts connections; recovery after a crash counts.
+const START_TIMEOUT: Duration = Duration::from_secs(100);
+/// How long a server may take to stop cleanly.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Runs the daemon until it is told to end.
+pub async fn run(options: Options, env_secrets: EnvSecrets) -> anyhow::Result<()> {
+    let surroundings = Surroundings::of_this_process().context("could not look around")?;
+    let config = Arc::new(options.resolve(&env_secrets, &surroundings)?);
+    logs::start(&config)?;
+    prepare_data_dir(&config.data_dir, surroundings.root)?;
+    let _lock = DataDirLock::take(&config.data_dir)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let app = open(Arc::clone(&config), &env_secrets, (clock, Arc::new(SystemEntropy))).await?;
+    drop(env_secrets);
+
+    let mut signals = Signals::watch()?;
+    let sockets = bind_all(&config.listen)?;
+    let certificate = match &config.tls {
+        Some(files) => {
+            let certificate = tls::load(files).await?;
+            tokio::spawn(tls::reload_on_hangup(certificate.clone(), files.clone()));
+            Some(certificate)
+        }
+        None => None,
+    };
+    let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok()).map(|address| address.to_string());
+    let addresses: Vec<String> = addresses.collect();
+    let mut servers = Servers::start(sockets, &router(app.clone()), certificate.as_ref())?;
+    start_services(&app).await?;
+    app.ready.set(None);
+    announce(&config, &addresses);
+
+    let outcome = tokio::select! {
+        () = signals.next() => Ok(()),
+        () = app.shutdown.cancelled() => Ok(()),
+        error = servers.failed() => Err(error),
+    };
+    app.ready.set(Some("the daemon is ending".to_owned()));
+    app.shutdown.cancel();
+    tokio::select! {
+        () = end(&app, &mut servers) => tracing::info!("pgdb has ended"),
+        () = signals.next() => {
+            tracing::warn!("second signal: ending at once");
+            servers.abort();
+        }
+    }
+    outcome
+}
+
+/// Opens state, keys and tokens. Tests begin here, with clocks of their own.
+pub async fn open(
+    config: Arc<Config>,
+    env_secrets: &EnvSecrets,
+    (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
+) -> anyhow::Result<App> {
+    let data_dir = &config.data_dir;
+    let store = Store::open(&data_dir.join("state.db"))?;
+    let used = store.read(|connection| used_keys(connection, SEALED_COLUMNS)).await?;
+    let sealer = Arc::new(Sealer::open(data_dir, env_secrets.master_key.as_ref(), entropy.as_ref(), &used)?);
+    sealer.settle(&store, &entropy, SEALED_COLUMNS).await?;
+    let bootstrap = Bootstrap::collect(env_secrets, data_dir, entropy.as_ref())?;
+    let tokens = Arc::new(Tokens::load(store.clone(), bootstrap, clock.as_ref()).await?);
+    let ca = Arc::new(Ca::open(data_dir, clock.now(), entropy.as_ref())?);
+    let parts = (Arc::clone(&clock), Arc::clone(&entropy));
+    let runtimes = runtimes(&config);
+    let world = World::new(store.clone(), parts, Arc::clone(&sealer), ca, runtimes, world_config(&config)?);
+    Ok(App::new(config, store, (clock, entropy), sealer, tokens, Arc::new(world)))
+}
+
+/// What instances can run on.
+fn runtimes(config: &Config) -> Runtimes {
+    let process = ProcessRuntime::new(ProcessConfig {
+        data_dir: config.data_dir.clone(),
+        engines_dir: config.engines_dir.clone(),
+        path: std::env::var_os("PATH"),
+        run_as: config.run_as.clone().unwrap_or_else(|| "postgres".to_owned()),
+        start_timeout: START_TIMEOUT,
+        stop_timeout: STOP_TIMEOUT,
+    });
+    let process: Arc<dyn Runtime> = Arc::new(process);
+    Runtimes::from([(RuntimeKind::Process, process)])
+}
+
+fn world_config(config: &Config) -> anyhow::Result<WorldConfig> {
+    let runtime = RuntimeKind::parse(&config.runtime);
+    Ok(WorldConfig {
+        public_host: config.public_host.clone(),
+        port_range: config.port_range,
+        default_runtime: runtime.with_context(|| format!("there is no runtime '{}'", config.runtime))?,
+        machine: machine(),
+    })
+}
+
+/// What runs beside the requests starts here, before the daemon calls itself ready.
+async fn start_services(app: &App) -> anyhow::Result<()> {
+    import_first_registry(app).await?;
+    app.operations.resume().await?;
+    tokio::spawn(app.operations.clone().keep_tidy());
+    tokio::spawn(app.reconciler.clone().run());
+    Ok(())
+}
+
+/// And ends here, after the last request, in the reverse order.
+async fn stop_services(app: &App, stop_databases: bool) {
+    app.operations.stop(GRACE).await;
+    app.reconciler.stop().await;
+    if stop_databases && let Err(problem) = app.reconciler.stop_servers().await {
+        tracing::error!(%problem, "the databases could not be stopped");
+    }
+}
+
+/// Takes over the original daemon's `registry.json` at the first start. The file itself stays as it is.
+async fn import_first_registry(app: &App) -> anyhow::Result<()> {
+    const DONE: &str = "registry_imported";
+    let path = app.config.data_dir.join("registry.json");
+    let done = app.store.read(|connection| {
+        Ok(connection.query_row("SELECT count(*) FROM meta WHERE key = ?1", [DONE], |row| row.get::<_, i64>(0))?)
+    });
+    if done.await? > 0 || !path.exists() {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
+    let registry = serde_json::from_str(&text).with_context(|| format!("{} is not a registry", path.display()))?;
+    let report = app.instances.import_registry(registry).await?;
+    for skipped in &report.skipped {
+        tracing::warn!(name = %skipped.name, reason = %skipped.reason, "a database of registry.json was not taken over");
+    }
+    tracing::info!(imported = report.imported.len(), "registry.json was taken over");
+    let note = |connection: &rusqlite::Connection| {
+        connection.execute("INSERT INTO meta VALUES (?1, 'true')", [DONE])?;
+        Ok(())
+    };
+    Ok(app.store.write(note).await?)
+}
+
+async fn end(app: &App, servers: &mut Servers) {
+    servers.stop(GRACE);
+    servers.ended().await;
+    // Requests that change something go on without their connection.
+    app.requests.close();
+    if tokio::time::timeout(GRACE, app.requests.wait()).await.is_err() {
+        tracing::warn!("some requests did not end in time; their operations go on at the next start");
+    }
+    stop_services(app, app.stop_databases.load(Ordering::SeqCst)).await;
+    app.audit.close().await;
+}
+
+/// Makes the data directory. The databases' user must be able to pass through it when the daemon is root; what is
+/// secret in it has permissions of its own.
+fn prepare_data_dir(path: &Path, root: bool) -> anyhow::Result<()> {
+    let mode = if root { 0o711 } else { 0o700 };
+    let explain = || format!("could not make the data directory {}; give another --data-dir", path.display());
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path).with_context(explain)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).with_context(explain)
+}
+
+fn announce(config: &Config, addresses: &[String]) {
+    if let Some(warning) = &config.listen_warning {
+        tracing::warn!("{warning}");
+    }
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let urls = addresses.iter().map(|address| format!("{scheme}://{address}")).collect::<Vec<_>>().join(" ");
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!("pgdb {version} serves {urls}, data in {}", config.data_dir.display());
+    if let Err(error) = notify_ready() {
+        tracing::warn!(%error, "systemd could not be told that the daemon is ready");
+    }
+}
+
+/// Tells systemd (`Type=notify`) that we are ready.
+fn notify_ready() -> std::io::Result<()> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(&name)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop)
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn watch() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("watch SIGINT")?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Whether the daemon lives and can serve.
+
+pub mod routes;

@@ -1,0 +1,33 @@
+//! `DELETE /v1/db/{name}`.
+
+use crate::http::caller::Caller;
+use crate::http::error::HttpError;
+use crate::http::extract::{PathParams, QueryParams};
+use crate::http::state::App;
+use crate::instances::record::subject;
+use crate::operations::routes::answer;
+use axum::extract::State;
+use axum::response::Response;
+use pgdb_api::instances::{DestroyQuery, Ok as Done};
+use pgdb_api::operations::Operation;
+
+/// Stops an instance and removes it with its data, or keeps its data under its volume name.
+#[utoipa::path(
+    delete, path = "/v1/db/{name}", tag = "instances", params(("name" = String, Path), DestroyQuery),
+    responses((status = 200, body = Done), (status = 202, body = Operation, description = "With `wait=false`."))
+)]
+pub(super) async fn destroy(
+    State(app): State<App>,
+    caller: Caller,
+    PathParams(name): PathParams<String>,
+    QueryParams(query): QueryParams<DestroyQuery>,
+) -> Result<Response, HttpError> {
+    caller.about(subject(&name));
+    let started = app.instances.start_destroy(&name, query.keep_data).await?;
+    answer(&app, &started, query.wait, async || {
+        let operation = app.operations.get(&started.id).await?;
+        let kept = operation.steps.iter().find_map(|step| step.output["volume"].as_str());
+        Ok(Done { ok: true, volume_name: kept.map(str::to_owned) })
+    })
+    .await
+}
