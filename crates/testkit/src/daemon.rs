@@ -150,7 +150,8 @@ impl Daemon {
         assert!(self.child.is_none(), "the daemon runs already");
         let log = File::options().create(true).append(true).open(self.log_file()).expect("open the daemon's log");
         let mut command = self.command();
-        command.arg("serve").arg("--listen").arg(format!("127.0.0.1:{}", self.block.http_port));
+        let address = format!("127.0.0.1:{}", self.block.http_port);
+        command.arg("serve").arg("--listen").arg(&address).env("PGDB_LISTEN", &address);
         command.envs(extra.iter().copied()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("share the daemon's log")).stderr(log);
         self.child = Some(command.spawn().expect("start the daemon"));
@@ -182,7 +183,8 @@ impl Daemon {
     /// Starts `pgdb serve` once more on the same data, for a start that has to fail, and returns how it ended.
     pub async fn fails_to_start(&self, listen_port: u16, extra: &[(&str, &str)]) -> Output {
         let mut command = self.command();
-        command.arg("serve").arg("--listen").arg(format!("127.0.0.1:{listen_port}"));
+        let address = format!("127.0.0.1:{listen_port}");
+        command.arg("serve").arg("--listen").arg(&address).env("PGDB_LISTEN", &address);
         command.envs(extra.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("start a second daemon");
         let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
