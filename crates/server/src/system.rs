@@ -21,7 +21,8 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        // As exact as it is stored, so that a record is the same before and after it was.
+        Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or_default()
     }
 
     fn monotonic_ms(&self) -> u64 {

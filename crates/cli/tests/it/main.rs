@@ -1,3 +1,9 @@
 //! The binary and the workspace, from outside.
 
+mod bad_days;
+mod crash;
+mod instances;
+mod operations;
+mod registry;
+mod seed_client;
 mod workspace;

@@ -63,9 +63,14 @@ impl Layout {
         self.sockets.join(id)
     }
 
+    /// All data that was kept, by volume name.
+    pub(super) fn kept_volumes(&self) -> PathBuf {
+        self.root.join("kept")
+    }
+
     /// Data that was kept.
     pub(super) fn kept(&self, volume: &str) -> PathBuf {
-        self.root.join("kept").join(volume)
+        self.kept_volumes().join(volume)
     }
 
     /// What is being deleted.

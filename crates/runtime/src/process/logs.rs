@@ -43,11 +43,17 @@ pub(super) fn prune(folder: &Path) -> Result<(), RuntimeError> {
 
 /// The lines that tell why a server ended: of its start, and of the newest log file.
 pub(super) fn last_lines(folder: &Path) -> Vec<String> {
-    let mut lines = tail(&folder.join("start.log"), REASON_LINES / 2);
-    lines.retain(|line| !line.contains("redirecting log output") && !line.contains("Future log output"));
+    let mut lines = start_lines(folder, REASON_LINES / 2);
     if let Some(newest) = files(folder).last() {
         lines.extend(tail(newest, REASON_LINES / 2));
     }
+    lines
+}
+
+/// What the server said at its last start before its own log was open; nothing when that went well.
+fn start_lines(folder: &Path, lines: usize) -> Vec<String> {
+    let mut lines = tail(&folder.join("start.log"), lines);
+    lines.retain(|line| !line.contains("redirecting log output") && !line.contains("Future log output"));
     lines
 }
 
@@ -100,12 +106,13 @@ pub(super) fn stream(folder: PathBuf, options: LogOptions) -> impl AsyncRead + S
 }
 
 async fn feed(folder: &Path, options: LogOptions, mut writer: DuplexStream) -> std::io::Result<()> {
-    let mut lines = Vec::new();
+    // A server that could not open its log has said why there; that is newer than the log.
+    let mut lines = start_lines(folder, options.lines);
     let mut position = None;
     for file in files(folder).into_iter().rev() {
         let length = fs::metadata(&file)?.len();
         position.get_or_insert((file.clone(), length));
-        let wanted = options.lines - lines.len();
+        let wanted = options.lines.saturating_sub(lines.len());
         if wanted == 0 {
             break;
         }

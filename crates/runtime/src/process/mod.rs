@@ -38,6 +38,9 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
+/// Beside kept data: the instance that it is from.
+const KEPT_FROM: &str = "instance";
+
 /// What this runtime needs to know.
 #[derive(Debug, Clone)]
 pub struct ProcessConfig {
@@ -93,6 +96,32 @@ impl ProcessRuntime {
     fn remove_socket(&self, id: &str) -> Result<(), RuntimeError> {
         let socket = self.layout.socket(id);
         gone_is_fine(fs::remove_dir_all(&socket)).map_err(RuntimeError::io("remove", &socket))
+    }
+
+    /// The volume that already keeps, or is about to keep, the data of this instance.
+    fn kept_from(&self, id: &str) -> Option<String> {
+        let volumes = fs::read_dir(self.layout.kept_volumes()).ok()?;
+        let mut names = volumes.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        names.find(|name| fs::read_to_string(self.layout.kept(name).join(KEPT_FROM)).is_ok_and(|from| from == id))
+    }
+
+    /// Makes the folder of the first free volume name and notes whose data it will hold, before that moves there, so
+    /// that a repeated call finds the same name.
+    fn reserve_volume(&self, spec: &ServerSpec) -> Result<String, RuntimeError> {
+        let names = (1..).map(|n| if n == 1 { spec.volume.clone() } else { format!("{}-{n}", spec.volume) });
+        let is_free = |name: &String| {
+            let folder = self.layout.kept(name);
+            // A folder without data is left of a volume that was taken into use, or waits for another instance's data.
+            let waits = || {
+                fs::read_to_string(folder.join(KEPT_FROM)).is_ok_and(|from| self.layout.instance(&from).exists())
+            };
+            !folder.join("data").exists() && !waits()
+        };
+        let volume = names.into_iter().find(is_free).unwrap_or_else(|| spec.volume.clone());
+        let folder = self.layout.kept(&volume);
+        fs::create_dir_all(&folder).map_err(RuntimeError::io("make the folder", &folder))?;
+        fs::write(folder.join(KEPT_FROM), &spec.id).map_err(RuntimeError::io("write in", &folder))?;
+        Ok(volume)
     }
 
     /// The folder of an instance, with its log folder.
@@ -240,24 +269,15 @@ impl Runtime for ProcessRuntime {
         let (this, spec) = (self.hand_over(), spec.clone());
         blocking(move || {
             let data = this.layout.data(&spec.id);
-            let marker = this.layout.instance(&spec.id).join("kept-as");
-            let volume = match fs::read_to_string(&marker) {
-                Ok(volume) => volume,
-                Err(_) => {
-                    let names =
-                        (1..).map(|n| if n == 1 { spec.volume.clone() } else { format!("{}-{n}", spec.volume) });
-                    let free = names.into_iter().find(|name| !this.layout.kept(name).exists());
-                    let volume = free.unwrap_or_else(|| spec.volume.clone());
-                    // Written before the data moves, so that a repeated call finds the same name.
-                    if data.exists() {
-                        fs::write(&marker, &volume).map_err(RuntimeError::io("write", &marker))?;
-                    }
-                    volume
-                }
+            let volume = match this.kept_from(&spec.id) {
+                Some(volume) => volume,
+                None if data.exists() => this.reserve_volume(&spec)?,
+                // Nothing is there to be kept; what lies under the name is somebody else's.
+                None => spec.volume.clone(),
             };
-            let target = this.layout.kept(&volume);
-            fs::create_dir_all(&target).map_err(RuntimeError::io("make the folder", &target))?;
-            gone_is_fine(fs::rename(&data, target.join("data"))).map_err(RuntimeError::io("put aside", &data))?;
+            let target = this.layout.kept(&volume).join("data");
+            gone_is_fine(fs::rename(&data, &target)).map_err(RuntimeError::io("put aside", &data))?;
+            this.trash(&this.layout.instance(&spec.id), &spec.id)?;
             this.remove_socket(&spec.id)?;
             Ok(volume)
         })
@@ -274,7 +294,8 @@ impl Runtime for ProcessRuntime {
             this.ensure_instance(&spec.id, &account)?;
             let (data, kept) = (this.layout.data(&spec.id), this.layout.kept(&volume));
             if data.exists() {
-                return Ok(());
+                // An earlier try has moved it.
+                return remove_emptied(&kept);
             }
             match prepared::major_in(&kept.join("data")) {
                 Some(major) if major == spec.major => {}
@@ -288,7 +309,7 @@ impl Runtime for ProcessRuntime {
                 }
             }
             fs::rename(kept.join("data"), &data).map_err(RuntimeError::io("take into use", &kept))?;
-            gone_is_fine(fs::remove_dir(&kept)).map_err(RuntimeError::io("remove", &kept))
+            remove_emptied(&kept)
         })
         .await
     }
@@ -349,6 +370,14 @@ impl Runtime for ProcessRuntime {
         let log = self.layout.log(&spec.id);
         blocking(move || logs::prune(&log)).await
     }
+}
+
+/// Removes the folder of a volume whose data was moved away.
+fn remove_emptied(kept: &Path) -> Result<(), RuntimeError> {
+    if kept.join("data").exists() {
+        return Ok(());
+    }
+    gone_is_fine(fs::remove_dir_all(kept)).map_err(RuntimeError::io("remove", kept))
 }
 
 /// Bytes of disk under a folder. What disappears meanwhile counts for nothing.

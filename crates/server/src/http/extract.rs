@@ -63,7 +63,9 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<(HeaderMap,
 fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, HttpError> {
     let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if media != "application/json" && !(media.starts_with("application/") && media.ends_with("+json")) {
+    // Clients of the original daemon say nothing, or what curl says for `--data`.
+    let unsaid = media.is_empty() || media == "application/x-www-form-urlencoded";
+    if !unsaid && media != "application/json" && !(media.starts_with("application/") && media.ends_with("+json")) {
         return Err(HttpError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",

@@ -278,6 +278,12 @@ pub fn volumes(connection: &Connection) -> Result<Vec<String>, Problem> {
     Ok(connection.prepare_cached(sql)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
 
+/// Notes that kept data lies under another name now.
+pub fn rename_volume(connection: &Connection, from: &str, to: &str) -> Result<(), Problem> {
+    connection.execute("UPDATE volumes SET name = ?2 WHERE name = ?1", [from, to])?;
+    Ok(())
+}
+
 /// Forgets kept data, once it is in use again.
 pub fn delete_volume(connection: &Connection, name: &str) -> Result<(), Problem> {
     connection.execute("DELETE FROM volumes WHERE name = ?1", [name])?;

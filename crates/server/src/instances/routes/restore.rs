@@ -44,7 +44,8 @@ pub(super) async fn restore(
     app.instances.item(&name, &view).await?;
     let spool = Spool::new(&app.config.data_dir, &random::lower_alnum(&*app.entropy, 16))?;
     receive(&spool.0, body).await?;
-    let started = app.instances.start_restore(&name, spool.hand_over()).await?;
+    let started = app.instances.start_restore(&name, spool.0.clone()).await?;
+    spool.hand_over();
     answer(&app, &started, query.wait, async || Ok(app.instances.item(&name, &view).await?)).await
 }
 
@@ -59,8 +60,8 @@ impl Spool {
         Ok(Self(folder.join(format!("{name}.dump"))))
     }
 
-    fn hand_over(mut self) -> PathBuf {
-        std::mem::take(&mut self.0)
+    fn hand_over(mut self) {
+        self.0 = PathBuf::new();
     }
 }
 

@@ -9,7 +9,7 @@ use pgdb_core::instance::InstanceState;
 use pgdb_pg::provision::{self, Claim};
 use pgdb_pg::scram;
 use pgdb_runtime::RuntimeError;
-use pgdb_runtime::spec::{PREPARED_DB, PREPARED_ROLE};
+use pgdb_runtime::spec::{PREPARED_DB, PREPARED_ROLE, ServerSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -66,10 +66,10 @@ impl OperationKind for Deploy {
         match step {
             "start" => subject.runtime.stop(&subject.spec).await.map_err(runtime_step),
             // Data that was kept before goes back to where it was; it is not ours to remove.
-            "copy" if input.from_volume.is_some() => {
-                subject.runtime.keep(&subject.spec).await.map(drop).map_err(runtime_step)
-            }
-            "copy" => subject.runtime.remove(&subject.spec).await.map_err(runtime_step),
+            "copy" => match input.from_volume {
+                Some(volume) => self.put_back(subject, volume).await,
+                None => subject.runtime.remove(&subject.spec).await.map_err(runtime_step),
+            },
             "prepare" => Ok(self.0.store.write(move |connection| record::delete(connection, &input.id)).await?),
             _ => Ok(()),
         }
@@ -82,6 +82,17 @@ impl Deploy {
             Some(volume) => subject.runtime.restore_kept(volume, &subject.spec).await.map_err(runtime_step),
             None => subject.runtime.create(&subject.spec).await.map_err(runtime_step),
         }
+    }
+
+    /// Puts data that was kept under `volume` back there.
+    async fn put_back(&self, subject: Subject, volume: String) -> Result<(), StepError> {
+        let spec = ServerSpec { volume: volume.clone(), ..subject.spec };
+        let kept = subject.runtime.keep(&spec).await.map_err(runtime_step)?;
+        if kept == volume {
+            return Ok(());
+        }
+        // Meanwhile other data was kept under the name.
+        Ok(self.0.store.write(move |connection| record::rename_volume(connection, &volume, &kept)).await?)
     }
 
     /// Starts the server, with the next port when something else has taken the one that was given out.

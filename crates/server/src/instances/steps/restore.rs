@@ -7,6 +7,7 @@ use super::{present, subject, unknown_step};
 use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
 use async_trait::async_trait;
 use pgdb_pg::swap;
+use pgdb_runtime::RuntimeError;
 use pgdb_runtime::spec::Tool;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -47,8 +48,9 @@ impl OperationKind for Restore {
             StepPlan::new("create_database"),
             load,
             StepPlan::new("swap"),
-            StepPlan::new("drop_old"),
             StepPlan::new("remove_dump"),
+            // Last: until then everything can be taken back.
+            StepPlan::new("drop_old"),
         ]
     }
 
@@ -66,10 +68,9 @@ impl OperationKind for Restore {
             }
             "load" => {
                 let admin = self.0.admin(instance, "postgres").await?;
-                if cx.operation.steps.iter().any(|record| record.name == "load" && record.attempt > 1) {
-                    swap::drop_database(&admin, &incoming).await.map_err(pg)?;
-                    swap::create_database(&admin, &incoming, &instance.user).await.map_err(pg)?;
-                }
+                // What an interrupted try has read is not known.
+                swap::drop_database(&admin, &incoming).await.map_err(pg)?;
+                swap::create_database(&admin, &incoming, &instance.user).await.map_err(pg)?;
                 // As the instance's own role: a dump is somebody's program, and must not run as a superuser.
                 let args = ["--exit-on-error", "--no-owner", "--no-privileges", "--single-transaction", "--dbname"];
                 let mut args: Vec<String> = args.map(str::to_owned).to_vec();
@@ -85,9 +86,7 @@ impl OperationKind for Restore {
                 };
                 let running = subject.runtime.tool(&subject.spec, tool).await.map_err(runtime_step)?;
                 tokio::select! {
-                    finished = running.finished => finished.map_err(|error| {
-                        StepError { passing: false, ..runtime_step(error) }
-                    })?,
+                    finished = running.finished => finished.map_err(load_failed)?,
                     () = cx.cancelled.cancelled() => return Err(StepError::lasting("cancelled", "the restore was cancelled")),
                 }
             }
@@ -127,6 +126,22 @@ impl OperationKind for Restore {
         }
         Ok(())
     }
+}
+
+/// Why a dump could not be read: mostly because of what is in it, which trying again does not change.
+fn load_failed(error: RuntimeError) -> StepError {
+    let RuntimeError::ToolFailed { stderr, .. } = &error else {
+        return StepError { passing: false, ..runtime_step(error) };
+    };
+    let has = |text: &str| stderr.contains(text);
+    let message = error.to_string();
+    if has("No space left on device") || has("could not extend file") {
+        return StepError::lasting("disk_full", message);
+    }
+    if has("connection to server") || has("server closed the connection") || has("terminating connection") {
+        return StepError::lasting("postgres_failed", message);
+    }
+    StepError::lasting("invalid_dump", message)
 }
 
 async fn remove_spool(path: &std::path::Path) -> Result<(), StepError> {

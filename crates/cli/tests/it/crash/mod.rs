@@ -1,0 +1,89 @@
+//! The crash test: every kind of operation is killed before, inside and after each of its steps, made to fail in each,
+//! killed again while that is taken back, and made to run steps twice. After every one of these the operation has to
+//! end, what it was about has to be whole or gone, and nothing may be left over.
+//!
+//! A new kind of operation joins by a [`driver::Scenario`], a line in [`SCENARIOS`] and a `#[test]` that drives it;
+//! the test at the end fails until it does.
+
+mod destroy;
+mod deploy;
+mod driver;
+mod engines;
+mod password;
+mod power;
+mod restore;
+
+use driver::{Scenario, drive};
+use pgdb_testkit::daemon::Daemon;
+
+/// The kinds of operations that are driven here.
+const SCENARIOS: &[&str] = &[
+    deploy::Deploy::KIND,
+    destroy::Destroy::KIND,
+    power::Start::KIND,
+    power::Stop::KIND,
+    power::Restart::KIND,
+    password::RotatePassword::KIND,
+    restore::Restore::KIND,
+    engines::Install::KIND,
+];
+
+#[tokio::test]
+async fn a_deploy_is_whole_or_gone() {
+    drive(deploy::Deploy).await;
+}
+
+#[tokio::test]
+async fn a_deploy_from_a_volume_never_loses_the_volume() {
+    drive(deploy::DeployFromVolume).await;
+}
+
+#[tokio::test]
+async fn a_destroy_reaches_its_end() {
+    drive(destroy::Destroy { keep_data: false }).await;
+}
+
+#[tokio::test]
+async fn a_destroy_that_keeps_data_never_loses_it() {
+    drive(destroy::Destroy { keep_data: true }).await;
+}
+
+#[tokio::test]
+async fn a_start_reaches_its_end() {
+    drive(power::Start).await;
+}
+
+#[tokio::test]
+async fn a_stop_reaches_its_end() {
+    drive(power::Stop).await;
+}
+
+#[tokio::test]
+async fn a_restart_reaches_its_end() {
+    drive(power::Restart).await;
+}
+
+#[tokio::test]
+async fn a_new_password_is_valid_or_the_old_one_is() {
+    drive(password::RotatePassword).await;
+}
+
+#[tokio::test]
+async fn a_restore_replaces_everything_or_nothing() {
+    drive(restore::Restore).await;
+}
+
+#[tokio::test]
+async fn an_engine_is_installed_or_not() {
+    drive(engines::Install).await;
+}
+
+#[tokio::test]
+async fn every_kind_of_operation_is_driven_here() {
+    let daemon = Daemon::start(driver::BINARY).await;
+    let kinds = daemon.get("/v1/operations/kinds").await.expect(200);
+    let kinds: Vec<&str> = kinds["items"].as_array().expect("items").iter().filter_map(|kind| kind.as_str()).collect();
+    assert!(kinds.contains(&"instance.deploy"), "{kinds:?}");
+    let strangers: Vec<_> = kinds.iter().filter(|kind| !SCENARIOS.contains(kind)).collect();
+    assert!(strangers.is_empty(), "no scenario of the crash test for {strangers:?}");
+}

@@ -1,0 +1,243 @@
+//! What may be left in the world, and what must not.
+
+use crate::daemon::Daemon;
+use crate::processes;
+use rusqlite::{Connection, OpenFlags};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Removing a large folder, or ending a server, may go on for a moment after the answer.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Folders of a data directory whose entries belong to instances, by id.
+const BY_INSTANCE: [&str; 2] = ["instances", "run"];
+/// Folders of a data directory that are empty when nothing is at work.
+const EMPTY: [&str; 2] = ["trash", "spool"];
+/// Files that hold a secret because that is what they are for.
+const SECRET_FILES: [&str; 2] = ["master.key", "token"];
+/// Folders of a server's data in which PostgreSQL keeps tables and logs of changes, never text of ours.
+const TABLES: [&str; 4] = ["base", "global", "pg_wal", "pg_xact"];
+
+/// What has to be there and nothing else.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Expected<'a> {
+    /// Names of instances.
+    pub instances: &'a [&'a str],
+    /// Names of kept volumes.
+    pub volumes: &'a [&'a str],
+}
+
+/// Panics unless the world holds exactly the instances of these names: their processes, folders, ports and rows, no
+/// operation at work, and no secret anywhere it does not belong.
+pub async fn assert_nothing_left(daemon: &Daemon, instances: &[&str]) {
+    assert_only(daemon, Expected { instances, volumes: &[] }).await;
+}
+
+/// The same, with kept volumes.
+pub async fn assert_only(daemon: &Daemon, expected: Expected<'_>) {
+    let mut found = Vec::new();
+    let clean = tokio::time::timeout(LIMIT, async {
+        loop {
+            found = findings(daemon, expected);
+            if found.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    if clean.await.is_err() {
+        panic!("the world is not as it should be:\n  {}", found.join("\n  "));
+    }
+}
+
+/// Everything that is there and should not be, or the other way round.
+pub fn findings(daemon: &Daemon, expected: Expected<'_>) -> Vec<String> {
+    let rows = match Rows::read(&daemon.state_file()) {
+        Ok(rows) => rows,
+        Err(error) => return vec![format!("the state file cannot be read: {error}")],
+    };
+    let mut found = rows.findings(expected);
+    let ids: BTreeSet<&str> = rows.instances.iter().map(|instance| instance.id.as_str()).collect();
+    found.extend(folders(daemon.data_dir(), &ids, expected));
+    found.extend(servers(daemon.data_dir(), &ids));
+    let given_out: BTreeSet<u16> = rows.instances.iter().map(|instance| instance.port).collect();
+    for port in processes::listening_ports().into_keys().filter(|port| daemon.owns_port(*port)) {
+        if !given_out.contains(&port) {
+            found.push(format!("port {port} is listened on and belongs to no instance"));
+        }
+    }
+    // A client program that outlived the daemon which had started it.
+    for process in processes::all_given(daemon.data_dir()) {
+        if !process.cwd.starts_with(daemon.data_dir()) && Some(process.pid) != daemon.running_pid() {
+            found.push(format!("process {} ({}) was left behind", process.pid, process.cmdline));
+        }
+    }
+    found.extend(secrets(daemon));
+    found
+}
+
+/// The newest operation of a kind, if there is one.
+pub fn latest_operation(daemon: &Daemon, kind: &str) -> Option<String> {
+    let connection = Connection::open_with_flags(daemon.state_file(), OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    connection.busy_timeout(Duration::from_secs(5)).ok()?;
+    let sql = "SELECT id FROM operations WHERE kind = ?1 ORDER BY seq DESC LIMIT 1";
+    connection.query_row(sql, [kind], |row| row.get(0)).ok()
+}
+
+/// An instance's row.
+#[derive(Debug, Clone)]
+pub struct InstanceRow {
+    /// Our identifier.
+    pub id: String,
+    /// What it is called.
+    pub name: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// What the state file says.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// Instances.
+    pub instances: Vec<InstanceRow>,
+    /// Kept volumes.
+    pub volumes: Vec<String>,
+    /// Operations that have not ended: kind, subject and state.
+    pub active: Vec<String>,
+}
+
+impl Rows {
+    /// Reads the state file without changing it.
+    pub fn read(state_file: &Path) -> rusqlite::Result<Self> {
+        let connection = Connection::open_with_flags(state_file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        let instances = connection
+            .prepare("SELECT id, name, port FROM instances")?
+            .query_map([], |row| Ok(InstanceRow { id: row.get(0)?, name: row.get(1)?, port: row.get(2)? }))?
+            .collect::<Result<_, _>>()?;
+        let texts = |sql: &str| -> rusqlite::Result<Vec<String>> {
+            connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+        };
+        Ok(Self {
+            instances,
+            volumes: texts("SELECT name FROM volumes")?,
+            active: texts(
+                "SELECT kind || ' of ' || subject || ' is ' || state FROM operations WHERE finished_at IS NULL",
+            )?,
+        })
+    }
+
+    fn findings(&self, expected: Expected<'_>) -> Vec<String> {
+        let mut found: Vec<String> = self.active.iter().map(|operation| format!("{operation}, not ended")).collect();
+        let names = self.instances.iter().map(|instance| instance.name.as_str());
+        found.extend(difference("instance rows", names.collect(), expected.instances));
+        let volumes = self.volumes.iter().map(String::as_str);
+        found.extend(difference("volume rows", volumes.collect(), expected.volumes));
+        found
+    }
+}
+
+fn difference(what: &str, have: BTreeSet<&str>, want: &[&str]) -> Option<String> {
+    let want: BTreeSet<&str> = want.iter().copied().collect();
+    (have != want).then(|| format!("{what} are {have:?} and should be {want:?}"))
+}
+
+/// The folder of an instance's data, which holds `PG_VERSION`.
+pub fn pgdata(daemon: &Daemon, name: &str) -> PathBuf {
+    let rows = Rows::read(&daemon.state_file()).expect("read the state file");
+    let row = rows.instances.iter().find(|row| row.name == name).expect("the instance has a row");
+    let folder = daemon.data_dir().join("instances").join(&row.id);
+    let data = [folder.clone(), folder.join("data"), folder.join("pgdata")];
+    data.into_iter().find(|path| path.join("PG_VERSION").exists()).expect("the instance has data")
+}
+
+/// The process id of an instance's server, as its own pid file says.
+pub fn postmaster_pid(daemon: &Daemon, name: &str) -> i32 {
+    let text = fs::read_to_string(pgdata(daemon, name).join("postmaster.pid")).expect("the server has a pid file");
+    text.lines().next().and_then(|line| line.trim().parse().ok()).expect("the pid file begins with a process id")
+}
+
+fn folders(data_dir: &Path, ids: &BTreeSet<&str>, expected: Expected<'_>) -> Vec<String> {
+    let mut found = Vec::new();
+    let entries = |folder: &str| -> BTreeSet<String> {
+        let entries = fs::read_dir(data_dir.join(folder)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    for folder in BY_INSTANCE {
+        for entry in entries(folder) {
+            if !ids.iter().any(|id| entry == *id) {
+                found.push(format!("{folder}/{entry} belongs to no instance"));
+            }
+        }
+    }
+    for id in ids {
+        if !data_dir.join("instances").join(id).is_dir() {
+            found.push(format!("instances/{id} is missing"));
+        }
+    }
+    for folder in EMPTY {
+        found.extend(entries(folder).into_iter().map(|entry| format!("{folder}/{entry} is left over")));
+    }
+    let volumes = entries("kept");
+    found.extend(difference("kept folders", volumes.iter().map(String::as_str).collect(), expected.volumes));
+    found
+}
+
+fn servers(data_dir: &Path, ids: &BTreeSet<&str>) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut servers: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+    for process in processes::postmasters_in(data_dir) {
+        let owner = ids.iter().find(|id| process.cwd.components().any(|part| part.as_os_str() == **id));
+        match owner {
+            Some(id) => servers.entry(id).or_default().push(process.pid),
+            None => {
+                let (pid, cwd) = (process.pid, process.cwd.display());
+                found.push(format!("process {pid} ({}) works in {cwd} and belongs to no instance", process.cmdline));
+            }
+        }
+    }
+    for (id, pids) in servers.into_iter().filter(|(_, pids)| pids.len() > 1) {
+        found.push(format!("{id} has more than one server: {pids:?}"));
+    }
+    found
+}
+
+/// Where a secret is that was seen on the wire or lies in the master key's file.
+fn secrets(daemon: &Daemon) -> Vec<String> {
+    let mut secrets = daemon.secrets();
+    for name in SECRET_FILES {
+        let text = fs::read_to_string(daemon.data_dir().join(name)).unwrap_or_default();
+        secrets.extend(text.lines().map(str::trim).filter(|line| line.len() >= 16).map(str::to_owned));
+    }
+    let mut places: Vec<(String, String)> = vec![("the daemon's log".to_owned(), daemon.log())];
+    for process in [processes::all_in(daemon.data_dir()), processes::all_given(daemon.data_dir())].concat() {
+        places.push((format!("the arguments of process {}", process.pid), process.cmdline));
+    }
+    let mut files = Vec::new();
+    collect_files(daemon.data_dir(), &mut files);
+    for file in files {
+        // It may have been removed meanwhile.
+        let bytes = fs::read(&file).unwrap_or_default();
+        places.push((file.display().to_string(), String::from_utf8_lossy(&bytes).into_owned()));
+    }
+    let mut found = Vec::new();
+    for (place, text) in &places {
+        if secrets.iter().any(|secret| text.contains(secret.as_str())) {
+            found.push(format!("a secret stands in {place}"));
+        }
+    }
+    found
+}
+
+fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() && !TABLES.iter().any(|table| name == *table) {
+            collect_files(&path, files);
+        } else if kind.is_file() && !SECRET_FILES.iter().any(|secret| name == *secret) {
+            files.push(path);
+        }
+    }
+}
