@@ -241,7 +241,7 @@ impl Drop for Daemon {
             let _ = child.kill();
             let _ = child.wait();
         }
-        crate::processes::kill_all_in(&self.data_dir);
+        crate::processes::end_all_in(&self.data_dir);
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
