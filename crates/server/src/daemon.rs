@@ -11,15 +11,13 @@ use crate::secrets::{SEALED_COLUMNS, Sealer, used_keys};
 use crate::store::Store;
 use crate::system::{SystemClock, SystemEntropy};
 use crate::tokens::{Bootstrap, Tokens};
-use crate::{logs, tls};
+use crate::{data_dir, logs, tls};
 use anyhow::Context;
 use pgdb_core::instance::RuntimeKind;
 use pgdb_core::random::Entropy;
 use pgdb_core::time::Clock;
 use pgdb_runtime::Runtime;
 use pgdb_runtime::process::{ProcessConfig, ProcessRuntime, machine};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -37,13 +35,18 @@ pub async fn run(options: Options, env_secrets: EnvSecrets) -> anyhow::Result<()
     let surroundings = Surroundings::of_this_process().context("could not look around")?;
     let config = Arc::new(options.resolve(&env_secrets, &surroundings)?);
     logs::start(&config)?;
-    prepare_data_dir(&config.data_dir, surroundings.root)?;
+    serve(config, env_secrets, surroundings.root).await
+}
+
+/// The same with a log that is already open.
+pub async fn serve(config: Arc<Config>, env_secrets: EnvSecrets, root: bool) -> anyhow::Result<()> {
+    data_dir::prepare(&config.data_dir, root)?;
     let _lock = DataDirLock::take(&config.data_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let app = open(Arc::clone(&config), &env_secrets, (clock, Arc::new(SystemEntropy))).await?;
     drop(env_secrets);
 
-    let mut signals = Signals::watch()?;
+    let mut signals = Signals::watch(config.tls.is_some())?;
     let sockets = bind_all(&config.listen)?;
     let certificate = match &config.tls {
         Some(files) => {
@@ -55,8 +58,10 @@ pub async fn run(options: Options, env_secrets: EnvSecrets) -> anyhow::Result<()
     };
     let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok()).map(|address| address.to_string());
     let addresses: Vec<String> = addresses.collect();
-    let mut servers = Servers::start(sockets, &router(app.clone()), certificate.as_ref())?;
+    // Operations that an earlier daemon left behind are taken up before anybody can ask for new ones; connections
+    // wait in the backlog meanwhile.
     start_services(&app).await?;
+    let mut servers = Servers::start(sockets, &router(app.clone()), certificate.as_ref())?;
     app.ready.set(None);
     announce(&config, &addresses);
 
@@ -175,15 +180,6 @@ async fn end(app: &App, servers: &mut Servers) {
     app.audit.close().await;
 }
 
-/// Makes the data directory. The databases' user must be able to pass through it when the daemon is root; what is
-/// secret in it has permissions of its own.
-fn prepare_data_dir(path: &Path, root: bool) -> anyhow::Result<()> {
-    let mode = if root { 0o711 } else { 0o700 };
-    let explain = || format!("could not make the data directory {}; give another --data-dir", path.display());
-    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path).with_context(explain)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).with_context(explain)
-}
-
 fn announce(config: &Config, addresses: &[String]) {
     if let Some(warning) = &config.listen_warning {
         tracing::warn!("{warning}");
@@ -210,23 +206,34 @@ fn notify_ready() -> std::io::Result<()> {
     UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop)
 }
 
-/// SIGTERM and SIGINT.
+/// What tells the daemon to end: SIGTERM, SIGINT, and SIGHUP unless that means "read the certificate again".
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Signals {
-    fn watch() -> anyhow::Result<Self> {
-        let terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
-        let interrupt = signal(SignalKind::interrupt()).context("watch SIGINT")?;
-        Ok(Self { terminate, interrupt })
+    fn watch(hangup_reloads: bool) -> anyhow::Result<Self> {
+        let watch = |kind| signal(kind).context("watch signals");
+        Ok(Self {
+            terminate: watch(SignalKind::terminate())?,
+            interrupt: watch(SignalKind::interrupt())?,
+            hangup: (!hangup_reloads).then(|| watch(SignalKind::hangup())).transpose()?,
+        })
     }
 
     async fn next(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = hangup => {}
         }
     }
 }

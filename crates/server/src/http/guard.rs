@@ -18,9 +18,6 @@ use std::time::Duration;
 use tracing::Instrument;
 use zeroize::Zeroizing;
 
-/// How long a route that does not wait for an operation may take.
-const TIME_LIMIT: Duration = Duration::from_secs(30);
-
 /// Runs a handler if its rule lets the caller in.
 ///
 /// What may change something runs in a task of its own, so that a client that disconnects neither stops it half
@@ -34,7 +31,7 @@ pub(super) async fn guard(rule: Rule, mut request: Request, next: Next) -> Respo
         Ok(caller) => caller,
         Err(error) => return error.into_response(),
     };
-    let Some(caller) = caller else { return run(rule, request, next).await };
+    let Some(caller) = caller else { return run(rule, context.app.time_limit, request, next).await };
     if let Access::Scope(scope) = rule.access
         && !caller.may(scope)
     {
@@ -47,7 +44,7 @@ pub(super) async fn guard(rule: Rule, mut request: Request, next: Next) -> Respo
     let requests = context.app.requests.clone();
     let changes = !matches!(method, Method::GET | Method::HEAD);
     let work = async move {
-        let response = run(rule, request, next).await;
+        let response = run(rule, context.app.time_limit, request, next).await;
         record(&context, &caller, &action, Outcome::of(&response), &method).await;
         response
     };
@@ -61,9 +58,9 @@ pub(super) async fn guard(rule: Rule, mut request: Request, next: Next) -> Respo
 }
 
 /// Runs the handler within its time; a panic is our own fault, not the end of the connection.
-async fn run(rule: Rule, request: Request, next: Next) -> Response {
+async fn run(rule: Rule, limit: Duration, request: Request, next: Next) -> Response {
     let handler = AssertUnwindSafe(next.run(request)).catch_unwind();
-    let outcome = if rule.waits { Ok(handler.await) } else { tokio::time::timeout(TIME_LIMIT, handler).await };
+    let outcome = if rule.waits { Ok(handler.await) } else { tokio::time::timeout(limit, handler).await };
     match outcome {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => {
@@ -71,7 +68,7 @@ async fn run(rule: Rule, request: Request, next: Next) -> Response {
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
             HttpError::from(Problem::internal(format!("a handler panicked: {text}"))).into_response()
         }
-        Err(_) => HttpError::timeout(TIME_LIMIT).into_response(),
+        Err(_) => HttpError::timeout(limit).into_response(),
     }
 }
 

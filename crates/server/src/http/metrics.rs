@@ -1,12 +1,12 @@
 //! Numbers for Prometheus.
 
+use super::error::HttpError;
 use super::routes::Routes;
 use super::rule::Rule;
 use super::state::App;
 use axum::extract::State;
-use axum::http::header;
-use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::http::{HeaderName, header};
+use pgdb_api::errors::ErrorBody;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -16,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use utoipa_axum::routes;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -143,10 +144,21 @@ impl Metrics {
 }
 
 pub(super) fn routes() -> Routes {
-    Routes::new().page(Rule::open(), "/metrics", get(show))
+    Routes::new().route(Rule::open(), routes!(metrics))
 }
 
-async fn show(State(app): State<App>) -> impl IntoResponse {
+/// Numbers for Prometheus; 404 when the daemon was told to keep them.
+#[utoipa::path(
+    get, path = "/metrics", tag = "health",
+    responses(
+        (status = 200, body = String, content_type = "application/openmetrics-text"),
+        (status = 404, body = ErrorBody, description = "switched off")
+    )
+)]
+async fn metrics(State(app): State<App>) -> Result<([(HeaderName, &'static str); 1], String), HttpError> {
     const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, TYPE)], app.metrics.render())
+    if !app.config.metrics {
+        return Err(HttpError::not_found());
+    }
+    Ok(([(header::CONTENT_TYPE, TYPE)], app.metrics.render()))
 }

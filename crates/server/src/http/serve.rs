@@ -5,6 +5,7 @@ use anyhow::Context;
 use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use hyper_util::rt::TokioTimer;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// How long a request's first line and headers may take; also how long an idle connection is kept.
+const HEADER_TIME: Duration = Duration::from_secs(30);
 
 /// Opens every socket, or says which address is the trouble.
 pub fn bind_all(listen: &[Listen]) -> anyhow::Result<Vec<TcpListener>> {
@@ -51,6 +54,12 @@ fn open(address: SocketAddr, both_families: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// A client that opens a connection and says nothing does not keep it.
+fn limit<A: axum_server::Address, Acceptor>(server: &mut axum_server::Server<A, Acceptor>) {
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
+    server.http_builder().http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIME);
+}
+
 /// The running servers, one a socket.
 pub struct Servers {
     handles: Vec<Handle<SocketAddr>>,
@@ -67,11 +76,13 @@ impl Servers {
             servers.handles.push(handle.clone());
             match tls {
                 Some(tls) => {
-                    let server = axum_server::from_tcp_rustls(socket, tls.clone()).context("serve TLS")?;
+                    let mut server = axum_server::from_tcp_rustls(socket, tls.clone()).context("serve TLS")?;
+                    limit(&mut server);
                     servers.tasks.spawn(server.handle(handle).serve(service));
                 }
                 None => {
-                    let server = axum_server::from_tcp(socket).context("serve")?;
+                    let mut server = axum_server::from_tcp(socket).context("serve")?;
+                    limit(&mut server);
                     servers.tasks.spawn(server.handle(handle).serve(service));
                 }
             }

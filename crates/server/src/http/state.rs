@@ -16,8 +16,11 @@ use pgdb_core::random::Entropy;
 use pgdb_core::time::Clock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// The daemon's parts. A clone shares all of them.
 #[derive(Clone)]
@@ -50,6 +53,8 @@ pub struct App {
     pub(crate) limiter: Arc<Limiter>,
     /// Whether requests can be served.
     pub ready: Arc<Ready>,
+    /// How long a route that does not wait for an operation may take.
+    pub time_limit: Duration,
     /// Requests that change something; they outlive their connection.
     pub requests: TaskTracker,
     /// Cancelled when the daemon is to end.
@@ -91,6 +96,7 @@ impl App {
             metrics,
             limiter: Arc::new(Limiter::default()),
             ready: Arc::new(Ready::default()),
+            time_limit: TIME_LIMIT,
             requests: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             stop_databases: Arc::new(AtomicBool::new(false)),

@@ -104,7 +104,8 @@ async fn what_was_sealed_before_and_written_after_a_rotation_is_not_lost() -> Ou
     sealer.rotate(&store, &entropy, COLUMNS).await?;
     store.write(move |connection| Ok(connection.execute("INSERT INTO tests VALUES ('late', ?1)", [late])?)).await?;
     sealer.settle(&store, &entropy, COLUMNS).await?;
-    assert_eq!(get(&store, &open(folder.path(), &used(&store).await?)?, "late").await?, "omega");
+    let sealer = open(folder.path(), &used(&store).await?)?;
+    assert_eq!(get(&store, &sealer, "late").await?, "omega");
     Ok(())
 }
 

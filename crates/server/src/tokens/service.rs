@@ -225,7 +225,7 @@ fn expiry(now: Timestamp, seconds: u64) -> Result<Timestamp, Problem> {
 
 fn find(connection: &Connection, id: &str) -> Result<Option<TokenInfo>, Problem> {
     let sql = format!("SELECT {COLUMNS} FROM tokens WHERE id = ?1");
-    Ok(connection.query_row(&sql, [id], |row| Ok(info(row))).optional()?.transpose()?)
+    connection.query_row(&sql, [id], |row| Ok(info(row))).optional()?.transpose()
 }
 
 fn info(row: &Row<'_>) -> Result<TokenInfo, Problem> {

@@ -1,0 +1,20 @@
+//! `pgdb completions SHELL`.
+
+use crate::args::Cli;
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+/// Completions for a shell.
+#[derive(Debug, Args)]
+#[command(after_help = "  pgdb completions bash > /etc/bash_completion.d/pgdb")]
+pub(crate) struct Completions {
+    /// Which shell.
+    shell: Shell,
+}
+
+impl Completions {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        clap_complete::generate(self.shell, &mut Cli::command(), "pgdb", &mut std::io::stdout());
+        Ok(())
+    }
+}

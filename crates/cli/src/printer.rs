@@ -1,0 +1,101 @@
+//! The one place that decides what goes where: data to standard output, everything else to standard error.
+
+use crate::args::Global;
+use crate::error::{Refused, hint};
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+
+/// Prints as the flags say.
+#[derive(Debug)]
+pub(crate) struct Printer {
+    pub(crate) json: bool,
+    quiet: bool,
+    colour: bool,
+}
+
+impl Printer {
+    pub(crate) fn new(global: &Global) -> Self {
+        let colour = !global.no_color && std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
+        Self { json: global.json, quiet: global.quiet, colour }
+    }
+
+    /// Whether steps may be shown as they happen.
+    pub(crate) fn shows_progress(&self) -> bool {
+        !self.quiet && !self.json && std::io::stderr().is_terminal()
+    }
+
+    /// Whether a person can be asked.
+    pub(crate) fn can_ask(&self) -> bool {
+        std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+    }
+
+    /// Data, as it is.
+    pub(crate) fn line(&self, text: impl AsRef<str>) {
+        // A reader that has gone away has seen enough.
+        let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+    }
+
+    /// The one JSON document.
+    pub(crate) fn document(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        self.line(serde_json::to_string_pretty(value)?);
+        Ok(())
+    }
+
+    /// JSON with `--json`, else what `human` prints.
+    pub(crate) fn either(&self, value: &impl Serialize, human: impl FnOnce(&Self)) -> anyhow::Result<()> {
+        if self.json {
+            return self.document(value);
+        }
+        human(self);
+        Ok(())
+    }
+
+    /// Rows under headings, in columns.
+    pub(crate) fn table(&self, headings: &[&str], rows: Vec<Vec<String>>) {
+        let mut table = Table::new();
+        table.load_style(NOTHING).set_header(headings.iter().copied());
+        table.add_rows(rows);
+        for line in table.lines() {
+            self.line(line.trim_end().trim_start_matches(' '));
+        }
+    }
+
+    /// Something a person should know; not data.
+    pub(crate) fn note(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
+        }
+    }
+
+    /// Something that may be wrong.
+    pub(crate) fn warn(&self, text: impl AsRef<str>) {
+        self.note(format!("{} {}", self.paint("33", "warning:"), text.as_ref()));
+    }
+
+    /// Why the command failed. Shown however quiet it should be.
+    pub(crate) fn error(&self, error: &anyhow::Error) {
+        let message = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        let mut stderr = std::io::stderr();
+        if self.json {
+            let refused = error.downcast_ref::<Refused>();
+            let code = refused.map_or("failed", |refused| refused.body.error.as_str());
+            let request_id = refused.map(|refused| refused.body.request_id.as_str());
+            let operation_id = refused.and_then(|refused| refused.body.operation_id.as_deref());
+            let body = serde_json::json!({
+                "error": code, "message": message, "request_id": request_id, "operation_id": operation_id,
+            });
+            let _ = writeln!(stderr, "{body}");
+            return;
+        }
+        let _ = writeln!(stderr, "{} {message}", self.paint("31", "error:"));
+        if let Some(hint) = hint(error) {
+            let _ = writeln!(stderr, "  hint: {hint}");
+        }
+    }
+
+    fn paint(&self, colour: &str, text: &str) -> String {
+        if self.colour { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}

@@ -1,0 +1,204 @@
+//! Which daemon to speak to, and with which token.
+
+use crate::args::Global;
+use anyhow::Context;
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// The configuration file, kept as it is but for what we set.
+#[derive(Debug, Default)]
+pub(crate) struct ConfigFile {
+    path: PathBuf,
+    document: Map<String, Value>,
+}
+
+impl ConfigFile {
+    /// Reads `~/.config/pgdb/config.json`; an absent file is an empty one.
+    pub(crate) fn load() -> anyhow::Result<Self> {
+        let base = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
+        let path =
+            base.context("neither XDG_CONFIG_HOME nor HOME is set, so there is no place for the configuration")?;
+        let path = path.join("pgdb/config.json");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error).with_context(|| format!("could not read {}", path.display())),
+        };
+        if text.trim().is_empty() {
+            return Ok(Self { path, document: Map::new() });
+        }
+        let document = serde_json::from_str(&text)
+            .with_context(|| format!("{} is not a JSON object; mend it or remove it", path.display()))?;
+        Ok(Self { path, document })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The alias used when none is named.
+    pub(crate) fn default_server(&self) -> &str {
+        self.document.get("defaultServer").and_then(Value::as_str).unwrap_or("default")
+    }
+
+    /// The URL of an alias.
+    pub(crate) fn server(&self, alias: &str) -> Option<&str> {
+        self.document.get("servers")?.get(alias)?.as_str()
+    }
+
+    /// All aliases with their URLs.
+    pub(crate) fn servers(&self) -> Vec<(String, String)> {
+        let servers = self.document.get("servers").and_then(Value::as_object);
+        let pairs = servers.into_iter().flatten();
+        pairs.filter_map(|(alias, url)| Some((alias.clone(), url.as_str()?.to_owned()))).collect()
+    }
+
+    /// Gives an alias a URL; the first one becomes the default.
+    pub(crate) fn set_server(&mut self, alias: &str, url: &str) {
+        self.document.entry("defaultServer").or_insert_with(|| alias.into());
+        let servers = self.document.entry("servers").or_insert_with(|| Map::new().into());
+        if !servers.is_object() {
+            *servers = Map::new().into();
+        }
+        if let Some(servers) = servers.as_object_mut() {
+            servers.insert(alias.to_owned(), url.into());
+        }
+    }
+
+    /// Makes an alias the default.
+    pub(crate) fn set_default(&mut self, alias: &str) {
+        self.document.insert("defaultServer".to_owned(), alias.into());
+    }
+
+    /// Replaces the file; only its owner can read it.
+    pub(crate) fn save(&self) -> anyhow::Result<()> {
+        let explain = || format!("could not write {}", self.path.display());
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).with_context(explain)?;
+        let making = self.path.with_extension("json.making");
+        let open = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&making);
+        let mut file = open.with_context(explain)?;
+        writeln!(file, "{}", serde_json::to_string_pretty(&self.document)?).with_context(explain)?;
+        std::fs::rename(&making, &self.path).with_context(explain)
+    }
+}
+
+/// Where to send requests, and with what.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    /// Without a slash at its end.
+    pub(crate) url: String,
+    pub(crate) token: Option<SecretString>,
+}
+
+impl Server {
+    /// From the flags, the environment and the configuration file, in this order.
+    pub(crate) fn resolve(global: &Global) -> anyhow::Result<Self> {
+        let url = match (&global.server, std::env::var("PGDB_SERVER_URL")) {
+            (Some(server), _) if server.contains("://") => server.clone(),
+            (Some(alias), _) => {
+                let config = ConfigFile::load()?;
+                let known = || config.servers().into_iter().map(|(alias, _)| alias).collect::<Vec<_>>().join(", ");
+                let url = config.server(alias).map(str::to_owned);
+                url.ok_or_else(|| {
+                    crate::error::Usage(format!(
+                        "there is no server '{alias}' in the configuration (known: {})",
+                        known()
+                    ))
+                })?
+            }
+            (None, Ok(url)) if !url.is_empty() => url,
+            (None, _) => {
+                // Without a home there is no configuration, and the daemon of this machine is meant.
+                let config = ConfigFile::load().unwrap_or_default();
+                config.server(config.default_server()).map_or_else(local_url, str::to_owned)
+            }
+        };
+        let url = url.trim_end_matches('/').to_owned();
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(crate::error::Usage(format!(
+                "'{url}' is not a server's URL; it begins with http:// or https://"
+            ))
+            .into());
+        }
+        let token = token(&url)?;
+        Ok(Self { url, token })
+    }
+
+    /// Whether the daemon is on this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        is_loopback(&self.url)
+    }
+}
+
+/// The address that a daemon with the same environment listens on.
+fn local_url() -> String {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let listen = set("PGDB_LISTEN");
+    let port = match &listen {
+        Some(listen) => listen.rsplit_once(':').map(|(_, port)| port.to_owned()),
+        None => set("PORT"),
+    };
+    format!("http://127.0.0.1:{}", port.unwrap_or_else(|| "8080".to_owned()))
+}
+
+/// The token of the environment, or for a daemon of this machine the one in its data directory.
+fn token(url: &str) -> anyhow::Result<Option<SecretString>> {
+    if let Ok(token) = std::env::var("PGDB_TOKEN")
+        && !token.trim().is_empty()
+    {
+        return Ok(Some(token.trim().to_owned().into()));
+    }
+    if !is_loopback(url) {
+        return Ok(None);
+    }
+    match std::fs::read_to_string(data_dir().join("token")) {
+        Ok(token) => Ok(Some(token.trim().to_owned().into())),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The daemon's data directory, as the daemon itself chooses it.
+pub(crate) fn data_dir() -> PathBuf {
+    if let Some(given) = std::env::var_os("PGDB_DATA_DIR").filter(|given| !given.is_empty()) {
+        return given.into();
+    }
+    if nix::unistd::geteuid().is_root() {
+        return "/var/lib/pgdb".into();
+    }
+    let base = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));
+    base.unwrap_or_else(|| "/var/lib".into()).join("pgdb")
+}
+
+fn absolute(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// Whether a URL leads to this machine.
+pub(crate) fn is_loopback(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_file_is_only_for_this_machine() {
+        for local in ["http://127.0.0.1:8080", "http://localhost", "https://[::1]:9/x"] {
+            assert!(is_loopback(local), "{local}");
+        }
+        for remote in ["http://example.org:8080", "http://127.0.0.1.example.org", "http://10.0.0.1"] {
+            assert!(!is_loopback(remote), "{remote}");
+        }
+    }
+}
