@@ -144,8 +144,12 @@ impl ProcessRuntime {
             fs::remove_dir_all(&partial).map_err(RuntimeError::io("remove", &partial))?;
         }
         let owner = account.switch.then_some((account.uid, account.gid));
-        copy::copy_tree(prepared, &partial, owner)?;
-        identity::set(&partial, spec.system_identifier)?;
+        let copied = copy::copy_tree(prepared, &partial, owner);
+        if let Err(error) = copied.and_then(|()| identity::set(&partial, spec.system_identifier)) {
+            // On a full disk what is half copied would keep even its own failure from being written down.
+            let _ = fs::remove_dir_all(&partial);
+            return Err(error);
+        }
         fs::rename(&partial, &data).map_err(RuntimeError::io("move into place", &data))
     }
 

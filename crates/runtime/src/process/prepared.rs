@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 /// Counts up when what a prepared directory holds changes; older ones are then made anew.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// Where the prepared directory of an engine is, once it is made.
 pub(super) fn path(folder: &Path, engine: &Engine) -> PathBuf {
@@ -45,17 +45,26 @@ pub(super) async fn ensure(folder: &Path, engine: &Engine, account: &Account) ->
     if making.exists() {
         fs::remove_dir_all(&making).map_err(RuntimeError::io("remove", &making))?;
     }
-    super::layout::ensure_private(&making, account, 0o700, false)?;
-    initdb(engine, account, &making).await?;
+    let made = make(engine, account, &making).await;
+    if made.is_err() {
+        // On a full disk what is half made would keep even its own failure from being written down.
+        let _ = fs::remove_dir_all(&making);
+    }
+    made?;
+    fs::rename(&making, &target).map_err(RuntimeError::io("move into place", &target))?;
+    Ok(target)
+}
+
+async fn make(engine: &Engine, account: &Account, making: &Path) -> Result<(), RuntimeError> {
+    super::layout::ensure_private(making, account, 0o700, false)?;
+    initdb(engine, account, making).await?;
     for (db, sql) in statements(engine.major) {
-        single_user(engine, account, &making, db, &sql).await?;
+        single_user(engine, account, making, db, &sql).await?;
     }
     for leftover in ["postmaster.pid", "postmaster.opts"] {
         let _ = fs::remove_file(making.join(leftover));
     }
-    super::sync_file_system(&making)?;
-    fs::rename(&making, &target).map_err(RuntimeError::io("move into place", &target))?;
-    Ok(target)
+    super::sync_file_system(making)
 }
 
 async fn initdb(engine: &Engine, account: &Account, data: &Path) -> Result<(), RuntimeError> {
@@ -74,8 +83,10 @@ async fn initdb(engine: &Engine, account: &Account, data: &Path) -> Result<(), R
 
 /// What the prepared directory holds beyond what `initdb` makes, by database.
 fn statements(major: u16) -> Vec<(&'static str, String)> {
+    // Before 16 who may make roles may also grant pg_execute_server_program, and so run programs as the servers' user.
+    let create_role = if major < 16 { "" } else { " CREATEROLE" };
     let role = format!(
-        "CREATE ROLE {PREPARED_ROLE} NOLOGIN CREATEDB CREATEROLE;\nGRANT pg_monitor, pg_signal_backend TO {PREPARED_ROLE};\n\
+        "CREATE ROLE {PREPARED_ROLE} NOLOGIN CREATEDB{create_role};\nGRANT pg_monitor, pg_signal_backend TO {PREPARED_ROLE};\n\
          CREATE DATABASE {PREPARED_DB} OWNER {PREPARED_ROLE};\nREVOKE CONNECT, TEMPORARY ON DATABASE {PREPARED_DB} FROM PUBLIC;\n\
          REVOKE CONNECT ON DATABASE postgres FROM PUBLIC;\nGRANT CONNECT ON DATABASE postgres TO {PREPARED_ROLE};\n"
     );
