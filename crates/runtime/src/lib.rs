@@ -13,7 +13,7 @@ pub use error::RuntimeError;
 use async_trait::async_trait;
 use pgdb_core::instance::RuntimeKind;
 use spec::{AdminTarget, Engine, LogOptions, Observed, ServerSpec, Tool};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tokio::io::AsyncRead;
 
 /// A log or dump as it is produced.
@@ -29,7 +29,7 @@ pub trait Runtime: Send + Sync + 'static {
     async fn engines(&self) -> Result<Vec<Engine>, RuntimeError>;
 
     /// Installs a major from an archive or folder, or without one from the system's packages. Whole or not at all.
-    async fn install(&self, major: u16, source: Option<&Path>) -> Result<(), RuntimeError>;
+    async fn install(&self, major: u16, source: Option<&Path>) -> Result<Engine, RuntimeError>;
 
     /// Makes ready what all servers of this major share (a prepared data directory, an image). Idempotent;
     /// of several calls at once one does the work.
@@ -55,7 +55,10 @@ pub trait Runtime: Send + Sync + 'static {
     /// Removes the data of a stopped server and whatever else it has. Idempotent.
     async fn remove(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
 
-    /// Puts the data of a stopped server aside under [`ServerSpec::volume`] and removes the rest. Idempotent.
+    /// Puts the data of a stopped server aside and removes the rest. Idempotent.
+    ///
+    /// Returns the name that it is kept under: [`ServerSpec::volume`], or with `-2`, `-3`… behind it when something
+    /// is kept under that name already.
     async fn keep(&self, spec: &ServerSpec) -> Result<String, RuntimeError>;
 
     /// Whether data kept under this volume name exists, and of which major.
@@ -101,11 +104,4 @@ pub struct RunningTool {
     pub stdout: ByteStream,
     /// Resolves when it has ended: its error output when it failed.
     pub finished: futures::future::BoxFuture<'static, Result<(), RuntimeError>>,
-}
-
-/// Where a runtime keeps what it makes.
-#[derive(Debug, Clone)]
-pub struct Folders {
-    /// The daemon's data directory.
-    pub data_dir: PathBuf,
 }

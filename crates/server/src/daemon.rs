@@ -17,7 +17,8 @@ use pgdb_core::instance::RuntimeKind;
 use pgdb_core::random::Entropy;
 use pgdb_core::time::Clock;
 use pgdb_runtime::Runtime;
-use pgdb_runtime::process::{ProcessConfig, ProcessRuntime, machine};
+use pgdb_runtime::process::machine::machine;
+use pgdb_runtime::process::{ProcessConfig, ProcessRuntime};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -97,23 +98,24 @@ pub async fn open(
     let tokens = Arc::new(Tokens::load(store.clone(), bootstrap, clock.as_ref()).await?);
     let ca = Arc::new(Ca::open(data_dir, clock.now(), entropy.as_ref())?);
     let parts = (Arc::clone(&clock), Arc::clone(&entropy));
-    let runtimes = runtimes(&config);
+    let runtimes = runtimes(&config).await?;
     let world = World::new(store.clone(), parts, Arc::clone(&sealer), ca, runtimes, world_config(&config)?);
     Ok(App::new(config, store, (clock, entropy), sealer, tokens, Arc::new(world)))
 }
 
 /// What instances can run on.
-fn runtimes(config: &Config) -> Runtimes {
+async fn runtimes(config: &Config) -> anyhow::Result<Runtimes> {
     let process = ProcessRuntime::new(ProcessConfig {
         data_dir: config.data_dir.clone(),
         engines_dir: config.engines_dir.clone(),
         path: std::env::var_os("PATH"),
-        run_as: config.run_as.clone().unwrap_or_else(|| "postgres".to_owned()),
+        run_as: config.run_as.clone(),
         start_timeout: START_TIMEOUT,
         stop_timeout: STOP_TIMEOUT,
-    });
+    })
+    .await?;
     let process: Arc<dyn Runtime> = Arc::new(process);
-    Runtimes::from([(RuntimeKind::Process, process)])
+    Ok(Runtimes::from([(RuntimeKind::Process, process)]))
 }
 
 fn world_config(config: &Config) -> anyhow::Result<WorldConfig> {

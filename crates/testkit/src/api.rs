@@ -111,7 +111,8 @@ impl Api {
         let response = request.send().await?;
         let status = response.status().as_u16();
         let header = |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), header(value))).collect();
+        let headers =
+            response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), header(value))).collect();
         let bytes = response.bytes().await?.to_vec();
         let json = serde_json::from_slice(&bytes).unwrap_or_default();
         self.remember_all(&json);

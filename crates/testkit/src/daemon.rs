@@ -17,7 +17,8 @@ use std::time::Duration;
 /// How long a daemon may take to start, to end, or to be killed by a fault.
 const LIMIT: Duration = Duration::from_secs(30);
 /// What a daemon gets of the environment of the tests.
-const PASSED_ON: [&str; 6] = ["PATH", "LD_LIBRARY_PATH", "PGDB_ENGINES_DIR", "RUST_BACKTRACE", "TZ", "LLVM_PROFILE_FILE"];
+const PASSED_ON: [&str; 6] =
+    ["PATH", "LD_LIBRARY_PATH", "PGDB_ENGINES_DIR", "RUST_BACKTRACE", "TZ", "LLVM_PROFILE_FILE"];
 
 /// A daemon with its folder. Dropping it ends it and every server in its folder, and removes the folder.
 #[derive(Debug)]
@@ -44,10 +45,8 @@ impl Daemon {
         let block = Block::take();
         let token = random_token();
         let (first, last) = block.ports;
-        let mut env: BTreeMap<String, String> = PASSED_ON
-            .into_iter()
-            .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
-            .collect();
+        let mut env: BTreeMap<String, String> =
+            PASSED_ON.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect();
         env.insert("HOME".to_owned(), block.folder.join("home").display().to_string());
         env.insert("PGDB_TOKEN".to_owned(), token.clone());
         env.insert("PGDB_PORT_RANGE".to_owned(), format!("{first}-{last}"));

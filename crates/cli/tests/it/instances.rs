@@ -25,7 +25,10 @@ async fn what_was_chosen_at_deploy_holds() {
     assert_eq!(sql::run(url(&deployed), "SHOW is_superuser").await, "on");
     assert_eq!(sql::run(url(&deployed), "SHOW password_encryption").await, "scram-sha-256");
     let item = daemon.item("chosen").await;
-    assert_eq!((&item["size_gb"], &item["over_quota"], &item["runtime"]), (&json!(2), &json!(false), &json!("process")));
+    assert_eq!(
+        (&item["size_gb"], &item["over_quota"], &item["runtime"]),
+        (&json!(2), &json!(false), &json!("process"))
+    );
 
     let plain = daemon.deploy_named("plain").await;
     assert_eq!(sql::run(url(&plain), "SHOW is_superuser").await, "off");

@@ -77,7 +77,10 @@ async fn operations_are_listed_newest_first_and_in_pages() {
         let Some(next) = page["next"].as_str() else { break };
         path = format!("/v1/operations?limit=2&before={next}");
     }
-    assert_eq!(json!(ids), json!(all["items"].as_array().expect("items").iter().map(|item| &item["id"]).collect::<Vec<_>>()));
+    assert_eq!(
+        json!(ids),
+        json!(all["items"].as_array().expect("items").iter().map(|item| &item["id"]).collect::<Vec<_>>())
+    );
     let restarts = daemon.get("/v1/operations?kind=instance.restart&state=succeeded&subject=instance/paged").await;
     assert_eq!(restarts.expect(200)["items"].as_array().map(Vec::len), Some(4));
     daemon.get("/v1/operations/op_nothing").await.refused(404);

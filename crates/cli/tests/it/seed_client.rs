@@ -64,8 +64,7 @@ impl Curl<'_> {
     /// As the seed's CLI sends it.
     fn deploy(&self, body: Option<&str>) -> Value {
         let bearer = format!("Authorization: Bearer {}", self.token);
-        let headers: &[&str] =
-            if body.is_some() { &[&bearer, "Content-Type: application/json"] } else { &[&bearer] };
+        let headers: &[&str] = if body.is_some() { &[&bearer, "Content-Type: application/json"] } else { &[&bearer] };
         self.request("POST", "/v1/deploy", headers, body).json(200)
     }
 }

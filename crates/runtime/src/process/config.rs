@@ -1,90 +1,112 @@
-//! The configuration files of a server, as text. Pure.
+//! The text of a server's configuration files. Pure.
 
-use super::account::Account;
 use crate::spec::{ADMIN_ROLE, ServerSpec};
 use std::fmt::Write;
 use std::path::Path;
 
-/// Names of the certificate files beside the data.
-pub(super) const CERTIFICATE: &str = "server.crt";
-pub(super) const KEY: &str = "server.key";
+/// The file with our settings; a newer pgdb rewrites it.
+pub(crate) const OUR_FILE: &str = "pgdb.conf";
+/// How logs of the server are named: their names' order is the order of time.
+pub(crate) const LOG_PREFIX: &str = "postgresql-";
 
-/// Where a server's configuration points to.
-pub(super) struct Places<'a> {
-    pub(super) instance: &'a Path,
-    pub(super) log: &'a Path,
-    pub(super) socket: &'a Path,
-    /// Whether new databases may be made by reflink.
-    pub(super) reflink: bool,
+/// `postgresql.conf`, which only points to others. What a person adds in `custom.conf` stands and wins.
+pub(crate) const MAIN: &str = "\
+# Made by pgdb, which replaces this file and pgdb.conf at each start. Put settings of your own into custom.conf
+# beside it: they come last and win.
+include = 'pgdb.conf'
+include_if_exists = 'custom.conf'
+";
+
+/// What the configuration needs to know besides the spec.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) socket_dir: &'a Path,
+    pub(crate) log_dir: &'a Path,
+    pub(crate) tls_dir: &'a Path,
+    /// Whether the file system shares blocks between copies.
+    pub(crate) reflink: bool,
 }
 
-/// `postgresql.conf`. What a person changes goes into `custom.conf`, which is read last and never written by us.
-pub(super) fn postgresql_conf(spec: &ServerSpec, places: &Places<'_>) -> String {
-    let settings = &spec.settings;
-    let mut text =
-        String::from("# Written by pgdb at every configure. Put changes into custom.conf beside this file.\n");
+/// `pgdb.conf`.
+pub(crate) fn settings(spec: &ServerSpec, around: Surroundings<'_>) -> String {
+    let sizes = &spec.settings;
+    let mut text = String::from("# Made by pgdb; changes are lost at the next start. Use custom.conf.\n");
     let mut set = |name: &str, value: &str| {
+        // Writing into a String cannot fail.
         let _ = writeln!(text, "{name} = {}", quote(value));
     };
-    let mb = |value: u64| format!("{value}MB");
+    let megabytes = |value: u64| format!("{value}MB");
+    set("cluster_name", &cluster_name(&spec.name));
     set("listen_addresses", &spec.listen.to_string());
     set("port", &spec.port.to_string());
-    set("unix_socket_directories", &places.socket.display().to_string());
+    set("unix_socket_directories", &list_item(&around.socket_dir.display().to_string()));
     set("unix_socket_permissions", "0700");
-    set("cluster_name", &spec.name);
-    set("max_connections", &settings.max_connections.to_string());
-    set("shared_buffers", &mb(settings.shared_buffers_mb));
-    set("effective_cache_size", &mb(settings.effective_cache_size_mb));
-    set("work_mem", &mb(settings.work_mem_mb));
-    set("maintenance_work_mem", &mb(settings.maintenance_work_mem_mb));
-    set("max_wal_size", &mb(settings.max_wal_size_mb));
-    set("min_wal_size", &mb((settings.max_wal_size_mb / 4).max(64)));
-    set("max_worker_processes", &settings.workers.max(8).to_string());
-    set("max_parallel_workers", &settings.workers.to_string());
-    set("wal_level", "replica");
     set("password_encryption", "scram-sha-256");
+
+    set("max_connections", &sizes.max_connections.to_string());
+    set("shared_buffers", &megabytes(sizes.shared_buffers_mb));
+    set("huge_pages", "try");
     set("dynamic_shared_memory_type", "posix");
-    set("log_destination", "stderr");
+    set("effective_cache_size", &megabytes(sizes.effective_cache_size_mb));
+    set("work_mem", &megabytes(sizes.work_mem_mb));
+    set("maintenance_work_mem", &megabytes(sizes.maintenance_work_mem_mb));
+    // Logical replication and extensions draw from the same pool as parallel queries.
+    set("max_worker_processes", &sizes.workers.max(8).to_string());
+    set("max_parallel_workers", &sizes.workers.to_string());
+    set("wal_level", "replica");
+    set("max_wal_size", &megabytes(sizes.max_wal_size_mb));
+    if spec.major >= 18 {
+        set("file_copy_method", if around.reflink { "clone" } else { "copy" });
+    }
+
     set("logging_collector", "on");
-    set("log_directory", &places.log.display().to_string());
-    set("log_filename", "postgresql-%Y%m%d-%H%M%S.log");
+    set("log_destination", "stderr");
+    set("log_directory", &around.log_dir.display().to_string());
+    set("log_filename", &format!("{LOG_PREFIX}%Y%m%d-%H%M%S.log"));
     set("log_file_mode", "0600");
-    set("log_rotation_size", "10MB");
     set("log_rotation_age", "1d");
+    set("log_rotation_size", "10MB");
     set("log_line_prefix", "%m [%p] %q%u@%d ");
-    set("log_timezone", "UTC");
-    set("timezone", "UTC");
-    set("lc_messages", "C");
+    set("log_timezone", "Etc/UTC");
+
+    set("timezone", "Etc/UTC");
+    set("datestyle", "iso, mdy");
     set("default_text_search_config", "pg_catalog.english");
-    if places.reflink && spec.major >= 18 {
-        set("file_copy_method", "clone");
-    }
+    // Reasons for failures are read from the log, so it must be in one language.
+    set("lc_messages", "C");
+
+    set("ssl", if spec.tls.is_some() { "on" } else { "off" });
     if spec.tls.is_some() {
-        set("ssl", "on");
-        set("ssl_min_protocol_version", "TLSv1.2");
-        set("ssl_cert_file", &places.instance.join(CERTIFICATE).display().to_string());
-        set("ssl_key_file", &places.instance.join(KEY).display().to_string());
+        set("ssl_cert_file", &around.tls_dir.join("server.crt").display().to_string());
+        set("ssl_key_file", &around.tls_dir.join("server.key").display().to_string());
     }
-    text.push_str("include_if_exists = 'custom.conf'\n");
     text
 }
 
-/// `pg_hba.conf`: our administrator through the private socket alone, everybody else with a SCRAM password.
-pub(super) fn pg_hba_conf(spec: &ServerSpec) -> String {
-    let host = if spec.tls.is_some() { "hostssl" } else { "host" };
-    let mut text = String::from("# Written by pgdb at every configure.\n");
-    let _ = writeln!(text, "local all {ADMIN_ROLE} peer map=pgdb");
-    let _ = writeln!(text, "local all all scram-sha-256");
-    let _ = writeln!(text, "host all {ADMIN_ROLE} all reject");
-    let _ = writeln!(text, "{host} all all all scram-sha-256");
-    let _ = writeln!(text, "{host} replication all all scram-sha-256");
-    text
+/// `pg_hba.conf`: our administrator only through the private socket, everybody else by password.
+pub(crate) fn host_based_authentication(tls: bool) -> String {
+    let host = if tls { "hostssl" } else { "host" };
+    format!(
+        "\
+# Made by pgdb, which replaces it at each start.
+# TYPE DATABASE USER ADDRESS METHOD
+local all {ADMIN_ROLE} peer map=pgdb
+local replication {ADMIN_ROLE} peer map=pgdb
+local all all scram-sha-256
+local replication all scram-sha-256
+host all {ADMIN_ROLE} all reject
+host replication {ADMIN_ROLE} all reject
+{host} all all all scram-sha-256
+{host} replication all all scram-sha-256
+"
+    )
 }
 
-/// `pg_ident.conf`: which operating-system users are our administrator.
-pub(super) fn pg_ident_conf(account: &Account) -> String {
-    let mut text = String::from("# Written by pgdb at every configure.\n");
-    let mut users = vec![&account.daemon, &account.name];
+/// `pg_ident.conf`: which users of the operating system are our administrator.
+pub(crate) fn identities(daemon: &str, server: &str) -> String {
+    let mut text =
+        String::from("# Made by pgdb, which replaces it at each start.\n# MAPNAME SYSTEM-USERNAME PG-USERNAME\n");
+    let mut users = vec![daemon, server];
     users.dedup();
     for user in users {
         let _ = writeln!(text, "pgdb \"{}\" {ADMIN_ROLE}", user.replace('"', "\"\""));
@@ -92,45 +114,124 @@ pub(super) fn pg_ident_conf(account: &Account) -> String {
     text
 }
 
+/// A value in single quotes. PostgreSQL reads backslash escapes in them.
 fn quote(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''").replace(['\n', '\r'], " "))
+    let mut quoted = String::with_capacity(value.len() + 2);
+    quoted.push('\'');
+    for c in value.chars() {
+        match c {
+            '\'' => quoted.push_str("''"),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('\'');
+    quoted
+}
+
+/// One item of a setting that is a list of names, which splits at commas and folds case unless quoted.
+fn list_item(value: &str) -> String {
+    format!("\"{}\"", value.replace('"', "\"\""))
+}
+
+/// The name in process titles: at most 63 bytes of plain ASCII.
+fn cluster_name(name: &str) -> String {
+    name.chars().filter(char::is_ascii_graphic).take(63).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pgdb_core::instance::RequestedSettings;
-    use pgdb_core::sizing::{Machine, plan_settings};
-    use std::net::Ipv4Addr;
+    use crate::spec::TlsFiles;
+    use pgdb_core::sizing::ServerSettings;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     fn spec() -> ServerSpec {
         ServerSpec {
-            id: "in_1".to_owned(),
-            name: "it's".to_owned(),
-            volume: "pgdb-x".to_owned(),
-            major: 18,
-            listen: Ipv4Addr::LOCALHOST.into(),
-            port: 15432,
-            settings: plan_settings(Machine { memory_mb: 1024, cpus: 2 }, &RequestedSettings::default()),
+            id: "i1".to_owned(),
+            name: "orders".to_owned(),
+            volume: "pgdb-orders".to_owned(),
+            major: 15,
+            listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 5433,
+            settings: ServerSettings {
+                max_connections: 50,
+                shared_buffers_mb: 64,
+                effective_cache_size_mb: 192,
+                work_mem_mb: 4,
+                maintenance_work_mem_mb: 16,
+                max_wal_size_mb: 256,
+                workers: 2,
+            },
             tls: None,
             system_identifier: 1,
         }
     }
 
-    #[test]
-    fn values_cannot_leave_their_quotes() {
-        let (instance, log, socket) = (Path::new("/a\nport = 1"), Path::new("/it's"), Path::new("/s"));
-        let text = postgresql_conf(&spec(), &Places { instance, log, socket, reflink: true });
-        assert!(text.contains("log_directory = '/it''s'\n") && text.contains("file_copy_method = 'clone'\n"));
-        assert_eq!(text.lines().filter(|line| line.starts_with("port =")).count(), 1);
-        assert_eq!(quote("a\\b'c\nd"), "'a\\\\b''c d'");
+    fn text(spec: &ServerSpec, dir: &str, reflink: bool) -> String {
+        let dir = Path::new(dir);
+        settings(spec, Surroundings { socket_dir: dir, log_dir: dir, tls_dir: dir, reflink })
     }
 
     #[test]
-    fn with_tls_plain_connections_have_no_line() {
-        let tls = crate::spec::TlsFiles { certificate_pem: String::new(), key_pem: "".into() };
-        let text = pg_hba_conf(&ServerSpec { tls: Some(tls), ..spec() });
-        assert!(text.lines().filter(|line| line.starts_with("host ")).all(|line| line.ends_with("reject")));
-        assert!(text.contains("hostssl all all all scram-sha-256"));
+    fn settings_say_what_the_spec_says() {
+        let text = text(&spec(), "/d", true);
+        for line in [
+            "cluster_name = 'orders'",
+            "listen_addresses = '127.0.0.1'",
+            "port = '5433'",
+            "unix_socket_directories = '\"/d\"'",
+            "max_connections = '50'",
+            "shared_buffers = '64MB'",
+            "max_wal_size = '256MB'",
+            "max_worker_processes = '8'",
+            "ssl = 'off'",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("file_copy_method") && !text.contains("ssl_key_file"));
+    }
+
+    #[test]
+    fn majors_and_tls_add_theirs() {
+        let mut spec = spec();
+        spec.major = 18;
+        spec.listen = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        spec.tls = Some(TlsFiles { certificate_pem: "CERT".to_owned(), key_pem: "KEY".to_owned().into() });
+        let with = text(&spec, "/d", true);
+        assert!(with.contains("file_copy_method = 'clone'\n") && with.contains("listen_addresses = '::1'\n"));
+        assert!(with.contains("ssl = 'on'\n") && with.contains("ssl_key_file = '/d/server.key'\n"));
+        assert!(!with.contains("KEY"));
+        assert!(text(&spec, "/d", false).contains("file_copy_method = 'copy'\n"));
+    }
+
+    #[test]
+    fn odd_paths_cannot_add_a_line() {
+        let text = text(&spec(), "/it's, \"x\"\\\nport = 1", false);
+        assert!(text.contains("log_directory = '/it''s, \"x\"\\\\\\nport = 1'\n"), "{text}");
+        assert!(text.contains("unix_socket_directories = '\"/it''s, \"\"x\"\"\\\\\\nport = 1\"'\n"), "{text}");
+        assert!(!text.lines().any(|line| line == "port = 1"));
+    }
+
+    #[test]
+    fn the_administrator_has_no_way_in_over_the_network() {
+        for tls in [false, true] {
+            let text = host_based_authentication(tls);
+            let position = |line: &str| text.lines().position(|found| found == line);
+            let host = if tls { "hostssl" } else { "host" };
+            let reject = position("host all pgdb_admin all reject").expect("rejects");
+            let others = position(&format!("{host} all all all scram-sha-256")).expect("allows others");
+            assert!(reject < others);
+            assert_eq!(text.contains("\nhost all all"), !tls, "plain connections only without TLS");
+            assert!(!text.contains("trust"));
+        }
+    }
+
+    #[test]
+    fn the_daemon_and_the_server_are_the_administrator() {
+        assert!(identities("root", "postgres").ends_with("pgdb \"root\" pgdb_admin\npgdb \"postgres\" pgdb_admin\n"));
+        assert_eq!(identities("me", "me").matches("pgdb_admin").count(), 1);
     }
 }

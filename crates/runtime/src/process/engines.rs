@@ -1,102 +1,140 @@
-//! Finding PostgreSQL installations.
+//! Which PostgreSQL installations this machine has.
 
-use crate::RuntimeError;
+use crate::error::RuntimeError;
+use crate::process::account::Account;
 use crate::spec::Engine;
-use pgdb_core::instance::{NEWEST_MAJOR, OLDEST_MAJOR};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
-use tokio::process::Command;
 
-/// Where the system's packages put their majors.
-const SYSTEM: &str = "/usr/lib/postgresql";
+/// The majors we know how to run.
+pub(crate) const MAJORS: std::ops::RangeInclusive<u16> = 13..=18;
+/// Where Debian's packages put engines.
+const SYSTEM_DIR: &str = "/usr/lib/postgresql";
 
-/// Looks for installations, and remembers the version of each program it asked.
+/// Finds engines, and remembers what each said its version is for as long as its file does not change.
 #[derive(Debug)]
-pub(super) struct Engines {
-    /// Folders that hold `MAJOR/bin`, the preferred ones first.
-    folders: Vec<PathBuf>,
+pub(crate) struct Engines {
+    /// Folders whose sub-folders hold engines, that somebody chose; these win.
+    chosen: Vec<PathBuf>,
+    /// The search path.
     path: Option<OsString>,
-    versions: Mutex<HashMap<PathBuf, (SystemTime, Option<String>)>>,
+    seen: Mutex<HashMap<PathBuf, (Option<SystemTime>, Option<Version>)>>,
+}
+
+/// A version as PostgreSQL's programs print it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) major: u16,
+    pub(crate) full: String,
 }
 
 impl Engines {
-    pub(super) fn new(named: Option<PathBuf>, own: PathBuf, path: Option<OsString>) -> Self {
-        let folders = named.into_iter().chain([own, PathBuf::from(SYSTEM)]).collect();
-        Self { folders, path, versions: Mutex::default() }
+    pub(crate) fn new(chosen: Vec<PathBuf>, path: Option<OsString>) -> Self {
+        Self { chosen, path, seen: Mutex::default() }
     }
 
-    /// One installation per major, newest first.
-    pub(super) async fn list(&self) -> Vec<Engine> {
-        let mut found = BTreeMap::new();
-        for bin_dir in self.candidates() {
-            let Some(version) = self.version(&bin_dir.join("postgres")).await else { continue };
-            let Some(major) = major_of(&version).filter(|major| (OLDEST_MAJOR..=NEWEST_MAJOR).contains(major)) else {
-                continue;
-            };
-            found.entry(major).or_insert(Engine { major, version, bin_dir });
+    /// One engine per major, newest major first. Chosen folders win over the system's, these over the search
+    /// path; within one kind the newer version wins.
+    pub(crate) fn find(&self) -> Vec<Engine> {
+        let mut best: BTreeMap<u16, Engine> = BTreeMap::new();
+        for tier in self.tiers() {
+            let mut found: BTreeMap<u16, Engine> = BTreeMap::new();
+            for bin_dir in tier {
+                let Some(engine) = self.look(&bin_dir) else { continue };
+                match found.get(&engine.major) {
+                    Some(other) if rank(&other.version) >= rank(&engine.version) => {}
+                    _ => {
+                        found.insert(engine.major, engine);
+                    }
+                }
+            }
+            for (major, engine) in found {
+                best.entry(major).or_insert(engine);
+            }
         }
-        found.into_values().rev().collect()
+        best.into_values().rev().collect()
     }
 
-    /// The installation of one major.
-    pub(super) async fn get(&self, major: u16) -> Result<Engine, RuntimeError> {
-        let engines = self.list().await;
+    /// The engine of one major.
+    pub(crate) fn get(&self, major: u16) -> Result<Engine, RuntimeError> {
+        let engines = self.find();
         let found = engines.iter().map(|engine| engine.major).collect();
         engines.into_iter().find(|engine| engine.major == major).ok_or(RuntimeError::EngineMissing { major, found })
     }
 
-    fn candidates(&self) -> Vec<PathBuf> {
-        let mut candidates = Vec::new();
-        for folder in &self.folders {
-            let Ok(entries) = std::fs::read_dir(folder) else { continue };
-            let mut bins: Vec<PathBuf> = entries.flatten().map(|entry| entry.path().join("bin")).collect();
-            bins.sort();
-            candidates.extend(bins);
-        }
-        for folder in self.path.iter().flat_map(std::env::split_paths) {
-            // A link on the PATH leads to the folder that holds the server's other programs.
-            if let Ok(program) = folder.join("postgres").canonicalize() {
-                candidates.extend(program.parent().map(Path::to_owned));
-            }
-        }
-        candidates.retain(|bin| bin.join("postgres").is_file() && bin.join("initdb").is_file());
-        candidates
+    fn tiers(&self) -> [Vec<PathBuf>; 3] {
+        let below = |dir: &Path| -> Vec<PathBuf> {
+            let mut dirs: Vec<PathBuf> =
+                fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+            dirs.retain(|dir| !dir.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
+            dirs.sort();
+            dirs.into_iter().map(|dir| dir.join("bin")).collect()
+        };
+        let path = self.path.as_ref().map(|path| std::env::split_paths(path).filter(|dir| dir.is_absolute()).collect());
+        [
+            self.chosen.iter().flat_map(|dir| below(dir)).collect(),
+            below(Path::new(SYSTEM_DIR)),
+            path.unwrap_or_default(),
+        ]
     }
 
-    async fn version(&self, program: &Path) -> Option<String> {
-        let modified = std::fs::metadata(program).and_then(|found| found.modified()).ok()?;
-        let known = self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(program).cloned();
-        if let Some((at, version)) = known.filter(|(at, _)| *at == modified) {
-            let _ = at;
-            return version;
+    /// The engine in one folder, if there is a whole one.
+    pub(crate) fn look(&self, bin_dir: &Path) -> Option<Engine> {
+        // Through links, so that the programs beside the real `postgres` are found.
+        let postgres = fs::canonicalize(bin_dir.join("postgres")).ok()?;
+        let bin_dir = postgres.parent()?.to_owned();
+        if !bin_dir.join("initdb").is_file() {
+            return None;
         }
-        let version = ask_version(program).await;
-        let entry = (modified, version.clone());
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner).insert(program.to_owned(), entry);
-        version
+        let changed = fs::metadata(&postgres).ok()?.modified().ok();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = match seen.get(&postgres) {
+            Some((at, version)) if *at == changed => version.clone(),
+            _ => {
+                let version = ask_version(&postgres);
+                seen.insert(postgres, (changed, version.clone()));
+                version
+            }
+        };
+        let version = version.filter(|version| MAJORS.contains(&version.major))?;
+        Some(Engine { major: version.major, version: version.full, bin_dir })
     }
 }
 
-/// What `postgres -V` says, such as `16.15`.
-pub(super) async fn ask_version(program: &Path) -> Option<String> {
-    let output = Command::new(program).arg("-V").env("LC_ALL", "C").output().await.ok()?;
+/// Runs `postgres -V`.
+fn ask_version(postgres: &Path) -> Option<Version> {
+    let mut command = std::process::Command::new(postgres);
+    command.arg("-V").env_clear().env("LC_ALL", "C").stdin(std::process::Stdio::null());
+    if let Some(lib) = Account::library_dir_of(postgres) {
+        command.env("LD_LIBRARY_PATH", lib);
+    }
+    let output = command.output().ok().filter(|output| output.status.success())?;
     parse_version(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)` gives `15.18`.
-fn parse_version(line: &str) -> Option<String> {
-    let rest = line.split_once("(PostgreSQL) ")?.1;
-    let version = rest.split_whitespace().next()?;
-    major_of(version).map(|_| version.to_owned())
+/// Reads `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`.
+pub(crate) fn parse_version(output: &str) -> Option<Version> {
+    let rest = output.trim().strip_prefix("postgres (PostgreSQL) ")?;
+    let full = rest.split_whitespace().next()?;
+    // Becomes a folder's name.
+    if !full.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.') {
+        return None;
+    }
+    let digits = full.find(|c: char| !c.is_ascii_digit()).unwrap_or(full.len());
+    Some(Version { major: full[..digits].parse().ok()?, full: full.to_owned() })
 }
 
-/// The major of `16.15`, `18beta1` or `17`.
-pub(super) fn major_of(version: &str) -> Option<u16> {
-    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok()
+/// Orders `15.9` before `15.18`, and a beta before any release.
+fn rank(version: &str) -> (u32, u32) {
+    let mut parts = version.split('.').map(|part| part.parse().ok());
+    match (parts.next().flatten(), parts.next()) {
+        (Some(major), Some(minor)) => (major, minor.unwrap_or(0) + 1),
+        _ => (0, 0),
+    }
 }
 
 #[cfg(test)]
@@ -104,10 +142,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_as_the_distributions_write_them() {
-        let read = |line| parse_version(line).and_then(|version| Some((major_of(&version)?, version)));
-        assert_eq!(read("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some((15, "15.18".to_owned())));
-        assert_eq!(read("postgres (PostgreSQL) 18beta1\n"), Some((18, "18beta1".to_owned())));
-        assert_eq!(read("something else"), None);
+    fn versions_are_read_from_what_builds_print() {
+        let full = |text: &str| parse_version(text).map(|version| (version.major, version.full));
+        assert_eq!(full("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some((15, "15.18".to_owned())));
+        assert_eq!(full("postgres (PostgreSQL) 18.6\n"), Some((18, "18.6".to_owned())));
+        assert_eq!(full("postgres (PostgreSQL) 18beta1"), Some((18, "18beta1".to_owned())));
+        assert_eq!(full("postgres (PostgreSQL) 9.6.24"), Some((9, "9.6.24".to_owned())));
+        for bad in ["", "postgres", "psql (PostgreSQL) 15.1", "postgres (PostgreSQL) ../x", "postgres (PostgreSQL) x"] {
+            assert_eq!(full(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn newer_minors_rank_higher() {
+        assert!(rank("15.18") > rank("15.9"));
+        assert!(rank("18.0") > rank("18beta2"));
+    }
+
+    #[test]
+    fn an_empty_machine_has_no_engine() {
+        let engines = Engines::new(vec![PathBuf::from("/nonexistent")], None);
+        assert!(matches!(engines.get(12), Err(RuntimeError::EngineMissing { major: 12, .. })));
     }
 }

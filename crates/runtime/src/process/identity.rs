@@ -1,75 +1,158 @@
-//! A system identifier for every copy (adr 0003).
+//! Gives a copied data directory an identity of its own.
 //!
-//! Copies of one prepared directory would share its identifier, and then a standby or a WAL archive of one could be
-//! taken for another's. So each copy gets its own, in the two places that hold it: `global/pg_control`, guarded by a
-//! CRC-32C, and the long header of the first page of each WAL segment. The server compares the two at start.
-//! `pg_createsubscriber` changes them in the same way.
+//! A system identifier tells PostgreSQL, its backup tools and its replicas that two data directories hold the
+//! same history. Copies of the prepared directory do not, so each must have another one. It stands in
+//! `global/pg_control`, which has a checksum, and in the first page of every write-ahead log segment.
 
-use crate::RuntimeError;
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::FileExt;
+use crate::error::RuntimeError;
+use crate::process::files::{NO_FOLLOW, names};
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-/// `pg_control` holds its CRC within these bytes in every major from 13 to 18.
-const CRC_FROM: usize = 200;
-const CRC_TO: usize = 600;
-/// `XLP_LONG_HEADER` in `xlp_info`.
+/// Bytes of `pg_control` among which its checksum can be; the struct has about 300.
+const CRC_SEARCH: std::ops::RangeInclusive<usize> = 200..=600;
+/// `XLP_LONG_HEADER`: the page header that names the system identifier.
 const LONG_HEADER: u16 = 0x0002;
-/// `xlp_sysid` in the long page header.
-const WAL_IDENTIFIER: usize = 24;
+/// Bytes of the long page header up to the end of its system identifier.
+const HEADER_LEN: usize = 32;
 
-/// Gives the data directory of a cleanly stopped server a new identifier. Done twice, it does nothing.
-pub(super) fn set(data: &Path, identifier: u64) -> Result<(), RuntimeError> {
-    let control_path = data.join("global/pg_control");
-    let mut control = fs::read(&control_path).map_err(RuntimeError::io("read", &control_path))?;
-    let old = word(&control, 0).ok_or_else(|| unknown(&control_path))?;
-    // The WAL first: what is half done still shows the old identifier in pg_control, and is done again.
-    set_in_wal(&data.join("pg_wal"), old, identifier)?;
-    if old == identifier {
-        return Ok(());
+/// Replaces the system identifier in a data directory whose server has been shut down cleanly.
+pub(crate) fn set_system_identifier(data: &Path, new: u64) -> Result<(), RuntimeError> {
+    let path = data.join("global/pg_control");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(NO_FOLLOW)
+        .open(&path)
+        .map_err(RuntimeError::io("open", &path))?;
+    let mut control = Vec::new();
+    file.read_to_end(&mut control).map_err(RuntimeError::io("read", &path))?;
+    let old = patch_control(&mut control, new).ok_or_else(|| {
+        RuntimeError::Unsupported(format!("{} has no checksum where one is expected", path.display()))
+    })?;
+
+    let wal = data.join("pg_wal");
+    for name in names(&wal)? {
+        if name.len() == 24 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            patch_segment_file(&wal.join(name), old, new)?;
+        }
     }
-    let crc_at = find_crc(&control).ok_or_else(|| unknown(&control_path))?;
-    control[..8].copy_from_slice(&identifier.to_ne_bytes());
-    let crc = crc32c::crc32c(&control[..crc_at]).to_ne_bytes();
-    control[crc_at..crc_at + 4].copy_from_slice(&crc);
-    let file = OpenOptions::new().write(true).open(&control_path).map_err(RuntimeError::io("open", &control_path))?;
-    file.write_all_at(&control[..crc_at + 4], 0).map_err(RuntimeError::io("write", &control_path))
+    file.write_all_at(&control, 0).map_err(RuntimeError::io("write", &path))
 }
 
-/// Where the CRC stands: the one place whose four bytes are the CRC of all bytes before them.
+fn patch_segment_file(path: &Path, old: u64, new: u64) -> Result<(), RuntimeError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(NO_FOLLOW)
+        .open(path)
+        .map_err(RuntimeError::io("open", path))?;
+    let mut header = [0; HEADER_LEN];
+    file.read_exact_at(&mut header, 0).map_err(RuntimeError::io("read", path))?;
+    match patch_segment(&mut header, old, new) {
+        Segment::Patched => file.write_all_at(&header, 0).map_err(RuntimeError::io("write", path)),
+        // Made ahead of its use.
+        Segment::Empty => Ok(()),
+        Segment::Foreign => Err(RuntimeError::Unsupported(format!(
+            "{} does not belong to the data directory that it is in",
+            path.display()
+        ))),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Segment {
+    Patched,
+    Empty,
+    Foreign,
+}
+
+/// Patches the first page header of a segment.
+fn patch_segment(header: &mut [u8; HEADER_LEN], old: u64, new: u64) -> Segment {
+    if header.iter().all(|byte| *byte == 0) {
+        return Segment::Empty;
+    }
+    let info = u16::from_ne_bytes([header[2], header[3]]);
+    if info & LONG_HEADER == 0 || header[24..32] != old.to_ne_bytes() {
+        return Segment::Foreign;
+    }
+    header[24..32].copy_from_slice(&new.to_ne_bytes());
+    Segment::Patched
+}
+
+/// Patches `pg_control` and returns the old identifier; nothing when its checksum is not found.
+fn patch_control(control: &mut [u8], new: u64) -> Option<u64> {
+    let end = find_crc(control)?;
+    let old = u64::from_ne_bytes(control.get(..8)?.try_into().ok()?);
+    control[..8].copy_from_slice(&new.to_ne_bytes());
+    // The secret behind the salts that SCRAM shows for roles that do not exist is the last member before the
+    // checksum (18 has three bytes of padding after it). Copies that shared it would show the same salt for the
+    // same missing role, which tells who exists on a neighbour. Any secret that differs will do.
+    for (byte, mask) in control[end - 32..end - 24].iter_mut().zip(new.to_ne_bytes()) {
+        *byte ^= mask;
+    }
+    let crc = crc32c::crc32c(&control[..end]);
+    control[end..end + 4].copy_from_slice(&crc.to_ne_bytes());
+    Some(old)
+}
+
+/// Where the checksum stands: right behind the bytes that it covers. Majors differ in how many these are.
 fn find_crc(control: &[u8]) -> Option<usize> {
-    (CRC_FROM..=CRC_TO.min(control.len().saturating_sub(4)))
+    CRC_SEARCH
         .step_by(4)
-        .find(|at| control[*at..*at + 4] == crc32c::crc32c(&control[..*at]).to_ne_bytes())
+        .find(|&end| control.get(end..end + 4).is_some_and(|crc| crc == crc32c::crc32c(&control[..end]).to_ne_bytes()))
 }
 
-fn set_in_wal(wal: &Path, old: u64, identifier: u64) -> Result<(), RuntimeError> {
-    for entry in fs::read_dir(wal).map_err(RuntimeError::io("read the folder", wal))?.flatten() {
-        let name = entry.file_name();
-        let segment = name.len() == 24 && name.to_string_lossy().bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !segment {
-            continue;
-        }
-        let path = entry.path();
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(RuntimeError::io("open", &path))?;
-        let mut header = [0u8; WAL_IDENTIFIER + 8];
-        file.read_exact_at(&mut header, 0).map_err(RuntimeError::io("read", &path))?;
-        let long = u16::from_ne_bytes([header[2], header[3]]) & LONG_HEADER != 0;
-        // A segment that was made ahead is empty, or holds another one's old pages; the server writes it anew.
-        if long && word(&header, WAL_IDENTIFIER) == Some(old) {
-            file.write_all_at(&identifier.to_ne_bytes(), WAL_IDENTIFIER as u64)
-                .map_err(RuntimeError::io("write", &path))?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control(len: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> =
+            (0..8192_u32).map(|n| if (n as usize) < len { (n * 7 + 3) as u8 } else { 0 }).collect();
+        let crc = crc32c::crc32c(&bytes[..len]);
+        bytes[len..len + 4].copy_from_slice(&crc.to_ne_bytes());
+        bytes
+    }
+
+    #[test]
+    fn the_checksum_is_found_and_made_anew() {
+        for len in [288, 292, 300] {
+            let mut bytes = control(len);
+            let before = bytes.clone();
+            let old = patch_control(&mut bytes, 0x0123_4567_89ab_cdef).expect("patched");
+            assert_eq!(old.to_ne_bytes(), before[..8]);
+            assert_eq!(bytes[..8], 0x0123_4567_89ab_cdef_u64.to_ne_bytes());
+            assert_eq!(find_crc(&bytes), Some(len));
+            assert_eq!(bytes[8..len - 32], before[8..len - 32]);
+            assert_ne!(bytes[len - 32..len - 24], before[len - 32..len - 24]);
         }
     }
-    Ok(())
-}
 
-fn word(bytes: &[u8], at: usize) -> Option<u64> {
-    let bytes: [u8; 8] = bytes.get(at..at + 8)?.try_into().ok()?;
-    Some(u64::from_ne_bytes(bytes))
-}
+    #[test]
+    fn a_damaged_control_file_is_left_alone() {
+        let mut bytes = control(292);
+        bytes[100] ^= 1;
+        let before = bytes.clone();
+        assert_eq!(patch_control(&mut bytes, 5), None);
+        assert_eq!(bytes, before);
+        assert_eq!(patch_control(&mut [0; 3], 5), None);
+    }
 
-fn unknown(path: &Path) -> RuntimeError {
-    let detail = "its form is not one that pgdb knows".to_owned();
-    RuntimeError::NotOurs { path: path.to_owned(), detail }
+    #[test]
+    fn only_a_segment_of_the_same_system_is_patched() {
+        let mut header = [0; HEADER_LEN];
+        assert_eq!(patch_segment(&mut header, 1, 2), Segment::Empty);
+        header[2] = 0x02;
+        header[24..32].copy_from_slice(&1_u64.to_ne_bytes());
+        let ours = header;
+        assert_eq!(patch_segment(&mut header, 1, 2), Segment::Patched);
+        assert_eq!(header[24..32], 2_u64.to_ne_bytes());
+        assert_eq!(patch_segment(&mut ours.clone(), 9, 2), Segment::Foreign);
+        let mut short = ours;
+        short[2] = 0;
+        assert_eq!(patch_segment(&mut short, 1, 2), Segment::Foreign);
+    }
 }

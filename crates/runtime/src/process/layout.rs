@@ -1,111 +1,144 @@
-//! Where things are under the daemon's data directory.
+//! Where things are under the data directory.
 
-use super::account::Account;
-use crate::RuntimeError;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use crate::error::RuntimeError;
+use crate::process::files::exists;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The longest path of a unix socket that the kernel takes, without its closing zero.
-const LONGEST_SOCKET: usize = 107;
+/// A unix socket's path must fit into `sun_path`, which has 108 bytes with its final zero.
+const SOCKET_PATH_MAX: usize = 107;
+/// What PostgreSQL appends to its socket folder, at its longest.
+const SOCKET_NAME: &str = "/.s.PGSQL.65535";
 
-/// The folders of this runtime.
+/// The folders of one data directory.
 #[derive(Debug, Clone)]
-pub(super) struct Layout {
-    pub(super) root: PathBuf,
-    sockets: PathBuf,
+pub(crate) struct Layout {
+    /// Engines that we installed.
+    pub(crate) engines: PathBuf,
+    /// Prepared data directories.
+    pub(crate) prepared: PathBuf,
+    /// Servers.
+    pub(crate) instances: PathBuf,
+    /// Data that was put aside.
+    pub(crate) kept: PathBuf,
+    /// What is being deleted.
+    pub(crate) trash: PathBuf,
+    /// Sockets.
+    pub(crate) run: PathBuf,
+    /// Sockets of a data directory whose own path is too long.
+    pub(crate) short_run: PathBuf,
+}
+
+/// The paths of one server.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// Its id.
+    pub(crate) id: String,
+    /// Everything of it but its socket.
+    pub(crate) root: PathBuf,
+    /// Its data directory.
+    pub(crate) data: PathBuf,
+    /// Its data directory while it is being copied.
+    pub(crate) partial: PathBuf,
+    /// Its logs.
+    pub(crate) log: PathBuf,
+    /// What it says before its log is open.
+    pub(crate) start_log: PathBuf,
+    /// Its certificate.
+    pub(crate) tls: PathBuf,
+    /// Present while its data has not been made durable; holds the machine's boot id.
+    pub(crate) unsynced: PathBuf,
+    /// The folder of its private socket.
+    pub(crate) socket_dir: PathBuf,
 }
 
 impl Layout {
-    pub(super) fn new(root: &Path) -> Self {
-        let inside = root.join("run");
-        // An id has at most 20 characters.
-        let longest = inside.join("in_xxxxxxxxxxxxxxxxx/.s.PGSQL.65535").as_os_str().len();
-        let sockets = if longest <= LONGEST_SOCKET {
-            inside
-        } else {
-            PathBuf::from(format!("/tmp/pgdb-{:08x}", crc32c::crc32c(root.as_os_str().as_encoded_bytes())))
-        };
-        Self { root: root.to_owned(), sockets }
-    }
-
-    /// Engines that we installed, `engines/MAJOR/bin`.
-    pub(super) fn engines(&self) -> PathBuf {
-        self.root.join("engines")
-    }
-
-    /// Prepared data directories, one per engine version.
-    pub(super) fn prepared(&self) -> PathBuf {
-        self.root.join("prepared")
-    }
-
-    /// All instances.
-    pub(super) fn instances(&self) -> PathBuf {
-        self.root.join("instances")
-    }
-
-    /// Everything of one instance but its socket.
-    pub(super) fn instance(&self, id: &str) -> PathBuf {
-        self.instances().join(id)
-    }
-
-    /// Its data directory.
-    pub(super) fn data(&self, id: &str) -> PathBuf {
-        self.instance(id).join("data")
-    }
-
-    /// Its logs.
-    pub(super) fn log(&self, id: &str) -> PathBuf {
-        self.instance(id).join("log")
-    }
-
-    /// The folder of its private socket.
-    pub(super) fn socket(&self, id: &str) -> PathBuf {
-        self.sockets.join(id)
-    }
-
-    /// All data that was kept, by volume name.
-    pub(super) fn kept_volumes(&self) -> PathBuf {
-        self.root.join("kept")
-    }
-
-    /// Data that was kept.
-    pub(super) fn kept(&self, volume: &str) -> PathBuf {
-        self.kept_volumes().join(volume)
-    }
-
-    /// What is being deleted.
-    pub(super) fn trash(&self) -> PathBuf {
-        self.root.join("trash")
-    }
-
-    /// Makes the folder of an instance's socket: private, and really ours even where anybody can make folders.
-    pub(super) fn ensure_socket_folder(&self, id: &str, account: &Account) -> Result<(), RuntimeError> {
-        if !self.sockets.starts_with(&self.root) {
-            ensure_private(&self.sockets, account, 0o711, true)?;
+    pub(crate) fn new(data_dir: &Path) -> Self {
+        let hash = crc32c::crc32c(data_dir.as_os_str().as_bytes());
+        Self {
+            engines: data_dir.join("engines"),
+            prepared: data_dir.join("prepared"),
+            instances: data_dir.join("instances"),
+            kept: data_dir.join("kept"),
+            trash: data_dir.join("trash"),
+            run: data_dir.join("run"),
+            short_run: PathBuf::from(format!("/tmp/pgdb-{hash:08x}")),
         }
-        ensure_private(&self.socket(id), account, 0o700, false)
+    }
+
+    /// The paths of the server with this id.
+    pub(crate) fn place(&self, id: &str) -> Result<Place, RuntimeError> {
+        check_name(id)?;
+        Ok(self.place_of(id))
+    }
+
+    fn place_of(&self, id: &str) -> Place {
+        let root = self.instances.join(id);
+        let log = root.join("log");
+        Place {
+            id: id.to_owned(),
+            data: root.join("data"),
+            partial: root.join("data.partial"),
+            start_log: log.join("start.log"),
+            tls: root.join("tls"),
+            unsynced: root.join("unsynced"),
+            socket_dir: self.socket_dir(id),
+            log,
+            root,
+        }
+    }
+
+    /// A path in the trash that is not taken.
+    pub(crate) fn free_trash(&self, name: &str) -> Result<PathBuf, RuntimeError> {
+        for n in 0_u32.. {
+            let path = self.trash.join(format!("{name}-{n}"));
+            if !exists(&path)? {
+                return Ok(path);
+            }
+        }
+        Ok(self.trash.join(name))
+    }
+
+    /// The folder of a server's private socket; short enough for the socket's path to fit.
+    pub(crate) fn socket_dir(&self, id: &str) -> PathBuf {
+        let dir = self.run.join(id);
+        if dir.as_os_str().len() + SOCKET_NAME.len() <= SOCKET_PATH_MAX { dir } else { self.short_run.join(id) }
     }
 }
 
-/// Makes a folder that belongs to the servers' user, or to us, with exactly this mode.
-pub(super) fn ensure_private(path: &Path, account: &Account, mode: u32, ours: bool) -> Result<(), RuntimeError> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(RuntimeError::io("make the folder", parent))?;
-    }
-    match std::fs::DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(RuntimeError::io("make the folder", path)(error));
+/// Refuses an id or volume name that would leave its folder. They are made by us, so this is a second lock.
+pub(crate) fn check_name(name: &str) -> Result<(), RuntimeError> {
+    let fits = !name.is_empty()
+        && name.len() <= 80
+        && !name.starts_with(['.', '-'])
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if fits { Ok(()) } else { Err(RuntimeError::Unsupported(format!("{name:?} cannot be the name of a directory"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_path_always_fits() {
+        for length in 1..200 {
+            let layout = Layout::new(&PathBuf::from(format!("/{}", "d".repeat(length))));
+            let dir = layout.socket_dir("01hzzzzzzzzzzzzzzzzzzzzzzz");
+            assert!(dir.as_os_str().len() + SOCKET_NAME.len() <= SOCKET_PATH_MAX, "{}", dir.display());
         }
-        _ => {}
+        let short = Layout::new(Path::new("/var/lib/pgdb"));
+        assert_eq!(short.socket_dir("a"), Path::new("/var/lib/pgdb/run/a"));
+        let path = PathBuf::from(format!("/{}", "d".repeat(120)));
+        let long = Layout::new(&path);
+        assert!(long.socket_dir("a").starts_with(&long.short_run));
+        assert_eq!(long.socket_dir("a"), Layout::new(&path).socket_dir("a"), "the same at every start");
     }
-    let found = std::fs::symlink_metadata(path).map_err(RuntimeError::io("look at", path))?;
-    let expected = [nix::unistd::geteuid().as_raw(), account.uid];
-    if !found.is_dir() || !expected.contains(&found.uid()) {
-        let detail = format!("it is no folder of ours (owner {})", found.uid());
-        return Err(RuntimeError::NotOurs { path: path.to_owned(), detail });
+
+    #[test]
+    fn ids_cannot_leave_their_folder() {
+        for bad in ["", ".", "..", "a/b", "../x", "-rf", "a\0b", "ä"] {
+            assert!(check_name(bad).is_err(), "{bad:?}");
+        }
+        assert!(check_name("pgdb-my-db_1.x").is_ok());
     }
-    if !ours {
-        account.own(path)?;
-    }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(RuntimeError::io("protect", path))
 }

@@ -1,142 +1,291 @@
-//! A server's log: files that its own logging collector rotates, read as one stream.
+//! A server's log: files that its logger rotates, and what it says before the logger runs.
 
-use crate::RuntimeError;
+use crate::error::RuntimeError;
+use crate::process::config::LOG_PREFIX;
+use crate::process::files::{NO_FOLLOW, absent, blocking, names, read_text, remove_file};
+use crate::process::layout::Place;
 use crate::spec::LogOptions;
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use bytes::Bytes;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, ReadBuf};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::mpsc;
+use tokio_util::io::StreamReader;
 
-/// Log files kept.
-const KEPT: usize = 10;
-/// Between two looks for more, while following.
-const FOLLOW: Duration = Duration::from_millis(200);
-/// At most this much of a file's end is read for its last lines.
-const TAIL_BYTES: u64 = 8 * 1024 * 1024;
-/// Lines that say why a server failed.
-const REASON_LINES: usize = 20;
+/// How many lines say why a server failed.
+pub(crate) const LAST_LINES: usize = 20;
+/// How many files are kept.
+const FILES_KEPT: usize = 10;
+/// How many lines are searched for a reason.
+const SEARCHED: usize = 200;
+/// How often a followed log is looked at.
+const POLL: Duration = Duration::from_millis(200);
+const CHUNK_BYTES: u64 = 64 * 1024;
 
-/// The log files, oldest first. Their names hold the time.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut files: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("postgresql-")))
-        .collect();
-    files.sort();
-    files
+/// Where the log ended at some moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Position {
+    file: String,
+    len: u64,
+}
+
+/// Names of the log's files, oldest first.
+fn log_names(dir: &Path) -> Result<Vec<String>, RuntimeError> {
+    let mut names = names(dir)?;
+    names.retain(|name| name.starts_with(LOG_PREFIX) && name.ends_with(".log"));
+    Ok(names)
+}
+
+/// Where the log ends now.
+pub(crate) fn position(place: &Place) -> Result<Position, RuntimeError> {
+    let Some(file) = log_names(&place.log)?.pop() else { return Ok(Position::default()) };
+    let len = std::fs::metadata(place.log.join(&file)).map_or(0, |meta| meta.len());
+    Ok(Position { file, len })
+}
+
+/// All lines since a start: its own output, then what its logger wrote.
+pub(crate) fn since(place: &Place, position: &Position) -> Result<Vec<String>, RuntimeError> {
+    let mut lines = start_lines(place)?;
+    for name in log_names(&place.log)? {
+        if name < position.file {
+            continue;
+        }
+        let from = if name == position.file { position.len } else { 0 };
+        let (text, _) = read_from(&place.log.join(&name), from)?;
+        lines.extend(String::from_utf8_lossy(&text).lines().map(str::to_owned));
+    }
+    Ok(lines)
+}
+
+/// The last lines that say why the server failed: around its last fatal message, else simply the last.
+pub(crate) fn last_lines(place: &Place) -> Result<Vec<String>, RuntimeError> {
+    let mut lines = start_lines(place)?;
+    let tail = tail(&place.log, &log_names(&place.log)?, SEARCHED)?;
+    lines.extend(String::from_utf8_lossy(&tail.text).lines().map(str::to_owned));
+    let fatal = lines.iter().rposition(|line| [" PANIC:  ", " FATAL:  "].iter().any(|level| line.contains(level)));
+    // Some of what followed it, for a hint stands below its message.
+    let end = fatal.map_or(lines.len(), |at| lines.len().min(at + LAST_LINES / 2));
+    lines.truncate(end);
+    lines.drain(..end.saturating_sub(LAST_LINES));
+    Ok(lines)
+}
+
+/// What the server said before its logger ran, without the notice that the logger takes over.
+fn start_lines(place: &Place) -> Result<Vec<String>, RuntimeError> {
+    let text = read_text(&place.start_log)?.unwrap_or_default();
+    let takes_over = |line: &str| {
+        line.contains("redirecting log output to logging collector process")
+            || line.contains("Future log output will appear in directory")
+    };
+    Ok(text.lines().filter(|line| !takes_over(line)).map(str::to_owned).collect())
 }
 
 /// Removes all but the newest files.
-pub(super) fn prune(folder: &Path) -> Result<(), RuntimeError> {
-    let files = files(folder);
-    for old in files.iter().take(files.len().saturating_sub(KEPT)) {
-        super::server::gone_is_fine(fs::remove_file(old)).map_err(RuntimeError::io("remove", old))?;
+pub(crate) fn prune(place: &Place) -> Result<(), RuntimeError> {
+    let names = log_names(&place.log)?;
+    for name in names.iter().take(names.len().saturating_sub(FILES_KEPT)) {
+        remove_file(&place.log.join(name))?;
     }
     Ok(())
 }
 
-/// The lines that tell why a server ended: of its start, and of the newest log file.
-pub(super) fn last_lines(folder: &Path) -> Vec<String> {
-    let mut lines = start_lines(folder, REASON_LINES / 2);
-    if let Some(newest) = files(folder).last() {
-        lines.extend(tail(newest, REASON_LINES / 2));
-    }
-    lines
+/// The end of a log, and where it ends.
+#[derive(Debug, Default)]
+struct Tail {
+    text: Vec<u8>,
+    end: Position,
 }
 
-/// What the server said at its last start before its own log was open; nothing when that went well.
-fn start_lines(folder: &Path, lines: usize) -> Vec<String> {
-    let mut lines = tail(&folder.join("start.log"), lines);
-    lines.retain(|line| !line.contains("redirecting log output") && !line.contains("Future log output"));
-    lines
-}
-
-fn tail(path: &Path, lines: usize) -> Vec<String> {
-    let read = || -> std::io::Result<String> {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let text = read().unwrap_or_default();
-    let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
-}
-
-/// A log as it is read; dropping it ends the task that feeds it.
-struct LogStream {
-    bytes: DuplexStream,
-    _reader_is_there: DropGuard,
-}
-
-impl AsyncRead for LogStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.bytes).poll_read(cx, buffer)
-    }
-}
-
-/// The last lines, and what follows if that is wanted, until the reader goes away.
-pub(super) fn stream(folder: PathBuf, options: LogOptions) -> impl AsyncRead + Send + Unpin + 'static {
-    let (writer, bytes) = tokio::io::duplex(64 * 1024);
-    let gone = CancellationToken::new();
-    let stream = LogStream { bytes, _reader_is_there: gone.clone().drop_guard() };
-    tokio::spawn(async move {
-        tokio::select! {
-            () = gone.cancelled() => {}
-            fed = feed(&folder, options, writer) => {
-                if let Err(error) = fed {
-                    tracing::debug!(%error, folder = %folder.display(), "a log could not be read to its end");
-                }
-            }
+/// The last lines over as many files as needed.
+fn tail(dir: &Path, names: &[String], lines: usize) -> Result<Tail, RuntimeError> {
+    let mut tail = Tail::default();
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    let mut left = lines;
+    for (age, name) in names.iter().rev().enumerate() {
+        let path = dir.join(name);
+        let Some(mut file) = open(&path)? else { continue };
+        let len = file.seek(SeekFrom::End(0)).map_err(RuntimeError::io("read", &path))?;
+        if age == 0 {
+            tail.end = Position { file: name.clone(), len };
         }
-    });
-    stream
-}
-
-async fn feed(folder: &Path, options: LogOptions, mut writer: DuplexStream) -> std::io::Result<()> {
-    // A server that could not open its log has said why there; that is newer than the log.
-    let mut lines = start_lines(folder, options.lines);
-    let mut position = None;
-    for file in files(folder).into_iter().rev() {
-        let length = fs::metadata(&file)?.len();
-        position.get_or_insert((file.clone(), length));
-        let wanted = options.lines.saturating_sub(lines.len());
-        if wanted == 0 {
+        if left == 0 {
             break;
         }
-        let mut older = tail(&file, wanted);
-        older.append(&mut lines);
-        lines = older;
+        let (part, found) = last_lines_of(&mut file, len, left).map_err(RuntimeError::io("read", &path))?;
+        left -= found;
+        parts.push(part);
     }
-    for line in lines {
-        writer.write_all(line.as_bytes()).await?;
-        writer.write_all(b"\n").await?;
+    parts.reverse();
+    tail.text = parts.concat();
+    Ok(tail)
+}
+
+/// The last lines of one file, read from its end, and how many they are.
+fn last_lines_of(file: &mut (impl Read + Seek), len: u64, lines: usize) -> io::Result<(Vec<u8>, usize)> {
+    let mut text: Vec<u8> = Vec::new();
+    let mut start = len;
+    loop {
+        // A line break at the very end closes the last line and begins none.
+        let body = text.strip_suffix(b"\n").unwrap_or(&text);
+        let breaks: Vec<usize> =
+            body.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at).collect();
+        if breaks.len() >= lines {
+            let from = breaks[breaks.len() - lines] + 1;
+            return Ok((text.split_off(from), lines));
+        }
+        if start == 0 {
+            let found = if body.is_empty() && text.is_empty() { 0 } else { breaks.len() + 1 };
+            return Ok((text, found));
+        }
+        let from = start.saturating_sub(CHUNK_BYTES);
+        file.seek(SeekFrom::Start(from))?;
+        let mut chunk = Vec::new();
+        file.by_ref().take(start - from).read_to_end(&mut chunk)?;
+        chunk.append(&mut text);
+        text = chunk;
+        start = from;
     }
-    while options.follow {
-        tokio::time::sleep(FOLLOW).await;
-        for file in files(folder) {
-            let start = match &position {
-                Some((current, _)) if file < *current => continue,
-                Some((current, offset)) if file == *current => *offset,
-                _ => 0,
-            };
-            let mut reader = tokio::fs::File::open(&file).await?;
-            tokio::io::AsyncSeekExt::seek(&mut reader, SeekFrom::Start(start)).await?;
-            let copied = tokio::io::copy(&mut reader, &mut writer).await?;
-            position = Some((file, start + copied));
+}
+
+/// The log as a stream.
+pub(crate) async fn stream(place: &Place, options: LogOptions) -> Result<crate::ByteStream, RuntimeError> {
+    let here = place.clone();
+    let tail = blocking(move || {
+        let names = log_names(&here.log)?;
+        if names.is_empty() {
+            // It failed before its logger ran.
+            let lines = start_lines(&here)?;
+            let skip = lines.len().saturating_sub(options.lines);
+            let text = lines[skip..].iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect();
+            return Ok(Tail { text, end: Position::default() });
+        }
+        tail(&here.log, &names, options.lines)
+    })
+    .await?;
+    let (send, mut receive) = mpsc::channel::<io::Result<Bytes>>(16);
+    let dir = place.log.clone();
+    tokio::spawn(async move {
+        if !tail.text.is_empty() && send.send(Ok(tail.text.into())).await.is_err() {
+            return;
+        }
+        if options.follow {
+            follow(dir, tail.end, send).await;
+        }
+    });
+    let stream = futures::stream::poll_fn(move |context| receive.poll_recv(context));
+    Ok(Box::new(StreamReader::new(stream)))
+}
+
+/// Sends what is appended, over rotations, until nobody listens or the log is removed.
+async fn follow(dir: PathBuf, mut position: Position, send: mpsc::Sender<io::Result<Bytes>>) {
+    loop {
+        let (at, from) = (dir.clone(), position.clone());
+        let news = blocking(move || {
+            let gone = !crate::process::files::exists(&at)?;
+            Ok((appended(&at, from)?, gone))
+        })
+        .await;
+        let ((chunks, next), gone) = match news {
+            Ok(news) => news,
+            Err(error) => {
+                send.send(Err(io::Error::other(error))).await.ok();
+                return;
+            }
+        };
+        position = next;
+        let some = !chunks.is_empty();
+        for chunk in chunks {
+            if send.send(Ok(chunk)).await.is_err() {
+                return;
+            }
+        }
+        if gone {
+            return;
+        }
+        if !some {
+            tokio::select! {
+                () = send.closed() => return,
+                () = tokio::time::sleep(POLL) => {}
+            }
         }
     }
-    writer.shutdown().await
+}
+
+/// What was written after a position, and the new one. A file that ends is read to its end before the next.
+fn appended(dir: &Path, mut position: Position) -> Result<(Vec<Bytes>, Position), RuntimeError> {
+    let mut chunks = Vec::new();
+    for name in log_names(dir)? {
+        if name < position.file {
+            continue;
+        }
+        if name != position.file {
+            position = Position { file: name.clone(), len: 0 };
+        }
+        let (text, len) = read_from(&dir.join(&name), position.len)?;
+        position.len = len;
+        if !text.is_empty() {
+            chunks.push(text.into());
+        }
+    }
+    Ok((chunks, position))
+}
+
+/// At most a few chunks from an offset on, and the offset behind them.
+fn read_from(path: &Path, from: u64) -> Result<(Vec<u8>, u64), RuntimeError> {
+    const MOST: u64 = 16 * CHUNK_BYTES;
+    let Some(mut file) = open(path)? else { return Ok((Vec::new(), from)) };
+    let mut text = Vec::new();
+    file.seek(SeekFrom::Start(from))
+        .and_then(|_| file.take(MOST).read_to_end(&mut text))
+        .map_err(RuntimeError::io("read", path))?;
+    let len = from + text.len() as u64;
+    Ok((text, len))
+}
+
+fn open(path: &Path) -> Result<Option<File>, RuntimeError> {
+    match OpenOptions::new().read(true).custom_flags(NO_FOLLOW).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if absent(&error) => Ok(None),
+        Err(error) => Err(RuntimeError::io("open", path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    fn last(text: &str, lines: usize) -> (String, usize) {
+        let (bytes, found) = last_lines_of(&mut Cursor::new(text), text.len() as u64, lines).expect("read");
+        (String::from_utf8(bytes).expect("text"), found)
+    }
+
+    #[test]
+    fn the_last_lines_of_a_file() {
+        assert_eq!(last("a\nb\nc\n", 2), ("b\nc\n".to_owned(), 2));
+        assert_eq!(last("a\nb\nc", 2), ("b\nc".to_owned(), 2));
+        assert_eq!(last("a\nb\n", 9), ("a\nb\n".to_owned(), 2));
+        assert_eq!(last("", 3), (String::new(), 0));
+        let long = "x".repeat(100_000);
+        let text = format!("{long}\n{long}\nend\n");
+        assert_eq!(last(&text, 2), (format!("{long}\nend\n"), 2));
+    }
+
+    #[test]
+    fn following_goes_over_a_rotation_and_reads_the_old_file_to_its_end() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("written");
+        write("postgresql-1.log", "one\n");
+        write("start.log", "not me\n");
+        let names = log_names(dir.path()).expect("listed");
+        let tail = tail(dir.path(), &names, 10).expect("read");
+        assert_eq!(tail.text, b"one\n");
+        write("postgresql-1.log", "one\ntwo\n");
+        write("postgresql-2.log", "three\n");
+        let (chunks, position) = appended(dir.path(), tail.end).expect("read");
+        assert_eq!(chunks.concat(), b"two\nthree\n");
+        assert!(appended(dir.path(), position).expect("read").0.is_empty());
+    }
 }

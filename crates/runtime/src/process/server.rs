@@ -1,287 +1,298 @@
-//! One server's process: started so that it outlives the daemon, recognised again by what `/proc` says, stopped cleanly.
+//! Starting and stopping one server.
 
-use super::account::Account;
-use super::prepared::major_in;
-use crate::RuntimeError;
-use crate::spec::{Engine, Observed};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use crate::error::RuntimeError;
+use crate::process::account::Account;
+use crate::process::files::{NO_FOLLOW, blocking, data_major, ensure_dir, ensure_owned_dir, names, remove_file};
+use crate::process::layout::{Layout, Place};
+use crate::process::logs;
+use crate::process::procs::{self, Postmaster};
+use crate::spec::{Engine, Observed, ServerSpec};
+use rustix::process::Signal;
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::process::Command;
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout_at};
 
-/// Between two looks at a server that is starting or stopping.
-const POLL: Duration = Duration::from_millis(3);
+/// How often a starting server is looked at. It takes 20 to 50 ms, which a caller waits for.
+const POLL: Duration = Duration::from_millis(2);
+/// How long children of a killed server may take to notice.
+const STRAGGLERS: Duration = Duration::from_millis(300);
+/// How long a start is repeated when the remains of the last run are in its way.
+const REMAINS: Duration = Duration::from_secs(5);
 
-/// Where one server's files are.
-#[derive(Debug, Clone)]
-pub(super) struct Paths {
-    pub(super) data: PathBuf,
-    pub(super) log: PathBuf,
-}
-
-/// What `postmaster.pid` says of a live server; nothing of a dead one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Postmaster {
-    pub(super) pid: i32,
-    pub(super) ready: bool,
-}
-
-/// The server that runs on this data directory, if one does. A file that a dead server left behind, or whose process
-/// id now belongs to another program, counts for nothing: the process must work in this very directory.
-pub(super) fn postmaster(data: &Path) -> Option<Postmaster> {
-    let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
-    let mut lines = text.lines();
-    let pid: i32 = lines.next()?.trim().parse().ok()?;
-    let status = lines.nth(6).unwrap_or_default().trim();
-    works_in(pid, data).then_some(Postmaster { pid, ready: status == "ready" })
-}
-
-/// Whether a process is a PostgreSQL program whose working directory is this one.
-fn works_in(pid: i32, data: &Path) -> bool {
-    let proc = PathBuf::from(format!("/proc/{pid}"));
-    let is_postgres = fs::read_to_string(proc.join("comm")).is_ok_and(|name| name.trim().starts_with("postgres"));
-    let (Ok(here), Ok(there)) = (fs::metadata(proc.join("cwd")), fs::metadata(data)) else { return false };
-    is_postgres && (here.dev(), here.ino()) == (there.dev(), there.ino()) && !is_zombie(&proc)
-}
-
-fn is_zombie(proc: &Path) -> bool {
-    fs::read_to_string(proc.join("stat"))
-        .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
-}
-
-/// Every PostgreSQL process that works in this directory, children whose postmaster is gone included.
-pub(super) fn processes_in(data: &Path) -> Vec<i32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| works_in(*pid, data)).collect()
-}
-
-/// What is seen of a server.
-pub(super) fn observe(data: &Path) -> Observed {
-    match postmaster(data) {
-        Some(Postmaster { pid, ready }) => {
-            let pid = u32::try_from(pid).ok();
-            if ready { Observed::Running { pid } } else { Observed::Starting { pid } }
-        }
-        None if data.join("PG_VERSION").exists() => Observed::Stopped,
-        None => Observed::Missing,
+/// What the server of a place is seen to be.
+pub(crate) fn observe(place: &Place) -> Result<Observed, RuntimeError> {
+    if let Some(server) = procs::postmaster(&place.data) {
+        let pid = Some(server.pid);
+        return Ok(if server.ready { Observed::Running { pid } } else { Observed::Starting { pid } });
     }
+    Ok(if crate::process::files::exists(&place.data)? { Observed::Stopped } else { Observed::Missing })
 }
 
-/// Starts a server unless it runs, and waits until it accepts connections.
-pub(super) async fn start(
+/// How one attempt ended.
+enum Attempt {
+    Ready,
+    /// The remains of the last run are in the way.
+    Remains(RuntimeError),
+}
+
+/// Starts the server unless it runs, and waits until it accepts connections.
+pub(crate) async fn start(
+    layout: &Layout,
+    place: &Place,
+    spec: &ServerSpec,
     engine: &Engine,
     account: &Account,
-    paths: &Paths,
-    port: u16,
-    within: Duration,
+    limit: Duration,
 ) -> Result<(), RuntimeError> {
-    check_data(engine, account, &paths.data)?;
-    let deadline = Instant::now() + within;
-    if postmaster(&paths.data).is_none() {
-        // Children of a killed postmaster hold its shared memory for a moment; a new one refuses to start until then.
-        end_strays(&paths.data).await?;
-        spawn(engine, account, paths)?;
-        wait_for_pid_file(paths, port, deadline).await?;
-    }
+    let deadline = Instant::now() + limit;
+    let remains_until = Instant::now() + REMAINS.min(limit);
     loop {
-        match postmaster(&paths.data) {
-            Some(Postmaster { ready: true, .. }) => return Ok(()),
-            Some(_) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
-            Some(_) => {
-                let reason = format!("it does not accept connections after {} s", within.as_secs());
-                return Err(RuntimeError::ServerFailed { reason, log: super::logs::last_lines(&paths.log) });
-            }
-            None => return Err(failure(paths, port)),
+        match attempt(layout, place, spec, engine, account, deadline).await? {
+            Attempt::Ready => return Ok(()),
+            Attempt::Remains(error) if Instant::now() >= remains_until => return Err(error),
+            Attempt::Remains(_) => sleep(Duration::from_millis(100)).await,
         }
     }
 }
 
-/// Waits until the server has written its own pid file, or has ended without one.
-async fn wait_for_pid_file(paths: &Paths, port: u16, deadline: Instant) -> Result<(), RuntimeError> {
-    while postmaster(&paths.data).is_none() {
-        let ended = processes_in_start_log(paths);
-        if ended || Instant::now() >= deadline {
-            return Err(failure(paths, port));
-        }
-        tokio::time::sleep(POLL).await;
+async fn attempt(
+    layout: &Layout,
+    place: &Place,
+    spec: &ServerSpec,
+    engine: &Engine,
+    account: &Account,
+    deadline: Instant,
+) -> Result<Attempt, RuntimeError> {
+    if let Some(running) = find(place).await? {
+        // Started by an earlier life of this daemon, perhaps a moment ago.
+        return wait_adopted(place, running, deadline).await;
     }
-    Ok(())
-}
-
-/// Whether the process that [`spawn`] started last has ended. It notes its id beside the start log.
-fn processes_in_start_log(paths: &Paths) -> bool {
-    let Ok(text) = fs::read_to_string(paths.log.join("start.pid")) else { return false };
-    let Ok(pid) = text.trim().parse::<i32>() else { return false };
-    let proc = PathBuf::from(format!("/proc/{pid}"));
-    !proc.exists() || is_zombie(&proc)
-}
-
-fn check_data(engine: &Engine, account: &Account, data: &Path) -> Result<(), RuntimeError> {
-    let wrong = |detail: String| RuntimeError::NotOurs { path: data.to_owned(), detail };
-    let found = fs::metadata(data).map_err(RuntimeError::io("look at", data))?;
-    if found.uid() != account.uid {
-        return Err(wrong(format!("it belongs to user id {}, not to '{}'", found.uid(), account.name)));
+    let here = place.clone();
+    let crashed = blocking(move || crate::process::files::exists(&here.data.join("postmaster.pid"))).await?;
+    if crashed && !procs::clear_stragglers(&place.data, STRAGGLERS).await {
+        return Err(failed("processes of its last run cannot be ended", Vec::new()));
     }
-    match major_in(data) {
-        Some(major) if major == engine.major => Ok(()),
-        Some(major) => Err(wrong(format!("it holds data of PostgreSQL {major}, not {}", engine.major))),
-        None => Err(wrong("it is no PostgreSQL data directory".to_owned())),
-    }
-}
+    let (layout, here, its, owner) = (layout.clone(), place.clone(), spec.clone(), account.clone());
+    let mark = blocking(move || make_ready(&layout, &here, &its, &owner)).await?;
 
-fn spawn(engine: &Engine, account: &Account, paths: &Paths) -> Result<(), RuntimeError> {
     let program = engine.bin_dir.join("postgres");
-    let failed = || RuntimeError::io("start", &program);
-    let log_path = paths.log.join("start.log");
-    let open = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&log_path);
-    let log = open.map_err(RuntimeError::io("open", &log_path))?;
-    account.own(&log_path)?;
-    let mut command = Command::new(&program);
-    command.arg("-D").arg(&paths.data);
-    super::environment(&mut command, engine);
-    account.apply(&mut command);
-    command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed())?).stderr(log);
-    in_own_session(&mut command);
-    let mut child = command.spawn().map_err(failed())?;
-    let pid = child.id().unwrap_or_default();
-    fs::write(paths.log.join("start.pid"), pid.to_string()).map_err(RuntimeError::io("write", &paths.log))?;
-    // Takes the zombie away; the server itself outlives this task and this process.
-    tokio::spawn(async move { child.wait().await });
-    Ok(())
-}
+    let mut command = account.command(&program, Some(engine));
+    command.arg("-D").arg(&place.data).stdout(mark.stdout).stderr(mark.stderr);
+    let mut child = command.spawn().map_err(RuntimeError::io("run", &program))?;
+    let Some(pid) = child.id() else { return Err(failed("it ended at once", Vec::new())) };
+    tracing::debug!(id = place.id, pid, "started a server");
 
-/// A session of its own: neither the end of the daemon nor a terminal's Ctrl-C or hang-up reaches the server.
-#[expect(unsafe_code, reason = "setsid has to be called in the child; std has no safe form of it")]
-fn in_own_session(command: &mut Command) {
-    // SAFETY: setsid and umask are async-signal-safe and touch no memory of the parent.
-    unsafe {
-        command.pre_exec(|| {
-            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
-            nix::unistd::setsid()?;
-            Ok(())
-        });
-    }
-}
-
-/// Why a server ended during its start.
-fn failure(paths: &Paths, port: u16) -> RuntimeError {
-    let log = super::logs::last_lines(&paths.log);
-    let has = |text: &str| log.iter().any(|line| line.contains(text));
-    if has("Address already in use") {
-        return RuntimeError::PortTaken { port };
-    }
-    if has("No space left on device") {
-        return RuntimeError::DiskFull { path: paths.data.clone() };
-    }
-    let reason = log.iter().rev().find(|line| line.contains("FATAL:") || line.contains("PANIC:"));
-    let reason = reason.or(log.last()).cloned().unwrap_or_else(|| "it ended without a word".to_owned());
-    RuntimeError::ServerFailed { reason, log }
-}
-
-/// Stops a server: cleanly, then without waiting for anything, then by force. No process is left afterwards.
-pub(super) async fn stop(data: &Path, grace: Duration) -> Result<(), RuntimeError> {
-    for (signal, patience) in
-        [(Signal::SIGINT, grace), (Signal::SIGQUIT, Duration::from_secs(5)), (Signal::SIGKILL, Duration::from_secs(5))]
-    {
-        let Some(Postmaster { pid, .. }) = postmaster(data) else { break };
-        if signal != Signal::SIGINT {
-            tracing::warn!(pid, %signal, data = %data.display(), "the server does not stop; using more force");
-        }
-        send(pid, signal, data)?;
-        let deadline = Instant::now() + patience;
-        while works_in(pid, data) && Instant::now() < deadline {
-            tokio::time::sleep(POLL).await;
-        }
-    }
-    end_strays(data).await
-}
-
-/// Ends processes that a postmaster has left behind.
-pub(super) async fn end_strays(data: &Path) -> Result<(), RuntimeError> {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    // They notice their postmaster's end by themselves, mostly at once.
-    let patience = Instant::now() + Duration::from_millis(500);
+    // Waits as long as it lives, so that no zombie is left; ends with the daemon, not the server.
+    let (ended, mut end) = oneshot::channel();
+    tokio::spawn(async move {
+        ended.send(child.wait().await.ok()).ok();
+    });
     loop {
-        let strays = processes_in(data);
-        if strays.is_empty() {
-            return Ok(());
+        let data = place.data.clone();
+        let file = blocking(move || Ok(procs::pid_file(&data))).await?;
+        if file.is_some_and(|file| file.pid == pid && file.ready) {
+            return Ok(Attempt::Ready);
+        }
+        match end.try_recv() {
+            Ok(status) => {
+                let here = place.clone();
+                let lines = blocking(move || logs::since(&here, &mark.position)).await?;
+                tracing::debug!(id = place.id, ?status, "the server ended while starting");
+                return explain(lines, spec, place);
+            }
+            Err(oneshot::error::TryRecvError::Empty) => {}
+            Err(oneshot::error::TryRecvError::Closed) => return Err(failed("it could not be watched", Vec::new())),
         }
         if Instant::now() >= deadline {
-            let reason = format!("processes of an earlier server do not end: {strays:?}");
-            return Err(RuntimeError::ServerFailed { reason, log: Vec::new() });
+            return Err(not_ready(place).await);
         }
-        if Instant::now() >= patience {
-            for pid in strays {
-                send(pid, Signal::SIGKILL, data)?;
-            }
+        sleep(POLL).await;
+    }
+}
+
+async fn wait_adopted(place: &Place, running: Postmaster, deadline: Instant) -> Result<Attempt, RuntimeError> {
+    let pid = running.pid;
+    let mut running = Some(running);
+    while let Some(server) = running {
+        if server.ready {
+            return Ok(Attempt::Ready);
         }
-        tokio::time::sleep(POLL).await;
+        if Instant::now() >= deadline {
+            return Err(not_ready(place).await);
+        }
+        sleep(POLL).await;
+        running = find(place).await?;
+    }
+    Ok(Attempt::Remains(failed(&format!("process {pid} ended while it was starting"), Vec::new())))
+}
+
+/// A server that recovers from a crash may need longer than we wait. It is left to it, and found later.
+async fn not_ready(place: &Place) -> RuntimeError {
+    let here = place.clone();
+    let log = blocking(move || logs::last_lines(&here)).await.unwrap_or_default();
+    failed("it does not accept connections yet; it goes on starting", log)
+}
+
+/// Where a start's own output begins.
+struct Mark {
+    stdout: Stdio,
+    stderr: Stdio,
+    position: logs::Position,
+}
+
+/// Checks everything that a start needs and clears what a crash left.
+fn make_ready(layout: &Layout, place: &Place, spec: &ServerSpec, account: &Account) -> Result<Mark, RuntimeError> {
+    match data_major(&place.data)? {
+        None => return Err(failed(&format!("its data directory {} is missing", place.data.display()), Vec::new())),
+        Some(major) if major != spec.major => {
+            let detail = format!("it holds data of PostgreSQL {major}, not {}", spec.major);
+            return Err(RuntimeError::NotOurs { path: place.data.clone(), detail });
+        }
+        Some(_) => {}
+    }
+    let owner = fs::symlink_metadata(&place.data).map_err(RuntimeError::io("look at", &place.data))?.uid();
+    if owner != account.uid {
+        let detail = format!("it belongs to the user with id {owner}, not to {}", account.name);
+        return Err(RuntimeError::NotOurs { path: place.data.clone(), detail });
+    }
+    account.check_reach(&place.root)?;
+    check_port(spec)?;
+    // Nothing runs here, so a pid file is stale; its number may be somebody else's now, and PostgreSQL would
+    // then refuse to start.
+    remove_file(&place.data.join("postmaster.pid"))?;
+    ensure_socket_dir(layout, place, account)?;
+    for name in names(&place.socket_dir)? {
+        if name.starts_with(".s.PGSQL.") {
+            remove_file(&place.socket_dir.join(name))?;
+        }
+    }
+    ensure_owned_dir(&place.log, account)?;
+    let position = logs::position(place)?;
+    let output = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(NO_FOLLOW)
+        .open(&place.start_log)
+        .map_err(RuntimeError::io("open", &place.start_log))?;
+    account.own_file(&output, &place.start_log)?;
+    let again = output.try_clone().map_err(RuntimeError::io("open", &place.start_log))?;
+    Ok(Mark { stdout: output.into(), stderr: again.into(), position })
+}
+
+/// Makes the folder of the private socket, which a reboot may have swept away.
+fn ensure_socket_dir(layout: &Layout, place: &Place, account: &Account) -> Result<(), RuntimeError> {
+    if place.socket_dir.starts_with(&layout.short_run) {
+        ensure_dir(&layout.short_run, 0o711)?;
+        let meta = fs::symlink_metadata(&layout.short_run).map_err(RuntimeError::io("look at", &layout.short_run))?;
+        // Anybody can make a folder of this name first.
+        if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
+            let detail = "it was made by somebody else".to_owned();
+            return Err(RuntimeError::NotOurs { path: layout.short_run.clone(), detail });
+        }
+    }
+    ensure_owned_dir(&place.socket_dir, account)
+}
+
+/// Whether the port can be listened on, before a server is started in vain. The server's own try decides.
+fn check_port(spec: &ServerSpec) -> Result<(), RuntimeError> {
+    match TcpListener::bind((spec.listen, spec.port)) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Err(RuntimeError::PortTaken { port: spec.port }),
+        Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
+            Err(failed(&format!("{} is not an address of this machine", spec.listen), Vec::new()))
+        }
+        _ => Ok(()),
     }
 }
 
-fn send(pid: i32, signal: Signal, data: &Path) -> Result<(), RuntimeError> {
-    match kill(Pid::from_raw(pid), signal) {
-        Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
-        Err(error) => Err(RuntimeError::io("signal the server of", data)(error.into())),
+/// Reads from the log why a start failed.
+fn explain(lines: Vec<String>, spec: &ServerSpec, place: &Place) -> Result<Attempt, RuntimeError> {
+    let says = |text: &str| lines.iter().any(|line| line.contains(text));
+    if says("Address already in use") {
+        return Err(RuntimeError::PortTaken { port: spec.port });
     }
-}
-
-/// Waits until the server has ended; at once when none runs. Sleeps on a descriptor of the process, so that waiting
-/// costs nothing and works for a server that another daemon started.
-pub(super) async fn exited(data: &Path) -> Result<(), RuntimeError> {
-    let Some(Postmaster { pid, .. }) = postmaster(data) else { return Ok(()) };
-    let failed = || RuntimeError::io("watch the server of", data);
-    let Some(descriptor) = open_pid(pid).map_err(failed())? else { return Ok(()) };
-    if !works_in(pid, data) {
-        return Ok(());
+    // Shared memory is not the file system that somebody can free.
+    if says("No space left on device") && !says("shared memory") {
+        return Err(RuntimeError::DiskFull { path: place.data.clone() });
     }
-    let watch = watch(descriptor).map_err(failed())?;
-    watch.readable().await.map(drop).map_err(failed())
+    let remains = says("pre-existing shared memory block") || says("lock file \"postmaster.pid\" already exists");
+    let error = failed(&reason(&lines), lines);
+    if remains { Ok(Attempt::Remains(error)) } else { Err(error) }
 }
 
-#[expect(unsafe_code, reason = "tokio asks for a promise about the descriptor that its safe calls cannot check")]
-fn watch(descriptor: OwnedFd) -> std::io::Result<AsyncFd<PidFd>> {
-    // SAFETY: PidFd owns its descriptor, always gives out that one, and closes it only when it is dropped.
-    unsafe { AsyncFd::register_with_interest(PidFd(descriptor), Interest::READABLE) }.map_err(std::io::Error::from)
+/// The message of the last line that says why, without its prefix.
+fn reason(lines: &[String]) -> String {
+    let message = |line: &String| {
+        let (_, message) = ["PANIC:  ", "FATAL:  "].iter().find_map(|level| line.split_once(level))?;
+        Some(message.to_owned())
+    };
+    let found = lines.iter().rev().find_map(message);
+    found.or_else(|| lines.last().cloned()).unwrap_or_else(|| "it ended without a word".to_owned())
 }
 
-struct PidFd(OwnedFd);
+fn failed(reason: &str, mut log: Vec<String>) -> RuntimeError {
+    log.drain(..log.len().saturating_sub(logs::LAST_LINES));
+    RuntimeError::ServerFailed { reason: reason.to_owned(), log }
+}
 
-impl std::os::fd::AsRawFd for PidFd {
-    fn as_raw_fd(&self) -> i32 {
-        std::os::fd::AsRawFd::as_raw_fd(&self.0)
+/// Stops the server cleanly, then less cleanly; returns once no process is left.
+pub(crate) async fn stop(place: &Place, grace: Duration) -> Result<(), RuntimeError> {
+    const FORCED: Duration = Duration::from_secs(5);
+    for (signal, grace) in [(Signal::INT, grace), (Signal::QUIT, FORCED), (Signal::KILL, FORCED)] {
+        let Some(server) = find(place).await? else { break };
+        if signal != Signal::INT {
+            tracing::warn!(id = place.id, pid = server.pid, ?signal, "the server did not stop in time");
+        }
+        server.signal(signal);
+        if timeout_at(Instant::now() + grace, server.ended(&place.data)).await.is_ok() {
+            break;
+        }
     }
-}
-
-impl AsFd for PidFd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+    if !procs::clear_stragglers(&place.data, Duration::from_secs(1)).await {
+        return Err(failed("its processes cannot be ended", Vec::new()));
     }
+    let here = place.clone();
+    blocking(move || {
+        if crate::process::files::exists(&here.data)? {
+            remove_file(&here.data.join("postmaster.pid"))?;
+        }
+        Ok(())
+    })
+    .await
 }
 
-fn open_pid(pid: i32) -> std::io::Result<Option<OwnedFd>> {
-    let Some(pid) = rustix::process::Pid::from_raw(pid) else { return Ok(None) };
-    match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK) {
-        Ok(descriptor) => Ok(Some(descriptor)),
-        Err(rustix::io::Errno::SRCH) => Ok(None),
-        Err(error) => Err(std::io::Error::from(error)),
+/// Waits until the running server has ended.
+pub(crate) async fn exited(place: &Place) -> Result<(), RuntimeError> {
+    match find(place).await? {
+        Some(server) => server.ended(&place.data).await,
+        None => {}
     }
+    Ok(())
 }
 
-/// What the operating system says when a file is not there is no error here.
-pub(super) fn gone_is_fine(result: std::io::Result<()>) -> std::io::Result<()> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
+/// The running server, looked up off the asynchronous threads.
+pub(crate) async fn find(place: &Place) -> Result<Option<Postmaster>, RuntimeError> {
+    let data = place.data.clone();
+    blocking(move || Ok(procs::postmaster(&data))).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_the_last_fatal_message() {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let log =
+            lines("2026 UTC [7] LOG:  starting\n2026 UTC [7] FATAL:  could not load x\n2026 UTC [7] LOG:  shut down");
+        assert_eq!(reason(&log), "could not load x");
+        assert_eq!(reason(&lines("postgres: bad option")), "postgres: bad option");
+        assert_eq!(reason(&[]), "it ended without a word");
     }
 }

@@ -1,68 +1,80 @@
-//! PostgreSQL's client programs, run where the server is.
+//! Client programs of a server's own major, over its private socket.
 
-use super::account::Account;
+use crate::RunningTool;
+use crate::error::RuntimeError;
+use crate::process::account::Account;
+use crate::process::files::blocking;
+use crate::process::layout::Place;
 use crate::spec::{Engine, Tool};
-use crate::{RunningTool, RuntimeError};
+use futures::FutureExt;
 use secrecy::ExposeSecret;
-use std::path::Path;
+use std::fs::File;
 use std::process::Stdio;
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
+use tokio::io::AsyncReadExt;
 
-/// How much of the end of a program's error output is kept.
+/// Programs that may be run; each reads its connection from the environment.
+const PROGRAMS: [&str; 3] = ["pg_dump", "pg_restore", "psql"];
+/// How much of its error output is kept.
 const STDERR_BYTES: usize = 4096;
 
-/// Starts a program of the engine, connecting through the private socket. It is killed when the result is dropped.
-pub(super) fn run(
+/// Starts a client program. It is killed when the returned future is dropped.
+pub(crate) async fn run(
+    place: &Place,
+    port: u16,
     engine: &Engine,
     account: &Account,
-    socket: &Path,
-    port: u16,
     tool: Tool<'_>,
 ) -> Result<RunningTool, RuntimeError> {
-    let program = engine.bin_dir.join(tool.program);
-    let failed = || RuntimeError::io("run", &program);
-    let mut command = Command::new(&program);
-    command.args(tool.args);
-    super::environment(&mut command, engine);
-    // Through the environment, which only the same user and root can read; an argument list anybody can.
+    if !PROGRAMS.contains(&tool.program) {
+        return Err(RuntimeError::Unsupported(format!("{} is not a program that is run on servers", tool.program)));
+    }
+    let path = engine.bin_dir.join(tool.program);
+    let mut command = account.command(&path, Some(engine));
     command
-        .env("PGHOST", socket)
+        .args(tool.args)
+        .env("PGHOST", &place.socket_dir)
         .env("PGPORT", port.to_string())
         .env("PGUSER", tool.user)
         .env("PGDATABASE", tool.db)
+        // Readable only by the same user and root; an argument would be readable by everybody.
         .env("PGPASSWORD", tool.password.expose_secret())
         .env("PGCONNECT_TIMEOUT", "10")
-        .env("PGAPPNAME", "pgdb");
-    account.apply(&mut command);
-    match &tool.stdin {
-        Some(path) => command.stdin(std::fs::File::open(path).map_err(RuntimeError::io("read", path))?),
-        None => command.stdin(Stdio::null()),
-    };
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let mut child = command.spawn().map_err(failed())?;
-    let missing = || RuntimeError::io("run", &program)(std::io::Error::other("it has no output"));
-    let stdout = child.stdout.take().ok_or_else(missing)?;
-    let stderr = child.stderr.take().ok_or_else(missing)?;
-    let name = tool.program.to_owned();
-    let finished = async move {
-        let stderr = tail(stderr).await;
-        let status = child.wait().await.map_err(RuntimeError::io("wait for", &program))?;
-        if status.success() { Ok(()) } else { Err(RuntimeError::ToolFailed { program: name, stderr }) }
-    };
-    Ok(RunningTool { stdout: Box::new(stdout), finished: Box::pin(finished) })
-}
-
-async fn tail(mut stream: impl AsyncRead + Unpin) -> String {
-    let mut kept = Vec::new();
-    let mut buffer = [0; 1024];
-    while let Ok(read) = stream.read(&mut buffer).await {
-        if read == 0 {
-            break;
-        }
-        kept.extend_from_slice(&buffer[..read]);
-        let surplus = kept.len().saturating_sub(STDERR_BYTES);
-        kept.drain(..surplus);
+        .env("PGPASSFILE", "/dev/null")
+        .env("PSQLRC", "/dev/null")
+        .env("PGSERVICEFILE", "/dev/null")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    if let Some(input) = tool.stdin {
+        // Opened by us: the account may not be allowed to read where it is.
+        let file = blocking(move || File::open(&input).map_err(RuntimeError::io("open", &input))).await?;
+        command.stdin(file);
     }
-    String::from_utf8_lossy(&kept).trim().to_owned()
+    let mut child = command.spawn().map_err(RuntimeError::io("run", &path))?;
+    let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(RuntimeError::Unsupported("a program's output could not be read".to_owned()));
+    };
+    // Read by a task of its own: a full pipe would hold the program up while its caller still reads its output.
+    let errors = tokio::spawn(async move {
+        let mut end = Vec::new();
+        let mut chunk = vec![0; STDERR_BYTES];
+        while let Ok(read @ 1..) = stderr.read(&mut chunk).await {
+            end.extend_from_slice(&chunk[..read]);
+            end.drain(..end.len().saturating_sub(STDERR_BYTES));
+        }
+        String::from_utf8_lossy(&end).trim().to_owned()
+    });
+    let program = tool.program.to_owned();
+    let finished = async move {
+        let status = child.wait().await.map_err(RuntimeError::io("wait for", &path))?;
+        if status.success() {
+            return Ok(());
+        }
+        let mut stderr = errors.await.unwrap_or_default();
+        if stderr.is_empty() {
+            stderr = status.to_string();
+        }
+        Err(RuntimeError::ToolFailed { program, stderr })
+    };
+    Ok(RunningTool { stdout: Box::new(stdout), finished: finished.boxed() })
 }

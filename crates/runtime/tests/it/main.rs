@@ -1,3 +1,8 @@
-//! The process runtime on real PostgreSQL.
+//! The runtimes against the real PostgreSQL of this machine, and those below `PGDB_ENGINES_DIR`.
 
-mod process;
+mod bed;
+mod disk;
+mod install;
+mod lifecycle;
+mod mishaps;
+mod output;

@@ -19,7 +19,10 @@ async fn a_killed_daemon_takes_no_database_along() {
     let url = deployed["database_url"].as_str().expect("a URL");
     let started_at = sql::run(url, STARTED_AT).await;
     let session = sql::login(url).await.expect("log in");
-    session.run("CREATE TEMP TABLE mine AS SELECT 42 AS answer; BEGIN; INSERT INTO mine VALUES (43)").await.expect("work");
+    session
+        .run("CREATE TEMP TABLE mine AS SELECT 42 AS answer; BEGIN; INSERT INTO mine VALUES (43)")
+        .await
+        .expect("work");
 
     daemon.kill9().await;
     assert_eq!(session.run("SELECT count(*) FROM mine").await.expect("go on"), Some("2".to_owned()));

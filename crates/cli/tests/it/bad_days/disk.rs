@@ -1,10 +1,10 @@
 //! A full disk: the data directory lies on a small file system of its own.
 
 use super::BINARY;
+use nix::sys::statvfs::statvfs;
 use pgdb_testkit::daemon::Daemon;
 use pgdb_testkit::sql;
 use pgdb_testkit::world::assert_nothing_left;
-use nix::sys::statvfs::statvfs;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -31,7 +31,8 @@ fn on_a_small_disk(test: &str) -> Daemon {
     if nix::unistd::geteuid().is_root() {
         let daemon = Daemon::prepare(BINARY);
         fs::create_dir(daemon.data_dir()).expect("make the folder to mount on");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(daemon.data_dir()).status();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(daemon.data_dir()).status();
         assert!(mounted.expect("run mount").success(), "a small file system could not be mounted");
         return daemon;
     }
@@ -79,9 +80,7 @@ async fn deploy_noted(daemon: &Daemon, name: &str) -> String {
 
 #[tokio::test]
 async fn a_disk_that_is_full_during_the_copy_is_told_and_nothing_is_left() {
-    let mut daemon = on_a_small_disk(
-        "bad_days::disk::a_disk_that_is_full_during_the_copy_is_told_and_nothing_is_left",
-    );
+    let mut daemon = on_a_small_disk("bad_days::disk::a_disk_that_is_full_during_the_copy_is_told_and_nothing_is_left");
     daemon.up(&[]).await;
     let url = deploy_noted(&daemon, "first").await;
     let filling = fill(&daemon, 6 << 20);
@@ -99,8 +98,7 @@ async fn a_disk_that_is_full_during_the_copy_is_told_and_nothing_is_left() {
 
 #[tokio::test]
 async fn a_disk_that_fills_up_at_any_later_moment_loses_nothing() {
-    let mut daemon =
-        on_a_small_disk("bad_days::disk::a_disk_that_fills_up_at_any_later_moment_loses_nothing");
+    let mut daemon = on_a_small_disk("bad_days::disk::a_disk_that_fills_up_at_any_later_moment_loses_nothing");
     daemon.up(&[]).await;
     let url = deploy_noted(&daemon, "first").await;
     let before = free_bytes(&daemon);
@@ -155,8 +153,7 @@ async fn a_disk_that_fills_up_at_any_later_moment_loses_nothing() {
 
 #[tokio::test]
 async fn a_disk_that_is_full_for_a_while_stops_no_daemon_and_no_reading() {
-    let mut daemon =
-        on_a_small_disk("bad_days::disk::a_disk_that_is_full_for_a_while_stops_no_daemon_and_no_reading");
+    let mut daemon = on_a_small_disk("bad_days::disk::a_disk_that_is_full_for_a_while_stops_no_daemon_and_no_reading");
     daemon.up(&[]).await;
     let url = deploy_noted(&daemon, "first").await;
     let filling = fill(&daemon, 0);

@@ -52,7 +52,11 @@ async fn data_with_wrong_permissions_is_told_and_nothing_is_lost() {
     let good = fs::metadata(&data).expect("look at the data").permissions();
     fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).expect("open the data to everybody");
     let answer = daemon.poke("/v1/db/exposed/start").await;
-    assert!([409, 502].contains(&answer.status), "the server was started on data that everybody may write: {}", answer.json);
+    assert!(
+        [409, 502].contains(&answer.status),
+        "the server was started on data that everybody may write: {}",
+        answer.json
+    );
     assert!(answer.message().contains("permissions"), "{}", answer.message());
     let item = daemon.wait_state("exposed", "degraded").await;
     assert!(item["reason"].as_str().is_some_and(|reason| reason.contains("permissions")), "{item}");

@@ -5,8 +5,8 @@
 //! A new kind of operation joins by a [`driver::Scenario`], a line in [`SCENARIOS`] and a `#[test]` that drives it;
 //! the test at the end fails until it does.
 
-mod destroy;
 mod deploy;
+mod destroy;
 mod driver;
 mod engines;
 mod password;

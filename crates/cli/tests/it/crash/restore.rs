@@ -38,7 +38,8 @@ impl Scenario for Restore {
     async fn setup(&self, daemon: &Daemon, name: &str) -> Subject {
         let deployed = daemon.deploy_named(name).await;
         let url = deployed["database_url"].as_str().expect("a URL").to_owned();
-        let filling = "CREATE TABLE filling AS SELECT n, repeat(md5(n::text), 20) AS text FROM generate_series(1, 2000) n";
+        let filling =
+            "CREATE TABLE filling AS SELECT n, repeat(md5(n::text), 20) AS text FROM generate_series(1, 2000) n";
         let note = format!("CREATE TABLE note (text text); INSERT INTO note VALUES ('{DUMPED}')");
         sql::run(&url, &format!("{filling}; ALTER TABLE filling ADD PRIMARY KEY (n); {note}")).await;
         let dump = daemon.get(&format!("/v1/db/{name}/dump")).await;

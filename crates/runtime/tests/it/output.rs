@@ -1,0 +1,100 @@
+//! Logs and client programs.
+
+use crate::bed::Bed;
+use pgdb_runtime::spec::{LogOptions, PREPARED_DB, Tool};
+use pgdb_runtime::{Runtime, RuntimeError};
+use std::fs;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_followed_over_a_rotation() {
+    let bed = Bed::new().await;
+    let spec = bed.spec("logs").await;
+    bed.up(&spec).await;
+    let mut log = bed.runtime.logs(&spec, LogOptions { lines: 1000, follow: true }).await.expect("a log");
+    let say = |word: &str| format!("DO $$ BEGIN RAISE LOG 'word %', '{word}'; END $$");
+    bed.sql(&spec, "postgres", &say("one")).await;
+    // Names are made of seconds: the next file needs a second of its own.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    bed.sql(&spec, "postgres", "SELECT pg_rotate_logfile()").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    bed.sql(&spec, "postgres", &say("two")).await;
+    let mut text = String::new();
+    let mut chunk = vec![0; 4096];
+    while !text.contains("word two") {
+        let read = timeout(Duration::from_secs(10), log.read(&mut chunk)).await.expect("in time").expect("read");
+        assert!(read > 0, "it does not end");
+        text.push_str(&String::from_utf8_lossy(&chunk[..read]));
+    }
+    assert!(text.contains("word one") && text.contains("database system is ready"), "{text}");
+    let files = || fs::read_dir(bed.instance(&spec).join("log")).expect("there").flatten().map(|e| e.file_name());
+    assert!(files().filter(|name| name.to_string_lossy().starts_with("postgresql-")).count() >= 2);
+
+    let mut last = String::new();
+    let mut log = bed.runtime.logs(&spec, LogOptions { lines: 2, follow: false }).await.expect("a log");
+    log.read_to_string(&mut last).await.expect("read");
+    assert_eq!(last.lines().count(), 2, "{last}");
+
+    for n in 0..15 {
+        fs::write(bed.instance(&spec).join(format!("log/postgresql-20200101-0000{n:02}.log")), "old\n")
+            .expect("written");
+    }
+    bed.runtime.prune_logs(&spec).await.expect("pruned");
+    assert_eq!(files().filter(|name| name.to_string_lossy().starts_with("postgresql-")).count(), 10);
+    let mut log = bed.runtime.logs(&spec, LogOptions { lines: 1, follow: false }).await.expect("a log");
+    log.read_to_string(&mut last).await.expect("read");
+    assert!(!last.contains("old"), "the newest stay");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_goes_out_and_back_in() {
+    let bed = Bed::new().await;
+    let spec = bed.spec("dump").await;
+    bed.up(&spec).await;
+    bed.sql(&spec, "postgres", "CREATE ROLE u LOGIN PASSWORD 'a secret'").await;
+    bed.sql(&spec, "postgres", "CREATE DATABASE d OWNER u").await;
+    bed.sql(&spec, "d", "CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i; ALTER TABLE t OWNER TO u").await;
+    let password = "a secret".into();
+    let tool = |program: &'static str, args: &'static [String], stdin| Tool {
+        program,
+        args,
+        user: "u",
+        password: &password,
+        db: "d",
+        stdin,
+    };
+    let format: &'static [String] = vec!["-Fc".to_owned()].leak();
+    let mut running = bed.runtime.tool(&spec, tool("pg_dump", format, None)).await.expect("runs");
+    let mut dump = Vec::new();
+    running.stdout.read_to_end(&mut dump).await.expect("read");
+    running.finished.await.expect("succeeded");
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("dump");
+    fs::write(&file, &dump).expect("written");
+    bed.sql(&spec, "d", "DROP TABLE t").await;
+    let into: &'static [String] = vec!["-d".to_owned(), "d".to_owned()].leak();
+    let running = bed.runtime.tool(&spec, tool("pg_restore", into, Some(file))).await.expect("runs");
+    running.finished.await.expect("succeeded");
+    assert_eq!(bed.sql(&spec, "d", "SELECT count(*) FROM t").await, "1000");
+
+    let missing: &'static [String] = vec!["-t".to_owned(), "nope".to_owned()].leak();
+    let running = bed.runtime.tool(&spec, tool("pg_dump", missing, None)).await.expect("runs");
+    match running.finished.await {
+        Err(RuntimeError::ToolFailed { program, stderr }) => {
+            assert!(program == "pg_dump" && stderr.contains("no matching tables"), "{stderr}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(bed.runtime.tool(&spec, tool("sh", missing, None)).await.is_err());
+    let wrong = "wrong".into();
+    let refused = Tool { program: "psql", args: &[], user: "u", password: &wrong, db: PREPARED_DB, stdin: None };
+    assert!(bed.runtime.tool(&spec, refused).await.expect("runs").finished.await.is_err());
+
+    // Dropped, it is killed.
+    let sleep: &'static [String] = vec!["-c".to_owned(), "SELECT pg_sleep(100)".to_owned()].leak();
+    drop(bed.runtime.tool(&spec, tool("psql", sleep, None)).await.expect("runs"));
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(100)%' AND pid <> pg_backend_pid() AND client_port IS NULL";
+    bed.sql(&spec, "postgres", sessions).await;
+}
