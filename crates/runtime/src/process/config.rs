@@ -17,6 +17,10 @@ include = 'pgdb.conf'
 include_if_exists = 'custom.conf'
 ";
 
+/// `custom.conf` as a new server has it. Never written again.
+pub(crate) const CUSTOM: &str =
+    "# Settings of your own. They come after pgdb's and win; pgdb never changes this file.\n";
+
 /// What the configuration needs to know besides the spec.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Surroundings<'a> {

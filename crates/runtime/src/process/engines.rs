@@ -22,8 +22,11 @@ pub(crate) struct Engines {
     chosen: Vec<PathBuf>,
     /// The search path.
     path: Option<OsString>,
-    seen: Mutex<HashMap<PathBuf, (Option<SystemTime>, Option<Version>)>>,
+    seen: Mutex<HashMap<PathBuf, Seen>>,
 }
+
+/// When a program was last changed, and what it said then; nothing when it said nothing of use.
+type Seen = (Option<SystemTime>, Option<Version>);
 
 /// A version as PostgreSQL's programs print it.
 #[derive(Debug, Clone, PartialEq, Eq)]

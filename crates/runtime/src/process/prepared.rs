@@ -210,6 +210,7 @@ fn finish(layout: &Layout, engine: &Engine, account: &Account, temporary: &Path)
     }
     // What is the same in every server need not be written for each.
     write_atomic(&data.join("postgresql.conf"), config::MAIN.as_bytes(), account, false)?;
+    write_atomic(&data.join("custom.conf"), config::CUSTOM.as_bytes(), account, false)?;
     write_atomic(&data.join("pg_hba.conf"), config::host_based_authentication(false).as_bytes(), account, false)?;
     let identities = config::identities(&account.daemon, &account.name);
     write_atomic(&data.join("pg_ident.conf"), identities.as_bytes(), account, false)?;

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::Interest;
@@ -122,7 +123,37 @@ pub(crate) fn is_server_of(pid: u32, data: &Path) -> bool {
 pub(crate) fn all_in(data: &Path) -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| works_in(*pid, data).is_ok_and(|inside| inside) && runs_postgres(*pid)).collect()
+    let mut denied = false;
+    let mut found: Vec<u32> = Vec::new();
+    for pid in pids {
+        match works_in(pid, data) {
+            Ok(true) if runs_postgres(pid) => found.push(pid),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => denied = true,
+            _ => {}
+        }
+    }
+    if denied && nix::unistd::geteuid().is_root() { all_in_as_owner(data) } else { found }
+}
+
+/// As [`all_in`], seen by the user whose data it is. Root in a container often lacks CAP_SYS_PTRACE and may not
+/// look at other users' processes, while these may look at their own.
+fn all_in_as_owner(data: &Path) -> Vec<u32> {
+    const SCRIPT: &str = r#"for p in /proc/[0-9]*; do
+        [ "$p/cwd" -ef "$0" ] && case "$(readlink "$p/exe")" in */postgres*) echo "${p#/proc/}" ;; esac
+    done"#;
+    let Ok(owner) = fs::metadata(data) else { return Vec::new() };
+    let output = std::process::Command::new("/bin/sh")
+        .args(["-c", SCRIPT])
+        .arg(data)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir("/")
+        .stdin(std::process::Stdio::null())
+        .uid(owner.uid())
+        .gid(owner.gid())
+        .output();
+    let output = output.map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&output).lines().filter_map(|line| line.parse().ok()).collect()
 }
 
 /// Kills the processes that are left in a data directory, giving them `grace` to end by themselves: the logger
@@ -143,7 +174,9 @@ pub(crate) async fn clear_stragglers(data: &Path, grace: Duration) -> bool {
         if waited >= grace {
             for pid in left {
                 let Some(handle) = open(pid) else { continue };
-                if works_in(pid, data).is_ok_and(|inside| inside) {
+                let inside = works_in(pid, data);
+                // Where we may not look, its owner has just done so.
+                if inside.unwrap_or_else(|error| error.kind() == io::ErrorKind::PermissionDenied) {
                     handle.signal(Signal::KILL);
                 }
             }

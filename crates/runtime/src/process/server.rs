@@ -100,6 +100,8 @@ async fn attempt(
         }
         match end.try_recv() {
             Ok(status) => {
+                // Its logger ends a moment later, when it has written down why.
+                procs::clear_stragglers(&place.data, Duration::from_secs(1)).await;
                 let here = place.clone();
                 let lines = blocking(move || logs::since(&here, &mark.position)).await?;
                 tracing::debug!(id = place.id, ?status, "the server ended while starting");
@@ -269,9 +271,8 @@ pub(crate) async fn stop(place: &Place, grace: Duration) -> Result<(), RuntimeEr
 
 /// Waits until the running server has ended.
 pub(crate) async fn exited(place: &Place) -> Result<(), RuntimeError> {
-    match find(place).await? {
-        Some(server) => server.ended(&place.data).await,
-        None => {}
+    if let Some(server) = find(place).await? {
+        server.ended(&place.data).await;
     }
     Ok(())
 }

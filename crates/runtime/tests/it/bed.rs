@@ -92,7 +92,9 @@ impl Drop for Bed {
         for entry in std::fs::read_dir("/tmp").into_iter().flatten().flatten() {
             let name = entry.file_name();
             let empty = std::fs::read_dir(entry.path()).is_ok_and(|mut entries| entries.next().is_none());
-            if name.to_string_lossy().starts_with("pgdb-") && empty {
+            let name = name.to_string_lossy();
+            let hash = name.strip_prefix("pgdb-").unwrap_or_default();
+            if hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) && empty {
                 std::fs::remove_dir(entry.path()).ok();
             }
         }

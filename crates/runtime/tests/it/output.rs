@@ -93,8 +93,24 @@ async fn a_dump_goes_out_and_back_in() {
     assert!(bed.runtime.tool(&spec, refused).await.expect("runs").finished.await.is_err());
 
     // Dropped, it is killed.
-    let sleep: &'static [String] = vec!["-c".to_owned(), "SELECT pg_sleep(100)".to_owned()].leak();
-    drop(bed.runtime.tool(&spec, tool("psql", sleep, None)).await.expect("runs"));
-    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(100)%' AND pid <> pg_backend_pid() AND client_port IS NULL";
-    bed.sql(&spec, "postgres", sessions).await;
+    let mark = format!("SELECT pg_sleep(100) /* {} */", bed.data_dir.display());
+    let sleep = ["-c".to_owned(), mark.clone()];
+    let asleep = Tool { program: "psql", args: &sleep, user: "u", password: &password, db: "d", stdin: None };
+    let running = bed.runtime.tool(&spec, asleep).await.expect("runs");
+    assert!(runs(&mark));
+    drop(running);
+    for _ in 0..500 {
+        if !runs(&mark) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it still runs");
+}
+
+/// Whether a process has this text among its arguments.
+fn runs(text: &str) -> bool {
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let arguments = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    arguments.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).any(|line| line.contains(text))
 }
