@@ -70,7 +70,7 @@ fn memory() -> PathBuf {
 
 /// Ends what still runs in a folder and removes it.
 fn clear(folder: &Path) {
-    processes::kill_all_in(folder);
+    processes::end_all_in(folder);
     // A test may have mounted a small file system in it, and been killed.
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     for mount in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {

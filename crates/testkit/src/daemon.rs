@@ -184,20 +184,27 @@ impl Daemon {
         let mut command = self.command();
         let address = format!("127.0.0.1:{listen_port}");
         command.arg("serve").arg("--listen").arg(&address).env("PGDB_LISTEN", &address);
-        command.envs(extra.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Into files, which never fill up as pipes do.
+        let paths = ["failed.out", "failed.err"].map(|name| self.block.folder.join(name));
+        let [stdout, stderr] = [&paths[0], &paths[1]].map(|path| File::create(path).expect("make a file"));
+        command.envs(extra.iter().copied()).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         let mut child = command.spawn().expect("start a second daemon");
-        let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
-        let status = wait_for_end(&mut child).await;
-        let read = |pipe: &mut dyn Read| {
-            let mut text = Vec::new();
-            pipe.read_to_end(&mut text).expect("read what the daemon said");
-            text
+        let ended = tokio::time::timeout(LIMIT, async {
+            loop {
+                if let Some(status) = child.try_wait().expect("look after the daemon") {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let status = ended.await;
+        let [stdout, stderr] = paths.map(|path| fs::read(path).expect("read what the daemon said"));
+        let Ok(status) = status else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the daemon did not end, and said: {}", String::from_utf8_lossy(&stderr));
         };
-        Output {
-            status,
-            stdout: stdout.as_mut().map(|pipe| read(pipe)).unwrap_or_default(),
-            stderr: stderr.as_mut().map(|pipe| read(pipe)).unwrap_or_default(),
-        }
+        Output { status, stdout, stderr }
     }
 
     /// SIGKILL, and waits until the daemon is gone.
@@ -240,7 +247,7 @@ impl Drop for Daemon {
             let _ = child.kill();
             let _ = child.wait();
         }
-        crate::processes::kill_all_in(&self.data_dir);
+        crate::processes::end_all_in(&self.data_dir);
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();

@@ -68,6 +68,21 @@ pub fn cmdline(pid: i32) -> String {
     String::from_utf8_lossy(&text).replace('\0', " ").trim().to_owned()
 }
 
+/// Ends every process that works in a folder or was given it: servers without waiting for anything, but so that they
+/// let go of their shared memory, which SIGKILL would leave behind.
+pub fn end_all_in(folder: &Path) {
+    for process in postmasters_in(folder) {
+        let _ = kill(Pid::from_raw(process.pid), Signal::SIGQUIT);
+    }
+    for _ in 0..200 {
+        if all_in(folder).is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    kill_all_in(folder);
+}
+
 /// Ends every process that works in a folder or was given it, at once, and waits until they are gone.
 pub fn kill_all_in(folder: &Path) {
     for _ in 0..500 {

@@ -1,5 +1,6 @@
 //! Logging in to a database as its owner does.
 
+use crate::wait;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -48,6 +49,12 @@ pub async fn run(url: &str, sql: &str) -> String {
     let session = login(url).await.unwrap_or_else(|error| panic!("could not log in: {}", explain(&error)));
     let answer = session.run(sql).await.unwrap_or_else(|error| panic!("{sql}: {}", explain(&error)));
     answer.unwrap_or_default()
+}
+
+/// Waits until one can log in.
+pub async fn wait_for(url: &str) {
+    let look = || async { login(url).await.ok()?.run("SELECT 1").await.ok() };
+    wait::until(Duration::from_secs(30), "a login", look).await;
 }
 
 /// An error with what PostgreSQL said.

@@ -32,9 +32,9 @@ async fn what_was_chosen_at_deploy_holds() {
 
     let plain = daemon.deploy_named("plain").await;
     assert_eq!(sql::run(url(&plain), "SHOW is_superuser").await, "off");
-    let rights = "SELECT concat_ws(' ', rolsuper, rolcreaterole, rolreplication, rolbypassrls) FROM pg_roles \
+    let rights = "SELECT concat_ws(' ', rolsuper, rolreplication, rolbypassrls) FROM pg_roles \
                   WHERE rolname = current_user";
-    assert_eq!(sql::run(url(&plain), rights).await, "f f f f");
+    assert_eq!(sql::run(url(&plain), rights).await, "f f f");
     let identifier = "SELECT system_identifier FROM pg_control_system()";
     let identifiers = (sql::run(url(&deployed), identifier).await, sql::run(url(&plain), identifier).await);
     assert_ne!(identifiers.0, identifiers.1, "two servers have one system identifier");
@@ -54,6 +54,31 @@ async fn one_databases_owner_is_nobody_in_another() {
         assert!(sql::login(&other).await.is_err(), "{role} gets in over TCP");
     }
     assert_nothing_left(&daemon, &["one", "two"]).await;
+}
+
+#[tokio::test]
+async fn an_owner_cannot_get_at_the_machine() {
+    let daemon = Daemon::start(BINARY).await;
+    let engines = daemon.get("/v1/engines").await.expect(200);
+    for major in engines["items"].as_array().expect("items").iter().map(|engine| engine["major"].clone()) {
+        let deployed = daemon.deploy(json!({ "name": format!("caged-{major}"), "version": major })).await;
+        for attempt in [
+            "COPY (SELECT 1) TO PROGRAM 'cat > /dev/null'",
+            "GRANT pg_execute_server_program TO CURRENT_USER",
+            "GRANT pg_read_server_files TO CURRENT_USER",
+            "GRANT pgdb_admin TO CURRENT_USER",
+            "ALTER ROLE CURRENT_USER SUPERUSER",
+            "ALTER ROLE pgdb_admin PASSWORD 'x'",
+            "CREATE ROLE stooge IN ROLE pg_execute_server_program",
+            "SELECT pg_read_file('/etc/passwd')",
+            "ALTER SYSTEM SET archive_command = 'true'",
+        ] {
+            let session = sql::login(url(&deployed)).await.expect("log in");
+            let error = session.run(attempt).await.err();
+            let code = error.as_ref().and_then(|error| error.code()).map(|code| code.code().to_owned());
+            assert_eq!(code.as_deref(), Some("42501"), "PostgreSQL {major}: {attempt}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -153,15 +153,12 @@ fn last_lines_of(file: &mut (impl Read + Seek), len: u64, lines: usize) -> io::R
 pub(crate) async fn stream(place: &Place, options: LogOptions) -> Result<crate::ByteStream, RuntimeError> {
     let here = place.clone();
     let tail = blocking(move || {
-        let names = log_names(&here.log)?;
-        if names.is_empty() {
-            // It failed before its logger ran.
-            let lines = start_lines(&here)?;
-            let skip = lines.len().saturating_sub(options.lines);
-            let text = lines[skip..].iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect();
-            return Ok(Tail { text, end: Position::default() });
-        }
-        tail(&here.log, &names, options.lines)
+        // A start that failed before the logger ran is newer than what the logger wrote.
+        let mut lines = start_lines(&here)?;
+        lines.drain(..lines.len().saturating_sub(options.lines));
+        let mut tail = tail(&here.log, &log_names(&here.log)?, options.lines - lines.len())?;
+        tail.text.extend(lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()));
+        Ok(tail)
     })
     .await?;
     let (send, mut receive) = mpsc::channel::<io::Result<Bytes>>(16);

@@ -43,7 +43,14 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
     type Rejection = HttpError;
     async fn from_request(request: Request, state: &S) -> Result<Self, HttpError> {
         let (headers, body) = read(request, state).await?;
-        if body.is_empty() { Ok(Self(T::default())) } else { parse(&headers, &body).map(Self) }
+        if body.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        // A list would be taken for the fields in their order.
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            return Err(invalid("invalid_json", "the body is a list; this route takes a JSON object".to_owned()));
+        }
+        parse(&headers, &body).map(Self)
     }
 }
 

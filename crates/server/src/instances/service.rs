@@ -20,7 +20,7 @@ use rusqlite::Connection;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What instances can be asked. Cheap to clone.
@@ -194,6 +194,23 @@ impl InstanceService {
     pub async fn start_restore(&self, name: &str, spool: PathBuf) -> Result<Started, Problem> {
         let instance = self.running(name).await?;
         self.start(RESTORE, name, &RestoreInput { id: instance.id, spool }, |_: &Connection| Ok(())).await
+    }
+
+    /// Removes uploads that died with an earlier daemon before an operation took them over.
+    pub async fn sweep_spool(&self, folder: &Path) -> Result<(), Problem> {
+        let inputs = self.engine.unfinished_inputs().await?;
+        let taken: Vec<&str> = inputs.iter().filter_map(|input| input["spool"].as_str()).collect();
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if taken.iter().any(|taken| Path::new(taken) == path) {
+                continue;
+            }
+            match std::fs::remove_file(&path) {
+                Ok(()) => tracing::info!(path = %path.display(), "removed an upload that was never finished"),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "an upload could not be removed"),
+            }
+        }
+        Ok(())
     }
 
     async fn start<F>(

@@ -219,7 +219,13 @@ pub(crate) fn runtime_step(error: RuntimeError) -> StepError {
 
 /// PostgreSQL's error inside a step.
 pub(crate) fn pg(error: PgError) -> StepError {
-    StepError { code: "postgres_failed".to_owned(), message: with_sources(&error), passing: error.is_transient() }
+    let message = with_sources(&error);
+    // The second is what a session says that cannot write its cache of the catalog.
+    if ["SQLSTATE 53100", "could not write init file"].iter().any(|text| message.contains(text)) {
+        let advice = "no space left for the server; free some on the file system of PGDB_DATA_DIR";
+        return StepError::lasting("disk_full", format!("{advice} ({message})"));
+    }
+    StepError { code: "postgres_failed".to_owned(), message, passing: error.is_transient() }
 }
 
 fn with_sources(error: &dyn std::error::Error) -> String {

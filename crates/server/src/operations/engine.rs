@@ -140,6 +140,12 @@ impl Engine {
         Ok(count)
     }
 
+    /// What the operations that have not ended were asked for.
+    pub async fn unfinished_inputs(&self) -> Result<Vec<Value>, Problem> {
+        let unfinished = self.shared.store.read(record::unfinished).await?;
+        Ok(unfinished.into_iter().map(|operation| operation.input).collect())
+    }
+
     /// Writes an operation down and sets it to work.
     ///
     /// `prepare` runs first, in the same transaction: what it refuses is refused, and what it writes is there exactly

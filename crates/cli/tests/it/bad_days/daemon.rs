@@ -2,9 +2,13 @@
 
 use super::BINARY;
 use pgdb_testkit::daemon::Daemon;
-use pgdb_testkit::sql;
 use pgdb_testkit::world::{self, assert_nothing_left};
+use pgdb_testkit::{sql, wait};
 use serde_json::json;
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
 
 const STARTED_AT: &str = "SELECT pg_postmaster_start_time()";
 
@@ -54,6 +58,7 @@ async fn a_daemon_that_is_asked_to_end_leaves_databases_running() {
     assert!(sql::login(url).await.is_err(), "the server runs on");
     assert!(pgdb_testkit::processes::all_in(daemon.data_dir()).is_empty(), "processes are left");
     daemon.up(&[]).await;
+    sql::wait_for(url).await;
     daemon.wait_state("steady", "running").await;
     assert_ne!(sql::run(url, STARTED_AT).await, started_at);
     assert_nothing_left(&daemon, &["steady"]).await;
@@ -111,7 +116,29 @@ async fn databases_that_died_with_the_machine_come_back_with_the_daemon() {
     pgdb_testkit::processes::kill_all_in(daemon.data_dir());
     assert!(world::pgdata(&daemon, "phoenix").join("postmaster.pid").exists());
     daemon.up(&[]).await;
+    sql::wait_for(url).await;
     daemon.wait_state("phoenix", "running").await;
     assert_eq!(sql::run(url, "SELECT text FROM note").await, "kept");
     assert_nothing_left(&daemon, &["phoenix"]).await;
+}
+
+#[tokio::test]
+async fn an_upload_that_died_with_the_daemon_is_swept_away() {
+    let mut daemon = Daemon::start(BINARY).await;
+    let deployed = daemon.deploy_named("steady").await;
+    let mut stream = TcpStream::connect(("127.0.0.1", daemon.http_port())).expect("connect");
+    write!(
+        stream,
+        "POST /v1/db/steady/restore HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/octet-stream\r\nContent-Length: 1000000\r\n\r\nPGDMP and then not the rest",
+        daemon.token()
+    )
+    .expect("send half a request");
+    let spool = daemon.data_dir().join("spool");
+    let look = || async { fs::read_dir(&spool).ok()?.next().map(drop) };
+    wait::until(Duration::from_secs(10), "the upload to begin", look).await;
+    daemon.crash_and_restart(&[]).await;
+    drop(stream);
+    assert_eq!(sql::run(deployed["database_url"].as_str().expect("a URL"), "SELECT 1").await, "1");
+    assert_nothing_left(&daemon, &["steady"]).await;
 }

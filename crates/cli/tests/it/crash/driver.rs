@@ -51,6 +51,8 @@ enum Course {
     Succeeds,
     /// The daemon is killed; the next one brings the operation to its goal.
     DiesAndSucceeds,
+    /// The daemon is killed, and the next one at the same point again; the third brings the operation to its goal.
+    DiesTwiceAndSucceeds,
     /// A step fails for good.
     Fails,
     /// A step fails for good and the daemon is killed while that is taken back; the next one finishes taking it back.
@@ -69,6 +71,7 @@ pub(super) async fn drive<S: Scenario>(scenario: S) {
         for point in step.kill_points() {
             runner.case(&[step.fault::<S>(&point)], Course::DiesAndSucceeds).await;
         }
+        runner.case(&[step.fault::<S>("unrecorded")], Course::DiesTwiceAndSucceeds).await;
         runner.case(&[step.fault::<S>("error")], Course::Fails).await;
     }
     if !S::FORWARD_ONLY {
@@ -142,11 +145,11 @@ impl<S: Scenario> Runner<'_, S> {
             self.daemon.crash_and_restart(&[("PGDB_FAULTS", &faults)]).await;
             self.scenario.setup(self.daemon, &name).await
         };
-        let id = self.begin(&subject, course).await;
+        let id = self.begin(&subject, course, &faults).await;
         let operation = self.daemon.wait_operation(&id).await;
         let state = operation["state"].as_str().unwrap_or_default();
         match course {
-            Course::Succeeds | Course::DiesAndSucceeds => {
+            Course::Succeeds | Course::DiesAndSucceeds | Course::DiesTwiceAndSucceeds => {
                 assert_eq!(state, "succeeded", "{operation:#}");
                 self.scenario.check_done(self.daemon, &subject).await;
             }
@@ -177,17 +180,27 @@ impl<S: Scenario> Runner<'_, S> {
     }
 
     /// Sends the request, lives through the daemon's death if there is to be one, and returns the operation's id.
-    async fn begin(&mut self, subject: &S::Subject, course: Course) -> String {
+    async fn begin(&mut self, subject: &S::Subject, course: Course, faults: &str) -> String {
         let earlier = world::latest_operation(self.daemon, S::KIND);
         let (method, path, body) = self.scenario.request(subject);
         let answer = self.daemon.try_send(method, &path, body).await;
-        if matches!(course, Course::DiesAndSucceeds | Course::FailsAndDies) {
-            // It may be killed before it has answered.
+        let deaths = match course {
+            Course::Succeeds | Course::Fails => 0,
+            Course::DiesAndSucceeds | Course::FailsAndDies => 1,
+            Course::DiesTwiceAndSucceeds => 2,
+        };
+        if deaths == 0 {
+            answer.expect("the daemon answers").expect(202);
+        }
+        for death in 1..=deaths {
+            // It may be killed before it has answered, and the next one before it is ready.
             let ended = self.daemon.ended().await;
             assert_eq!(ended.signal(), Some(9), "the daemon was not killed by the fault but ended with {ended}");
-            self.daemon.up(&[]).await;
-        } else {
-            answer.expect("the daemon answers").expect(202);
+            if death < deaths {
+                self.daemon.spawn(&[("PGDB_FAULTS", faults)]);
+            } else {
+                self.daemon.up(&[]).await;
+            }
         }
         let id = world::latest_operation(self.daemon, S::KIND).expect("the operation was written down");
         assert_ne!(Some(&id), earlier.as_ref(), "the operation was not written down");

@@ -9,7 +9,7 @@ use pgdb_core::instance::InstanceState;
 use pgdb_pg::provision::{self, Claim};
 use pgdb_pg::scram;
 use pgdb_runtime::RuntimeError;
-use pgdb_runtime::spec::{PREPARED_DB, PREPARED_ROLE, ServerSpec};
+use pgdb_runtime::spec::{Observed, PREPARED_DB, PREPARED_ROLE, ServerSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -87,6 +87,11 @@ impl Deploy {
     /// Puts data that was kept under `volume` back there.
     async fn put_back(&self, subject: Subject, volume: String) -> Result<(), StepError> {
         let spec = ServerSpec { volume: volume.clone(), ..subject.spec };
+        let observed = subject.runtime.observe(&spec).await.map_err(runtime_step)?;
+        if observed == Observed::Missing && subject.runtime.kept(&volume).await.map_err(runtime_step)?.is_some() {
+            // It was never taken, or is back already.
+            return subject.runtime.remove(&spec).await.map_err(runtime_step);
+        }
         let kept = subject.runtime.keep(&spec).await.map_err(runtime_step)?;
         if kept == volume {
             return Ok(());
