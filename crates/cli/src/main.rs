@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     quiet_broken_pipes();
+    forget_empty_variables();
     let cli = Cli::parse();
     let printer = Printer::new(&cli.global);
     match commands::run(cli, &printer) {
@@ -32,4 +33,16 @@ fn quiet_broken_pipes() {
     #[expect(unsafe_code, reason = "putting back the default action of a signal has no safe form")]
     // SAFETY: no handler of ours is involved, and no other thread runs yet.
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+}
+
+/// An empty variable, as compose files leave them, counts as absent.
+fn forget_empty_variables() {
+    let ours = |name: &std::ffi::OsStr| name == "PORT" || name.as_encoded_bytes().starts_with(b"PGDB_");
+    for (name, _) in std::env::vars_os().filter(|(name, value)| value.is_empty() && ours(name)) {
+        #[expect(unsafe_code, reason = "the environment can be changed as long as no other thread runs")]
+        // SAFETY: this is the first thing the program does; no other thread runs yet.
+        unsafe {
+            std::env::remove_var(name);
+        }
+    }
 }
