@@ -26,7 +26,7 @@ if [ -n "${PGDB_LISTEN:-}" ]; then
   case "${PGDB_LISTEN%:*}" in '' | 0.0.0.0 | '[::]' | '*' | "$PGDB_LISTEN") ;; *) host="${PGDB_LISTEN%:*}" ;; esac
 fi
 url="http://$host:$port"
-export PGDB_SERVER="$url"
+export PGDB_SERVER_URL="$url"
 
 port_taken() { (exec 3<>"/dev/tcp/${host//[\[\]]/}/$port") 2>/dev/null; }
 # Not through a proxy: it is this machine that is asked.
@@ -93,5 +93,5 @@ Try next:
 Stop with 'make stop': the daemon and its databases end; the data stays in $PGDB_DATA_DIR.
 TEXT
 if [ -n "${PGDB_LISTEN:-}" ] || [ "$port" != 8080 ]; then
-  printf "The port is not the usual one, so first: export PGDB_SERVER=%s\n" "$url"
+  printf "The port is not the usual one, so first: export PGDB_SERVER_URL=%s\n" "$url"
 fi

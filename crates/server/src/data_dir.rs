@@ -5,7 +5,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// One of these in a directory says that it is pgdb's.
-const OURS: [&str; 5] = ["state.db", "registry.lock", "registry.json", "master.key", "token"];
+/// (`pgdb.log` is there first when `make run` starts the daemon.)
+const OURS: [&str; 6] = ["state.db", "registry.lock", "registry.json", "master.key", "token", "pgdb.log"];
 
 /// Why a directory was not taken.
 #[derive(Debug, thiserror::Error)]

@@ -127,24 +127,35 @@ async fn from_packages(engines: &Arc<Engines>, major: u16) -> Result<Engine, Run
         )));
     }
     blocking(prevent_default_cluster).await?;
+    let package = format!("postgresql-{major}");
+    let install = ["install", "-y", "--no-install-recommends", &package];
+    let mut installed = apt_get(&install).await;
+    if is_unknown(&installed) {
+        // A fresh machine has no lists of packages yet.
+        apt_get(&["update"]).await?;
+        installed = apt_get(&install).await;
+    }
+    if is_unknown(&installed) {
+        return Err(RuntimeError::Unsupported(format!("the system's packages have no PostgreSQL {major}; {by_hand}")));
+    }
+    installed?;
+    let engines = engines.clone();
+    blocking(move || engines.get(major)).await
+}
+
+fn is_unknown(installed: &Result<(), RuntimeError>) -> bool {
+    matches!(installed, Err(RuntimeError::ToolFailed { stderr, .. }) if stderr.contains("Unable to locate package"))
+}
+
+async fn apt_get(args: &[&str]) -> Result<(), RuntimeError> {
     let mut command = tokio::process::Command::new("/usr/bin/apt-get");
     command
-        .args(["install", "-y", "--no-install-recommends"])
         // Somebody else's installation is waited for; settings that an administrator changed stay.
         .args(["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold"])
-        .arg(format!("postgresql-{major}"))
+        .args(args)
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("LC_ALL", "C");
-    match output("apt-get", command).await {
-        Err(RuntimeError::ToolFailed { stderr, .. }) if stderr.contains("Unable to locate package") => {
-            Err(RuntimeError::Unsupported(format!("the system's packages have no PostgreSQL {major}; {by_hand}")))
-        }
-        result => {
-            result?;
-            let engines = engines.clone();
-            blocking(move || engines.get(major)).await
-        }
-    }
+    output("apt-get", command).await
 }
 
 /// Keeps Debian from making and starting a server of its own on port 5432. On a machine that has its file

@@ -172,6 +172,11 @@ impl Runtime for ProcessRuntime {
     async fn install(&self, major: u16, source: Option<&Path>) -> Result<Engine, RuntimeError> {
         let lock = self.prepared_lock(major);
         let _alone = lock.write().await;
+        if source.is_none()
+            && let Ok(engine) = self.engine(major).await
+        {
+            return Ok(engine);
+        }
         install::install(&self.layout, &self.engines, major, source).await
     }
 

@@ -4,6 +4,7 @@ use crate::instances::World;
 use crate::instances::world::runtime_step;
 use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
 use async_trait::async_trait;
+use pgdb_runtime::RuntimeError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -48,7 +49,15 @@ impl OperationKind for Install {
     async fn run(&self, _: &str, cx: &StepContext) -> Result<StepDone, StepError> {
         let input: InstallInput = cx.input()?;
         let runtime = self.0.runtime(self.0.config.default_runtime)?;
-        runtime.install(input.major, input.source.as_deref()).await.map_err(runtime_step)?;
+        let installed = runtime.install(input.major, input.source.as_deref()).await;
+        installed.map_err(|error| match (&input.source, &error) {
+            // What cannot be read or unpacked was named by whoever asked.
+            (Some(source), RuntimeError::Io { .. } | RuntimeError::ToolFailed { .. }) => {
+                let why = runtime_step(error).message;
+                StepError::lasting("unsupported", format!("{} holds no PostgreSQL: {why}", source.display()))
+            }
+            _ => runtime_step(error),
+        })?;
         Ok(StepDone::empty())
     }
 
