@@ -97,3 +97,12 @@ pub struct KindsResponse {
     /// The kinds, by name.
     pub items: Vec<String>,
 }
+
+/// One event of `GET /v1/operations/{id}/events`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct OperationEvent {
+    /// `operation`.
+    pub event: String,
+    /// The whole operation as it stands, as JSON; see the schema `Operation`.
+    pub data: String,
+}

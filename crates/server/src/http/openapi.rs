@@ -70,14 +70,14 @@ fn complete_operation(path: &str, operation: &mut Operation, rule: Rule, changes
         (403, guarded, "the token lacks a scope"),
         (404, has_path || has_body, "there is no such thing"),
         (408, guarded && !rule.waits, "it took too long"),
-        (409, guarded && changes, "it contradicts what is there"),
+        (409, guarded && (changes || rule.streams), "it contradicts what is there"),
         (413, has_body && !rule.streams, "the body is too large"),
         (415, has_body, "the body is of another type"),
         (422, guarded && has_body, "the request is understood and cannot be followed"),
         (423, guarded && changes, "it is locked"),
         (429, guarded, "too many wrong tokens from this address"),
         (500, true, "our own fault"),
-        (502, guarded && changes, "PostgreSQL or an engine failed"),
+        (502, guarded && (changes || rule.streams), "PostgreSQL or an engine failed"),
         (503, guarded, "busy; try again after a moment"),
     ];
     for (status, applies, description) in applicable {

@@ -8,7 +8,7 @@ use crate::operations::OperationRecord;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::stream::{self, Stream};
-use pgdb_api::operations::Operation;
+use pgdb_api::operations::OperationEvent;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 #[utoipa::path(
     get, path = "/v1/operations/{id}/events", tag = "operations",
     params(("id" = String, Path, description = "`op_…`")),
-    responses((status = 200, body = Operation, content_type = "text/event-stream"))
+    responses((status = 200, body = OperationEvent, content_type = "text/event-stream"))
 )]
 pub(super) async fn operation_events(
     State(app): State<App>,
