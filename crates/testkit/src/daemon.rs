@@ -49,6 +49,8 @@ impl Daemon {
             PASSED_ON.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect();
         env.insert("HOME".to_owned(), block.folder.join("home").display().to_string());
         env.insert("PGDB_TOKEN".to_owned(), token.clone());
+        // Everything that can be logged, ours and others': no secret may be in any of it.
+        env.insert("PGDB_LOG".to_owned(), "trace,mio=info,polling=info".to_owned());
         env.insert("PGDB_PORT_RANGE".to_owned(), format!("{first}-{last}"));
         let api = Api::new(block.http_port, &token);
         Self { child: None, binary: binary.into(), data_dir: block.folder.join("data"), env, api, block }
@@ -250,7 +252,8 @@ impl Drop for Daemon {
         crate::processes::end_all_in(&self.data_dir);
         if std::thread::panicking() {
             let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
+            let fine = |line: &&str| !line.contains(" TRACE ") && !line.contains(" DEBUG ");
+            let lines: Vec<&str> = log.lines().filter(fine).collect();
             eprintln!("--- the end of the daemon's log ---");
             for line in &lines[lines.len().saturating_sub(60)..] {
                 eprintln!("{line}");

@@ -9,7 +9,6 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -19,13 +18,14 @@ const INSIDE: &str = "PGDB_TEST_MAY_MOUNT";
 /// Room for three databases of 40 MB and a bit.
 const SIZE_MB: u64 = 150;
 
-/// A daemon, not started yet, whose data lies on a small file system. As root that is mounted here; anybody else
-/// starts the test anew in a namespace in which it may be mounted, and gets the own user back there.
-fn on_a_small_disk(test: &str) -> Daemon {
+/// A daemon, not started yet, whose data lies on a small file system. As root that is mounted here. For anybody else
+/// the test is run anew in a namespace in which it may be mounted, with the own user back; then there is no daemon
+/// here, and the test has passed there.
+fn on_a_small_disk(test: &str) -> Option<Daemon> {
     if let Some(folder) = std::env::var_os(INSIDE) {
         let mut daemon = Daemon::prepare(BINARY);
         daemon.place_data_in(&PathBuf::from(folder).join("data"));
-        return daemon;
+        return Some(daemon);
     }
     let options = format!("size={SIZE_MB}m,mode=0755");
     if nix::unistd::geteuid().is_root() {
@@ -34,10 +34,9 @@ fn on_a_small_disk(test: &str) -> Daemon {
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(daemon.data_dir()).status();
         assert!(mounted.expect("run mount").success(), "a small file system could not be mounted");
-        return daemon;
+        return Some(daemon);
     }
-    let folder = std::env::temp_dir().join(format!("pgdb-small-disk-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("make the folder to mount on");
+    let folder = tempfile::Builder::new().prefix("pgdb-small-disk-").tempdir().expect("make a folder").keep();
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let script = format!(
         "mount -t tmpfs -o {options} tmpfs \"${INSIDE}\" && \
@@ -46,8 +45,12 @@ fn on_a_small_disk(test: &str) -> Daemon {
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"]);
     command.arg(std::env::current_exe().expect("know the test's own program"));
-    let error = command.args(["--exact", test, "--nocapture"]).env(INSIDE, &folder).exec();
-    panic!("the test could not be started in a namespace of its own: {error}");
+    let output = command.args(["--exact", test, "--nocapture"]).env(INSIDE, &folder).output().expect("run unshare");
+    fs::remove_dir(&folder).expect("remove the folder that was mounted on");
+    let said = String::from_utf8_lossy(&output.stdout);
+    eprintln!("{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("1 passed"), "the test has failed in its namespace");
+    None
 }
 
 /// Bytes that can still be written.
@@ -80,7 +83,11 @@ async fn deploy_noted(daemon: &Daemon, name: &str) -> String {
 
 #[tokio::test]
 async fn a_disk_that_is_full_during_the_copy_is_told_and_nothing_is_left() {
-    let mut daemon = on_a_small_disk("bad_days::disk::a_disk_that_is_full_during_the_copy_is_told_and_nothing_is_left");
+    let Some(mut daemon) =
+        on_a_small_disk("bad_days::disk::a_disk_that_is_full_during_the_copy_is_told_and_nothing_is_left")
+    else {
+        return;
+    };
     daemon.up(&[]).await;
     let url = deploy_noted(&daemon, "first").await;
     let filling = fill(&daemon, 6 << 20);
@@ -98,7 +105,10 @@ async fn a_disk_that_is_full_during_the_copy_is_told_and_nothing_is_left() {
 
 #[tokio::test]
 async fn a_disk_that_fills_up_at_any_later_moment_loses_nothing() {
-    let mut daemon = on_a_small_disk("bad_days::disk::a_disk_that_fills_up_at_any_later_moment_loses_nothing");
+    let Some(mut daemon) = on_a_small_disk("bad_days::disk::a_disk_that_fills_up_at_any_later_moment_loses_nothing")
+    else {
+        return;
+    };
     daemon.up(&[]).await;
     let url = deploy_noted(&daemon, "first").await;
     let before = free_bytes(&daemon);
@@ -153,7 +163,11 @@ async fn a_disk_that_fills_up_at_any_later_moment_loses_nothing() {
 
 #[tokio::test]
 async fn a_disk_that_is_full_for_a_while_stops_no_daemon_and_no_reading() {
-    let mut daemon = on_a_small_disk("bad_days::disk::a_disk_that_is_full_for_a_while_stops_no_daemon_and_no_reading");
+    let Some(mut daemon) =
+        on_a_small_disk("bad_days::disk::a_disk_that_is_full_for_a_while_stops_no_daemon_and_no_reading")
+    else {
+        return;
+    };
     daemon.up(&[]).await;
     let url = deploy_noted(&daemon, "first").await;
     let filling = fill(&daemon, 0);
