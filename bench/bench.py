@@ -127,7 +127,7 @@ class Daemon:
 
     def start(self):
         self.port = free_port()
-        with open(os.path.join(self.data_dir, "bench.log"), "ab") as log:
+        with open(self.data_dir + ".log", "ab") as log:
             self.child = subprocess.Popen([self.pgdb, "serve"], env=self.environment(), stdout=log, stderr=log)
         for _ in range(3000):
             try:
@@ -136,7 +136,7 @@ class Daemon:
             except OSError:
                 pass
             if self.child.poll() is not None:
-                with open(os.path.join(self.data_dir, "bench.log")) as log:
+                with open(self.data_dir + ".log") as log:
                     raise RuntimeError(log.read()[-2000:])
             time.sleep(0.02)
         raise RuntimeError("the daemon was not ready after a minute")
@@ -180,14 +180,14 @@ class Daemon:
 
 @contextmanager
 def daemon_in(pgdb, folder):
-    data_dir = tempfile.mkdtemp(prefix="pgdb-bench-", dir=folder)
-    os.chmod(data_dir, 0o755)
-    daemon = Daemon(pgdb, data_dir)
+    work = tempfile.mkdtemp(prefix="pgdb-bench-", dir=folder)
+    os.chmod(work, 0o755)
+    daemon = Daemon(pgdb, os.path.join(work, "data"))
     try:
         yield daemon
     finally:
         daemon.end()
-        shutil.rmtree(data_dir, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 # --- a deploy against the floor and against initdb -----------------------------------------------------------------
@@ -286,6 +286,8 @@ def median(values):
 
 
 def spread(values):
+    if len(values) < 2:
+        return f"{values[0]:.0f}"
     low, high = statistics.quantiles(values, n=4)[::2]
     return f"{median(values):.0f} ({low:.0f}–{high:.0f})"
 
@@ -443,7 +445,7 @@ def bench_status(pgdb, tool, folder, seconds, with_cli):
         time.sleep(2)
         body = daemon.ask("GET", "/v1/status")[1]
         assert len(json.loads(body)["items"]) == 100
-        file = os.path.join(daemon.data_dir, "body.json")
+        file = daemon.data_dir + ".json"
         with open(file, "wb") as out:
             out.write(body)
         bare = stack.enter_context(subprocess.Popen([tool, "bare", file], stdout=subprocess.PIPE, text=True))
