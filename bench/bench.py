@@ -1,0 +1,521 @@
+#!/usr/bin/env python3
+"""Measures what pgdb promises, side by side with what it is compared to. Standard library only.
+
+Usage: bench.py PGDB PGDB_BENCH [--runs N] [--disk DIR] [--memory DIR] [--only deploy,status,idle,cli]
+Prints tables in Markdown on standard output; progress goes to standard error.
+"""
+
+import argparse
+import base64
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import sqlite3
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+
+ENGINE = os.environ.get("PGDB_BENCH_ENGINE", "/usr/lib/postgresql/15/bin")
+MAJOR = int(subprocess.run([f"{ENGINE}/postgres", "-V"], capture_output=True, text=True, check=True)
+            .stdout.split()[2].split(".")[0])
+ROOT = os.geteuid() == 0
+RUN_AS = {"user": "postgres", "group": "postgres", "extra_groups": []} if ROOT else {}
+ADMIN = "pgdb_admin"
+
+
+def say(*words):
+    print(*words, file=sys.stderr, flush=True)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# --- a PostgreSQL client that does a SCRAM login and SELECT 1, the same for both sides -------------------------------
+
+class NotReady(Exception):
+    """The server does not take sessions yet."""
+
+
+def read_message(stream):
+    head = stream.read(5)
+    if len(head) < 5:
+        raise NotReady
+    body = stream.read(struct.unpack("!I", head[1:])[0] - 4)
+    if head[:1] == b"E":
+        fields = {part[:1]: part[1:].decode() for part in body.split(b"\0") if part}
+        if fields[b"C"] == "57P03":
+            raise NotReady
+        raise RuntimeError(fields[b"M"])
+    return head[:1], body
+
+
+def select_one(host, port, user, password, database):
+    try:
+        connection = socket.create_connection((host, port), timeout=10)
+    except ConnectionError as error:
+        raise NotReady from error
+    with connection, connection.makefile("rb") as stream:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        send = lambda kind, body: connection.sendall(kind + struct.pack("!I", len(body) + 4) + body)
+        send(b"", struct.pack("!I", 196608) + f"user\0{user}\0database\0{database}\0\0".encode())
+        kind, body = read_message(stream)
+        assert kind == b"R" and body[:4] == struct.pack("!I", 10), "the server does not ask for SCRAM"
+        first = "n=,r=" + secrets.token_urlsafe(18)
+        initial = ("n,," + first).encode()
+        send(b"p", b"SCRAM-SHA-256\0" + struct.pack("!I", len(initial)) + initial)
+        challenge = read_message(stream)[1][4:].decode()
+        parts = dict(part.split("=", 1) for part in challenge.split(","))
+        salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(parts["s"]), int(parts["i"]))
+        client_key = hmac.digest(salted, b"Client Key", "sha256")
+        final = "c=biws,r=" + parts["r"]
+        signature = hmac.digest(hashlib.sha256(client_key).digest(), f"{first},{challenge},{final}".encode(), "sha256")
+        proof = base64.b64encode(bytes(a ^ b for a, b in zip(client_key, signature))).decode()
+        send(b"p", f"{final},p={proof}".encode())
+        while read_message(stream)[0] != b"Z":
+            pass
+        send(b"Q", b"SELECT 1\0")
+        answer = None
+        while True:
+            kind, body = read_message(stream)
+            if kind == b"D":
+                answer = body[6:]
+            if kind == b"Z":
+                break
+        assert answer == b"1"
+        send(b"X", b"")
+
+
+def wait_for_select_one(*login):
+    while True:
+        try:
+            return select_one(*login)
+        except NotReady:
+            time.sleep(0.002)
+
+
+# --- the daemon --------------------------------------------------------------------------------------------------
+
+class Daemon:
+    def __init__(self, pgdb, data_dir):
+        self.pgdb, self.data_dir, self.child = pgdb, data_dir, None
+        self.key = secrets.token_hex(32)
+        self.token = secrets.token_hex(32)
+
+    def environment(self):
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PGDB_")}
+        kept.pop("PORT", None)
+        return kept | {
+            "PGDB_TOKEN": self.token, "PGDB_MASTER_KEY": self.key, "PGDB_DATA_DIR": self.data_dir,
+            "PGDB_LISTEN": f"127.0.0.1:{self.port}", "PGDB_SERVER_URL": f"http://127.0.0.1:{self.port}",
+            "PGDB_PORT_RANGE": "21000-25999", "PGDB_LOG": "warn",
+        }
+
+    def start(self):
+        self.port = free_port()
+        with open(self.data_dir + ".log", "ab") as log:
+            self.child = subprocess.Popen([self.pgdb, "serve"], env=self.environment(), stdout=log, stderr=log)
+        for _ in range(3000):
+            try:
+                if self.ask("GET", "/readiness")[0] == 200:
+                    return self
+            except OSError:
+                pass
+            if self.child.poll() is not None:
+                with open(self.data_dir + ".log") as log:
+                    raise RuntimeError(log.read()[-2000:])
+            time.sleep(0.02)
+        raise RuntimeError("the daemon was not ready after a minute")
+
+    def stop(self):
+        if self.child and self.child.poll() is None:
+            self.child.terminate()
+            try:
+                self.child.wait(20)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+        self.child = None
+
+    def ask(self, method, path, body=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        try:
+            headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def call(self, method, path, body=None):
+        status, answer = self.ask(method, path, body)
+        if status != 200:
+            raise RuntimeError(f"{method} {path}: {status} {answer[:500]}")
+        return json.loads(answer)
+
+    def end(self):
+        """Destroys what is left, and ends the daemon."""
+        try:
+            for item in self.call("GET", "/v1/status")["items"]:
+                if item["name"].startswith("bench-"):
+                    self.ask("DELETE", f"/v1/db/{item['name']}")
+        except (OSError, RuntimeError, AttributeError, http.client.HTTPException) as error:
+            say("clean-up:", error)
+        self.stop()
+
+
+@contextmanager
+def daemon_in(pgdb, folder):
+    work = tempfile.mkdtemp(prefix="pgdb-bench-", dir=folder)
+    os.chmod(work, 0o755)
+    daemon = Daemon(pgdb, os.path.join(work, "data"))
+    try:
+        yield daemon
+    finally:
+        daemon.end()
+        shutil.rmtree(work, ignore_errors=True)
+
+
+# --- a deploy against the floor and against initdb -----------------------------------------------------------------
+
+def stop_server(child):
+    child.send_signal(signal.SIGINT)
+    child.wait(30)
+
+
+class Floor:
+    """The prepared directory with one role that can log in, copied and started by hand."""
+
+    LOGIN = ("floor", "floor-password", "postgres")
+
+    def __init__(self, daemon, work):
+        self.work = work
+        prepared = [entry.path for entry in os.scandir(os.path.join(daemon.data_dir, "prepared"))
+                    if entry.is_dir() and entry.name.startswith(f"{MAJOR}-")]
+        self.prepared = os.path.join(prepared[0], "data")
+        instances = os.path.join(daemon.data_dir, "instances")
+        one = os.path.join(instances, sorted(os.listdir(instances))[0], "data", "pgdb.conf")
+        with open(one) as settings:
+            self.settings = settings.read()
+        self.source = os.path.join(work, "source")
+        self.make_source()
+
+    def launch(self, data, port):
+        drop = ("port ", "unix_socket_directories", "log_directory", "logging_collector", "listen_addresses")
+        lines = [line for line in self.settings.splitlines() if not line.startswith(drop)]
+        lines += [f"port = {port}", "listen_addresses = '127.0.0.1'", f"unix_socket_directories = '{self.work}'",
+                  f"log_directory = '{self.work}/log'", "logging_collector = on"]
+        with open(os.path.join(data, "pgdb.conf"), "w") as settings:
+            settings.write("\n".join(lines) + "\n")
+        os.chmod(os.path.join(data, "pgdb.conf"), 0o644)
+        return subprocess.Popen([f"{ENGINE}/postgres", "-D", data], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, **RUN_AS)
+
+    def make_source(self):
+        subprocess.run(["cp", "-a", self.prepared, self.source], check=True)
+        sql = (f"CREATE ROLE {self.LOGIN[0]} LOGIN PASSWORD '{self.LOGIN[1]}';")
+        drop = ("unix_socket_directories", "log_directory", "logging_collector")
+        lines = [line for line in self.settings.splitlines() if not line.startswith(drop)]
+        with open(os.path.join(self.source, "pgdb.conf"), "w") as settings:
+            settings.write("\n".join(lines) + "\n")
+        os.chmod(os.path.join(self.source, "pgdb.conf"), 0o644)
+        subprocess.run([f"{ENGINE}/postgres", "--single", "-D", self.source, "postgres"], input=sql, text=True,
+                       check=True, stdout=subprocess.DEVNULL, **RUN_AS)
+
+    def run(self, number):
+        data, port = os.path.join(self.work, f"floor-{number}"), free_port()
+        begin = time.perf_counter()
+        subprocess.run(["cp", "-a", self.source, data], check=True)
+        copied = time.perf_counter()
+        child = self.launch(data, port)
+        try:
+            wait_for_select_one("127.0.0.1", port, *self.LOGIN)
+            took = time.perf_counter() - begin
+        finally:
+            stop_server(child)
+        shutil.rmtree(data)
+        return took * 1000, (copied - begin) * 1000
+
+
+def initdb_run(work, number):
+    data, port = os.path.join(work, f"initdb-{number}"), free_port()
+    password = os.path.join(work, "password")
+    with open(password, "w") as file:
+        file.write("initdb-password\n")
+    os.chmod(password, 0o644)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
+    begin = time.perf_counter()
+    subprocess.run([f"{ENGINE}/initdb", "-D", data, "-A", "scram-sha-256", "-U", "postgres", "--pwfile", password],
+                   check=True, **quiet, **RUN_AS)
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={work}"
+    subprocess.run([f"{ENGINE}/pg_ctl", "-w", "-D", data, "-o", options, "-l", os.path.join(data, "log"), "start"],
+                   check=True, **quiet, **RUN_AS)
+    wait_for_select_one("127.0.0.1", port, "postgres", "initdb-password", "postgres")
+    took = time.perf_counter() - begin
+    subprocess.run([f"{ENGINE}/pg_ctl", "-m", "fast", "-w", "-D", data, "stop"], check=True, **quiet, **RUN_AS)
+    shutil.rmtree(data)
+    return took * 1000
+
+
+def deploy_run(daemon, number):
+    begin = time.perf_counter()
+    made = daemon.call("POST", "/v1/deploy", {"name": f"bench-{number}", "version": MAJOR})
+    answered = time.perf_counter()
+    select_one("127.0.0.1", made["port"], made["user"], made["password"], made["db"])
+    took = time.perf_counter() - begin
+    daemon.call("DELETE", f"/v1/db/bench-{number}")
+    return took * 1000, (answered - begin) * 1000
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def spread(values):
+    if len(values) < 2:
+        return f"{values[0]:.0f}"
+    low, high = statistics.quantiles(values, n=4)[::2]
+    return f"{median(values):.0f} ({low:.0f}–{high:.0f})"
+
+
+def when(text):
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000
+
+
+def bench_deploy(pgdb, folder, label, runs):
+    with daemon_in(pgdb, folder) as daemon, tempfile.TemporaryDirectory(prefix="pgdb-floor-", dir=folder) as work:
+        os.chmod(work, 0o755)
+        if ROOT:
+            account = pwd.getpwnam("postgres")
+            os.chown(work, account.pw_uid, account.pw_gid)
+        daemon.start()
+        daemon.call("POST", "/v1/deploy", {"name": "bench-first", "version": MAJOR})
+        floor = Floor(daemon, work)
+        daemon.call("DELETE", "/v1/db/bench-first")
+        deploys, floors, initdbs = [], [], []
+        for number in range(runs):
+            deploys.append(deploy_run(daemon, number))
+            floors.append(floor.run(number))
+            if number % 3 == 0:
+                initdbs.append(initdb_run(work, number))
+            say(f"{label} {number}: deploy {deploys[-1][0]:.0f} ms, floor {floors[-1][0]:.0f} ms "
+                f"(copy {floors[-1][1]:.0f}), initdb {initdbs[-1]:.0f} ms")
+        ours, bare = [d[0] for d in deploys], [f[0] for f in floors]
+        print(f"| deploy to `SELECT 1`, {label} | {spread(ours)} ms | floor {spread(bare)} ms | "
+              f"{median(ours) / median(bare):.2f} × | ≤ 1.2 × |")
+        print(f"| deploy to `SELECT 1`, {label} | {spread(ours)} ms | `initdb` + `pg_ctl -w` {spread(initdbs)} ms | "
+              f"{median(ours) / median(initdbs):.2f} × | ≤ 0.33 × |", flush=True)
+        bench_steps(daemon, label)
+
+
+def bench_steps(daemon, label):
+    operations = daemon.call("GET", "/v1/operations?kind=instance.deploy&state=succeeded&limit=500")["items"]
+    gaps, durations = [], {}
+    for operation in operations[:-1]:
+        steps = operation["steps"]
+        for before, after in zip(steps, steps[1:]):
+            gaps.append(when(after["started_at"]) - when(before["finished_at"]))
+        for step in steps:
+            durations.setdefault(step["name"], []).append(when(step["finished_at"]) - when(step["started_at"]))
+        durations.setdefault("asked → first step", []).append(when(steps[0]["started_at"]) - when(operation["created_at"]))
+        durations.setdefault("whole operation", []).append(when(operation["finished_at"]) - when(operation["created_at"]))
+    if len(gaps) < 2:
+        return
+    gaps.sort()
+    print(f"| one step's end to the next one's start, {label}, {len(gaps)} pairs | p50 {median(gaps):.2f} ms, "
+          f"p99 {gaps[int(len(gaps) * 0.99)]:.2f} ms | | | p99 < 5 ms |")
+    say(f"steps, {label} (median ms): " + ", ".join(f"{name} {median(all_):.1f}" for name, all_ in durations.items()))
+
+
+# --- many instances in state -----------------------------------------------------------------------------------
+
+def quarter(s, a, b, c, d):
+    for x, y, z, bits in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
+        s[x] = (s[x] + s[y]) & 0xFFFFFFFF
+        s[z] ^= s[x]
+        s[z] = ((s[z] << bits) | (s[z] >> (32 - bits))) & 0xFFFFFFFF
+
+
+def rounds(state):
+    for _ in range(10):
+        for a in range(4):
+            quarter(state, a, a + 4, a + 8, a + 12)
+        for a, b, c, d in ((0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14)):
+            quarter(state, a, b, c, d)
+    return state
+
+
+CONSTANTS = struct.unpack("<4I", b"expand 32-byte k")
+
+
+def chacha_block(key, counter, nonce):
+    start = [*CONSTANTS, *struct.unpack("<8I", key), counter, *struct.unpack("<3I", nonce)]
+    return struct.pack("<16I", *((a + b) & 0xFFFFFFFF for a, b in zip(rounds(list(start)), start)))
+
+
+def seal(key, owner, text):
+    """As `secrets/` of the server does: version, key id, nonce, XChaCha20-Poly1305."""
+    nonce = secrets.token_bytes(24)
+    hashed = rounds([*CONSTANTS, *struct.unpack("<8I", key), *struct.unpack("<4I", nonce[:16])])
+    subkey, short = struct.pack("<8I", *hashed[:4], *hashed[12:]), b"\0\0\0\0" + nonce[16:]
+    stream = b"".join(chacha_block(subkey, 1 + n, short) for n in range((len(text) + 63) // 64))
+    sealed = bytes(a ^ b for a, b in zip(text, stream))
+    one_time = chacha_block(subkey, 0, short)
+    pad = lambda data: data + b"\0" * (-len(data) % 16)
+    message = pad(owner) + pad(sealed) + struct.pack("<QQ", len(owner), len(sealed))
+    r = int.from_bytes(one_time[:16], "little") & 0x0FFFFFFC0FFFFFFC0FFFFFFC0FFFFFFF
+    total = 0
+    for at in range(0, len(message), 16):
+        total = (total + int.from_bytes(message[at:at + 16] + b"\1", "little")) * r % ((1 << 130) - 5)
+    tag = ((total + int.from_bytes(one_time[16:32], "little")) & ((1 << 128) - 1)).to_bytes(16, "little")
+    return b"\1" + hashlib.sha256(key).digest()[:4] + nonce + sealed + tag
+
+
+def add_instances(daemon, count):
+    key, now = bytes.fromhex(daemon.key), int(time.time() * 1e6)
+    with sqlite3.connect(os.path.join(daemon.data_dir, "state.db")) as state:
+        for n in range(count):
+            identifier, name = f"in_bench{n:012}", f"row-{n:05}"
+            password = seal(key, f"instances/{identifier}/password".encode(), secrets.token_urlsafe(32).encode())
+            state.execute(
+                "INSERT INTO instances (id, name, runtime, major, listen, port, db, user, password, volume, "
+                "system_identifier, tls, superuser, protected, desired, state, created_at) "
+                "VALUES (?, ?, 'process', ?, '127.0.0.1', ?, ?, ?, ?, ?, ?, 0, 0, 0, 'stopped', 'stopped', ?)",
+                (identifier, name, MAJOR, 22000 + n, f"pg_{n:010}", f"u_{n:010}", password, f"pgdb-{name}",
+                 7000000000000000000 + n, now))
+    state.close()
+
+
+def add_operations(daemon, count):
+    now = int(time.time() * 1e6) - 3_600_000_000
+    policy = json.dumps({})
+    with sqlite3.connect(os.path.join(daemon.data_dir, "state.db")) as state:
+        found = state.execute("SELECT policy FROM steps LIMIT 1").fetchone()
+        policy = found[0] if found else policy
+        for n in range(count):
+            at = now + n * 1000
+            seq = state.execute(
+                "INSERT INTO operations (id, kind, subject, input, state, created_at, finished_at) "
+                "VALUES (?, 'instance.deploy', ?, '{}', 'succeeded', ?, ?)",
+                (f"op_0bench{n:010}", f"instance/old-{n % 500}", at, at + 900)).lastrowid
+            state.executemany(
+                "INSERT INTO steps (operation_seq, position, name, policy, state, attempt, started_at, finished_at, "
+                "output) VALUES (?, ?, ?, ?, 'succeeded', 1, ?, ?, 'null')",
+                [(seq, position, f"step-{position}", policy, at, at + 100) for position in range(6)])
+    state.close()
+
+
+def cpu_ticks(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def rss_mib(pid):
+    with open(f"/proc/{pid}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
+
+
+def load(tool, address, token, seconds):
+    done = subprocess.run([tool, "load", address, "/v1/status", token, "16", str(seconds)], check=True,
+                          capture_output=True, text=True)
+    return float(done.stdout)
+
+
+def bench_status(pgdb, tool, folder, seconds, with_cli):
+    with daemon_in(pgdb, folder) as daemon, ExitStack() as stack:
+        daemon.start()
+        daemon.stop()
+        add_instances(daemon, 100)
+        daemon.start()
+        time.sleep(2)
+        body = daemon.ask("GET", "/v1/status")[1]
+        assert len(json.loads(body)["items"]) == 100
+        file = daemon.data_dir + ".json"
+        with open(file, "wb") as out:
+            out.write(body)
+        bare = stack.enter_context(subprocess.Popen([tool, "bare", file], stdout=subprocess.PIPE, text=True))
+        stack.callback(bare.terminate)
+        peer = bare.stdout.readline().strip()
+        ours, theirs = [], []
+        for n in range(8):
+            pair = [(ours, f"127.0.0.1:{daemon.port}"), (theirs, peer)]
+            for results, address in pair if n % 2 else reversed(pair):
+                results.append(load(tool, address, daemon.token, seconds))
+            say(f"status {n}: {ours[-1]:.0f}/s, bare {theirs[-1]:.0f}/s")
+        print(f"| `GET /v1/status`, 100 instances, {len(body)} bytes, 16 connections | {spread(ours)} /s | "
+              f"bare axum {spread(theirs)} /s | {median(ours) / median(theirs):.2f} × | ≥ 0.6 × |", flush=True)
+        if with_cli:
+            times = []
+            for _ in range(105):
+                begin = time.perf_counter()
+                subprocess.run([pgdb, "status"], env=daemon.environment(), check=True, stdout=subprocess.DEVNULL)
+                times.append((time.perf_counter() - begin) * 1000)
+            print(f"| `pgdb status` as a process, 100 instances | {median(times[5:]):.1f} ms | | | < 15 ms |",
+                  flush=True)
+
+
+def bench_idle(pgdb, folder, seconds):
+    with daemon_in(pgdb, folder) as daemon:
+        daemon.start()
+        daemon.stop()
+        say("idle: writing 1,000 instances and 100,000 operations")
+        add_instances(daemon, 1000)
+        daemon.start()
+        for _ in range(50):
+            assert len(daemon.call("GET", "/v1/status")["items"]) == 1000
+        time.sleep(3)
+        memory = rss_mib(daemon.child.pid)
+        print(f"| RSS with 1,000 instances | {memory:.0f} MiB | | | < 60 MiB |", flush=True)
+        daemon.stop()
+        add_operations(daemon, 100_000)
+        daemon.start()
+        daemon.call("GET", "/v1/operations?limit=500")
+        time.sleep(5)
+        ticks, begin = cpu_ticks(daemon.child.pid), time.perf_counter()
+        time.sleep(seconds)
+        used = (cpu_ticks(daemon.child.pid) - ticks) / os.sysconf("SC_CLK_TCK")
+        share = used / (time.perf_counter() - begin) * 100
+        print(f"| CPU at rest over {seconds} s, 1,000 instances, 100,000 operations | {share:.2f} % of a core, "
+              f"{rss_mib(daemon.child.pid):.0f} MiB | | | < 1 % |", flush=True)
+
+
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("pgdb")
+    arguments.add_argument("tool")
+    arguments.add_argument("--runs", type=int, default=15)
+    arguments.add_argument("--seconds", type=float, default=3)
+    arguments.add_argument("--idle", type=int, default=35)
+    arguments.add_argument("--memory", default="/dev/shm")
+    arguments.add_argument("--disk", default="/var/tmp")
+    arguments.add_argument("--only", default="deploy,status,cli,idle")
+    chosen = arguments.parse_args()
+    only = chosen.only.split(",")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    print("| what | pgdb | beside it | ratio | goal |\n| --- | --- | --- | --- | --- |", flush=True)
+    if "deploy" in only:
+        bench_deploy(chosen.pgdb, chosen.memory, "memory", chosen.runs)
+        bench_deploy(chosen.pgdb, chosen.disk, "disk", chosen.runs)
+    if "status" in only or "cli" in only:
+        bench_status(chosen.pgdb, chosen.tool, chosen.memory, chosen.seconds, "cli" in only)
+    if "idle" in only:
+        bench_idle(chosen.pgdb, chosen.memory, chosen.idle)
+
+
+if __name__ == "__main__":
+    main()
