@@ -1,6 +1,7 @@
 //! The binary and the workspace, from outside.
 
 mod bad_days;
+mod cli;
 mod crash;
 mod instances;
 mod operations;

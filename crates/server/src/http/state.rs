@@ -6,7 +6,7 @@ use crate::engines::service::EngineService;
 use crate::http::limiter::Limiter;
 use crate::http::metrics::Metrics;
 use crate::instances::reconcile::Reconciler;
-use crate::instances::{InstanceService, World};
+use crate::instances::{InstanceService, World, record};
 use crate::operations::{Engine, EngineConfig, Observer, OperationRecord, StepRecord};
 use crate::secrets::Sealer;
 use crate::store::Store;
@@ -74,6 +74,8 @@ impl App {
         world: Arc<World>,
     ) -> Self {
         let metrics = Arc::new(Metrics::default());
+        let counted = store.clone();
+        metrics.count_instances_with(move || counted.read_now(record::count_by_state).unwrap_or_default());
         let reconciler = Reconciler::new(Arc::clone(&world));
         let kinds = [crate::instances::steps::kinds(&world), crate::engines::steps::kinds(&world)].concat();
         let observers: Vec<Arc<dyn Observer>> =

@@ -157,6 +157,16 @@ pub fn all(connection: &Connection) -> Result<Vec<InstanceRecord>, Problem> {
     Ok(records)
 }
 
+/// How many instances there are in each state.
+pub fn count_by_state(connection: &Connection) -> Result<Vec<(String, i64)>, Problem> {
+    let sql = "SELECT state, count(*) FROM instances GROUP BY state";
+    let rows = connection
+        .prepare_cached(sql)?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    Ok(rows)
+}
+
 /// Every port that is given out.
 pub fn ports(connection: &Connection) -> Result<BTreeSet<u16>, Problem> {
     let ports = connection

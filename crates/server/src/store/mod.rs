@@ -74,15 +74,26 @@ impl Store {
     {
         let permit = self.inner.reading.acquire().await.map_err(|_| Problem::internal("the store is closed"))?;
         let inner = Arc::clone(&self.inner);
-        let result = tokio::task::spawn_blocking(move || {
-            let connection = inner.readers.lock().map_err(|_| poisoned())?.pop().ok_or_else(poisoned)?;
-            let result = query(&connection);
-            inner.readers.lock().map_err(|_| poisoned())?.push(connection);
-            result
-        })
-        .await
-        .map_err(|error| Problem::internal(format!("a state query panicked: {error}")))?;
+        let result = tokio::task::spawn_blocking(move || inner.query(query))
+            .await
+            .map_err(|error| Problem::internal(format!("a state query panicked: {error}")))?;
         drop(permit);
+        result
+    }
+
+    /// The same without a thread of its own, for a query that is done in no time.
+    pub fn read_now<T>(&self, query: impl FnOnce(&Connection) -> Result<T, Problem>) -> Result<T, Problem> {
+        let _permit =
+            self.inner.reading.try_acquire().map_err(|_| Problem::internal("too many state queries at once"))?;
+        self.inner.query(query)
+    }
+}
+
+impl Inner {
+    fn query<T>(&self, query: impl FnOnce(&Connection) -> Result<T, Problem>) -> Result<T, Problem> {
+        let connection = self.readers.lock().map_err(|_| poisoned())?.pop().ok_or_else(poisoned)?;
+        let result = query(&connection);
+        self.readers.lock().map_err(|_| poisoned())?.push(connection);
         result
     }
 }
