@@ -119,7 +119,7 @@ async fn a_disk_that_fills_up_at_any_later_moment_loses_nothing() {
 
     let mut outcomes = BTreeMap::<String, u32>::new();
     // From too little for the copy to enough for all, so that it ends in the copy, in the start, and in what follows.
-    for (number, more) in [-512, -128, -32, 0, 32, 96, 256, 1024, 4096].into_iter().enumerate() {
+    for (number, more) in [-2048, -768, -640, -512, -400, -272, -240, 0, 1024].into_iter().enumerate() {
         let leave = copy.saturating_add_signed(more << 10);
         let filling = fill(&daemon, leave);
         let name = format!("tight-{number}");
@@ -154,6 +154,10 @@ async fn a_disk_that_fills_up_at_any_later_moment_loses_nothing() {
             assert!(message.to_lowercase().contains("space"), "the error does not say why: {operation:#}");
         }
         assert_nothing_left(&daemon, &["first"]).await;
+        let failed = |step: &&serde_json::Value| step["error"].is_object();
+        let step =
+            operation["steps"].as_array().expect("steps").iter().find(failed).map(|step| step["name"].to_string());
+        eprintln!("{more} KiB more than the copy: {outcome}, {step:?} failed");
         *outcomes.entry(outcome).or_default() += 1;
     }
     eprintln!("outcomes: {outcomes:?}");
