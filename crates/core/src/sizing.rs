@@ -32,7 +32,7 @@ pub struct ServerSettings {
 }
 
 /// The share of the machine one server counts on when nothing is asked: many servers share a machine.
-const DEFAULT_SHARE: u64 = 8;
+const DEFAULT_SHARE: u64 = 16;
 
 /// Plans a server's settings from the machine and what was asked.
 pub fn plan_settings(machine: Machine, requested: &RequestedSettings) -> ServerSettings {
@@ -60,7 +60,7 @@ mod tests {
         let small = plan_settings(Machine { memory_mb: 512, cpus: 1 }, &RequestedSettings::default());
         let large = plan_settings(Machine { memory_mb: 64 * 1024, cpus: 16 }, &RequestedSettings::default());
         assert!(small.shared_buffers_mb < large.shared_buffers_mb);
-        assert_eq!((small.shared_buffers_mb, small.workers, large.shared_buffers_mb, large.workers), (16, 2, 2048, 16));
+        assert_eq!((small.shared_buffers_mb, small.workers, large.shared_buffers_mb, large.workers), (16, 2, 1024, 16));
         let asked = RequestedSettings { max_connections: Some(500), memory_mb: Some(4096) };
         let asked = plan_settings(Machine { memory_mb: 64 * 1024, cpus: 16 }, &asked);
         assert_eq!((asked.max_connections, asked.shared_buffers_mb, asked.work_mem_mb), (500, 1024, 8));

@@ -97,7 +97,8 @@ fn log(method: &str, route: &str, status: u16, took_ms: u64, remote: Option<IpAd
     let operation = error.and_then(HttpError::operation_id);
     if status >= 500 {
         tracing::error!(target: "pgdb::access", method, route, status, took_ms, remote, code, operation, detail, "request");
-    } else if matches!(route, "/healthz" | "/health" | "/liveness" | "/readiness" | "/metrics") {
+    } else if method == "GET" && status < 400 || matches!(route, "/healthz" | "/health" | "/liveness" | "/readiness") {
+        // Dashboards and probes ask all the time; who looked at secrets is in the audit log.
         tracing::debug!(target: "pgdb::access", method, route, status, took_ms, remote, "request");
     } else {
         tracing::info!(target: "pgdb::access", method, route, status, took_ms, remote, code, operation, "request");

@@ -14,6 +14,7 @@ use crate::tokens::Tokens;
 use jiff::Timestamp;
 use pgdb_core::random::Entropy;
 use pgdb_core::time::Clock;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -22,9 +23,20 @@ use tokio_util::task::TaskTracker;
 
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// The daemon's parts. A clone shares all of them.
+/// The daemon's parts, shared by all clones. One pointer, because every layer of every request clones it.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Parts>);
+
+impl Deref for App {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// What [`App`] shares.
+#[derive(Clone)]
+pub struct Parts {
     /// What the daemon was told.
     pub config: Arc<Config>,
     /// The state.
@@ -83,7 +95,7 @@ impl App {
         let (engine_clock, engine_entropy) = (Arc::clone(&clock), Arc::clone(&entropy));
         let limits = EngineConfig::default();
         let operations = Engine::new(store.clone(), engine_clock, engine_entropy, limits, kinds, observers);
-        Self {
+        Self(Arc::new(Parts {
             instances: InstanceService::new(Arc::clone(&world), operations.clone()),
             engines: EngineService::new(world, operations.clone()),
             operations,
@@ -102,7 +114,12 @@ impl App {
             requests: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             stop_databases: Arc::new(AtomicBool::new(false)),
-        }
+        }))
+    }
+
+    /// The parts, to change some before the daemon runs; clones made before keep the old ones.
+    pub fn parts_mut(&mut self) -> &mut Parts {
+        Arc::make_mut(&mut self.0)
     }
 
     /// Ends the daemon, and the databases with it if `stop_databases`.

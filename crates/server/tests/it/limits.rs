@@ -7,7 +7,7 @@ use std::time::Duration;
 
 #[tokio::test]
 async fn a_body_that_never_ends_runs_into_the_time_limit() -> Outcome {
-    let daemon = Daemon::start_changed(|app| app.time_limit = Duration::from_millis(20)).await?;
+    let daemon = Daemon::start_changed(|app| app.parts_mut().time_limit = Duration::from_millis(20)).await?;
     let endless = stream::pending::<io::Result<Bytes>>();
     let request = Request::post("/v1/tokens")
         .header("authorization", format!("Bearer {ADMIN}"))

@@ -90,7 +90,7 @@ async fn metrics_count_requests_by_template_and_stay_bounded() -> Outcome {
     }
     let off = Daemon::start_changed(|app| {
         let config = (*app.config).clone();
-        app.config = std::sync::Arc::new(pgdb_server::config::Config { metrics: false, ..config });
+        app.parts_mut().config = std::sync::Arc::new(pgdb_server::config::Config { metrics: false, ..config });
     });
     assert_eq!(off.await?.call("GET", "/metrics", "", "").await?.code(), "route_not_found");
     assert!(!text.contains("tk_secret") && !text.contains("made"));
