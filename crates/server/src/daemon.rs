@@ -131,6 +131,7 @@ fn world_config(config: &Config) -> anyhow::Result<WorldConfig> {
 /// What runs beside the requests starts here, before the daemon calls itself ready.
 async fn start_services(app: &App) -> anyhow::Result<()> {
     import_first_registry(app).await?;
+    app.reconciler.first_look().await?;
     app.instances.sweep_spool(&app.config.data_dir.join("spool")).await?;
     app.operations.resume().await?;
     tokio::spawn(app.operations.clone().keep_tidy());

@@ -92,6 +92,21 @@ impl Reconciler {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Notes which servers have ended while no daemon ran, before anybody is told that they run.
+    pub async fn first_look(&self) -> Result<(), Problem> {
+        let world = &self.shared.world;
+        for instance in world.store.read(record::all).await? {
+            let (Ok(spec), Ok(runtime)) = (world.spec(&instance), world.runtime(instance.runtime)) else { continue };
+            // What cannot be looked at is the tick's to report.
+            let Ok(observed) = runtime.observe(&spec).await else { continue };
+            if instance.state == InstanceState::Running && !matches!(observed, Observed::Running { .. }) {
+                let reason = "its server ended while the daemon was away; it is being started";
+                self.note(&instance, InstanceState::Degraded, Some(reason)).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Adopts running servers, starts those that should run, and goes on watching until [`Self::stop`].
     pub async fn run(self) {
         for tick in 0u64.. {
