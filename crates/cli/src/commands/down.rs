@@ -42,8 +42,11 @@ impl Down {
     /// On this machine the process tells; elsewhere only whether somebody still answers.
     async fn is_there(&self, cx: &Context<'_>, pid: u32) -> bool {
         if cx.client.server.is_local() {
-            let name = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("comm"));
-            return name.is_ok_and(|name| name.trim() == "pgdb");
+            let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+            // `PID (pgdb) S …`: one that has ended and that nobody has taken note of yet is gone as well.
+            return stat.is_ok_and(|stat| {
+                stat.contains("(pgdb) ") && !stat.contains("(pgdb) Z") && !stat.contains("(pgdb) X")
+            });
         }
         cx.client.get::<Health>("/healthz").await.is_ok()
     }

@@ -33,13 +33,23 @@ impl Dump {
             copy(cx, &path, &mut std::io::stdout()).await?;
             return Ok(());
         };
+        if std::fs::symlink_metadata(&output).is_ok_and(|found| !found.is_file()) {
+            // A device, a pipe or a link is written to; a file of ours must not take its place.
+            let open = std::fs::OpenOptions::new().write(true).open(&output);
+            copy(cx, &path, &mut open.with_context(|| format!("could not write {}", output.display()))?).await?;
+            return Ok(());
+        }
         // Written aside and renamed: a broken dump never has the name of a whole one.
         let mut making = output.clone().into_os_string();
-        making.push(".making");
+        making.push(format!(".{}.making", std::process::id()));
         let making = PathBuf::from(making);
-        let open = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&making);
+        let open = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&making);
         let mut file = open.with_context(|| format!("could not write {}", making.display()))?;
-        let copied = copy(cx, &path, &mut file).await.and_then(|bytes| {
+        let copied = tokio::select! {
+            copied = copy(cx, &path, &mut file) => copied,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        };
+        let copied = copied.and_then(|bytes| {
             file.sync_all()?;
             std::fs::rename(&making, &output).with_context(|| format!("could not write {}", output.display()))?;
             Ok(bytes)

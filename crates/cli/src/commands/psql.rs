@@ -30,6 +30,14 @@ impl Psql {
 /// psql, told of the connection through its environment: an argument list anybody can read.
 pub(super) fn psql(item: &StatusItem) -> anyhow::Result<Command> {
     let mut command = Command::new(find()?);
+    // PGSERVICE, PGHOSTADDR and others of the caller's would lead to another database.
+    let harmless = ["PGAPPNAME", "PGCLIENTENCODING", "PGDATESTYLE", "PGTZ"];
+    for (name, _) in std::env::vars_os() {
+        let libpq = name.as_encoded_bytes().starts_with(b"PG") && !name.as_encoded_bytes().starts_with(b"PGDB_");
+        if libpq && !harmless.iter().any(|harmless| name == *harmless) {
+            command.env_remove(&name);
+        }
+    }
     command
         .env("PGHOST", &item.host)
         .env("PGPORT", item.host_port.to_string())

@@ -70,11 +70,31 @@ pub(crate) async fn run(
         if status.success() {
             return Ok(());
         }
-        let mut stderr = errors.await.unwrap_or_default();
+        let mut stderr = without_data(&errors.await.unwrap_or_default());
         if stderr.is_empty() {
             stderr = status.to_string();
         }
         Err(RuntimeError::ToolFailed { program, stderr })
     };
     Ok(RunningTool { stdout: Box::new(stdout), finished: finished.boxed() })
+}
+
+/// What a program said, without the statements and rows that it quotes: they are somebody's data, and a statement of a
+/// dump may hold a password.
+fn without_data(stderr: &str) -> String {
+    let said = |line: &&str| line.starts_with("pg_") || line.contains("ERROR:") || line.contains("FATAL:");
+    stderr.lines().filter(said).collect::<Vec<_>>().join(" | ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_data;
+
+    #[test]
+    fn quoted_statements_are_left_out() {
+        let said = "pg_restore: error: could not execute query: ERROR:  permission denied\nDETAIL:  Key (x)=(secret)\n\
+                    CONTEXT:  COPY t, line 1: \"secret\"\nCommand was: CREATE SUBSCRIPTION s CONNECTION 'password=secret'\n\
+                    PUBLICATION p;";
+        assert_eq!(without_data(said), "pg_restore: error: could not execute query: ERROR:  permission denied");
+    }
 }

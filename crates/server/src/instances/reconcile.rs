@@ -10,7 +10,7 @@ use crate::problem::Problem;
 use pgdb_core::instance::{DesiredState, InstanceState};
 use pgdb_runtime::Runtime;
 use pgdb_runtime::spec::{Observed, ServerSpec};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -41,8 +41,8 @@ struct Shared {
     world: Arc<World>,
     /// By instance id: how its restarts went.
     history: Mutex<HashMap<String, History>>,
-    /// Ids with a task that waits for the server's end, or for its next restart.
-    watched: Mutex<HashSet<String>>,
+    /// Ids with a task that tends them, and whether something has happened meanwhile that it may have missed.
+    watched: Mutex<HashMap<String, bool>>,
     permits: Semaphore,
     stopping: CancellationToken,
     tasks: TaskTracker,
@@ -188,16 +188,27 @@ impl Reconciler {
 
     /// Sees to one instance, unless somebody is at it already.
     fn look_at(&self, id: String) {
-        if self.shared.stopping.is_cancelled() || !self.watched().insert(id.clone()) {
+        if self.shared.stopping.is_cancelled() {
             return;
         }
+        if let Some(again) = self.watched().get_mut(&id) {
+            *again = true;
+            return;
+        }
+        self.watched().insert(id.clone(), false);
         let reconciler = self.clone();
         self.shared.tasks.spawn(async move {
-            tokio::select! {
-                () = reconciler.shared.stopping.cancelled() => {}
-                () = reconciler.tend(&id) => {}
+            loop {
+                tokio::select! {
+                    () = reconciler.shared.stopping.cancelled() => return,
+                    () = reconciler.tend(&id) => {}
+                }
+                let mut watched = reconciler.watched();
+                if watched.remove(&id) != Some(true) {
+                    return;
+                }
+                watched.insert(id.clone(), false);
             }
-            reconciler.watched().remove(&id);
         });
     }
 
@@ -258,7 +269,7 @@ impl Reconciler {
                 Ok(Outcome::Settled)
             }
             _ if instance.state == InstanceState::Destroying => {
-                let reason = "its destroy did not end; destroy it again";
+                let reason = "its destroy did not end; destroy it again, with --keep-data if its data is to be kept";
                 self.note(&instance, InstanceState::Degraded, Some(reason)).await?;
                 Ok(Outcome::Settled)
             }
@@ -351,7 +362,7 @@ impl Reconciler {
         self.shared.world.store.write(change).await
     }
 
-    fn watched(&self) -> MutexGuard<'_, HashSet<String>> {
+    fn watched(&self) -> MutexGuard<'_, HashMap<String, bool>> {
         self.shared.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

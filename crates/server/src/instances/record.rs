@@ -282,6 +282,21 @@ pub fn volume(connection: &Connection, name: &str) -> Result<Option<VolumeRecord
     Ok(found.optional()?)
 }
 
+/// Refuses kept data that is gone, or that another deploy is taking into use.
+pub fn check_volume_free(connection: &Connection, name: &str) -> Result<(), Problem> {
+    if volume(connection, name)?.is_none() {
+        return Err(Problem::conflict("volume_not_found", format!("no data is kept under the volume name '{name}'")));
+    }
+    let sql = "SELECT count(*) FROM operations WHERE state IN ('pending', 'running', 'undoing') \
+               AND json_extract(input, '$.from_volume') = ?1";
+    let taken: i64 = connection.query_row(sql, [name], |row| row.get(0))?;
+    if taken > 0 {
+        let message = format!("the data kept under '{name}' is being taken into use by another deploy");
+        return Err(Problem::conflict("volume_in_use", message));
+    }
+    Ok(())
+}
+
 /// The names of all kept data.
 pub fn volumes(connection: &Connection) -> Result<Vec<String>, Problem> {
     let sql = "SELECT name FROM volumes ORDER BY name";

@@ -102,11 +102,15 @@ impl InstanceService {
             id: id.clone(),
         };
         let range = world.config.port_range;
+        let wanted_volume = request.from_volume.clone();
         let input = DeployInput { id, from_volume: request.from_volume };
         let prepare = move |connection: &Connection| {
             // The name first: of many at once, all but one should learn that, whatever else is wrong.
             if record::by_name(connection, &instance.name)?.is_some() {
                 return Err(record::name_taken(&instance.name));
+            }
+            if let Some(volume) = &wanted_volume {
+                record::check_volume_free(connection, volume)?;
             }
             instance.port = checks::free_port(range, instance.listen, &record::ports(connection)?)?;
             record::insert(connection, &instance)

@@ -156,8 +156,20 @@ impl World {
         self.sealer.seal(&*self.entropy, &record::password_aad(id), &random::secret(&*self.entropy))
     }
 
-    /// Connects as our administrator to a database of an instance's server.
+    /// Connects as our administrator to a database of an instance's server. A server that has ended is started: while
+    /// an operation is at work nobody else does.
     pub async fn admin(&self, instance: &InstanceRecord, db: &str) -> Result<Client, StepError> {
+        match self.connect_admin(instance, db).await {
+            Err(error) if error.passing => {
+                let spec = self.spec(instance)?;
+                self.runtime(instance.runtime)?.start(&spec).await.map_err(runtime_step)?;
+                self.connect_admin(instance, db).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn connect_admin(&self, instance: &InstanceRecord, db: &str) -> Result<Client, StepError> {
         let spec = self.spec(instance)?;
         match self.runtime(instance.runtime)?.admin_target(&spec) {
             AdminTarget::Socket { dir, port } => {

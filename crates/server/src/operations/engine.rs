@@ -18,6 +18,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// How often, and how far apart, somebody looks for an operation that is written down and not launched yet.
+const LAUNCH_LOOKS: u32 = 200;
+const LAUNCH_PAUSE: Duration = Duration::from_millis(5);
+
 /// Told of ends; for metrics and for the reconcilers of the subjects.
 pub trait Observer: Send + Sync + 'static {
     /// A step has ended, well or not.
@@ -216,17 +220,27 @@ impl Engine {
 
     /// The operation as it changes. Of an ended one, just its last state.
     pub async fn follow(&self, id: &str) -> Result<watch::Receiver<Arc<OperationRecord>>, Problem> {
-        if let Some(active) = self.active().get(id) {
-            return Ok(active.snapshot.clone());
-        }
-        let operation = self.get(id).await?;
-        if !operation.state.is_final() {
-            // It was launched between the two looks.
+        Ok(match self.active_or_ended(id).await? {
+            Ok(active) => active.snapshot,
+            Err(operation) => watch::channel(Arc::new(operation)).1,
+        })
+    }
+
+    /// A running operation, or an ended one as it is written. Between its commit and its launch, a moment later, it is
+    /// neither.
+    async fn active_or_ended(&self, id: &str) -> Result<Result<Active, OperationRecord>, Problem> {
+        for _ in 0..LAUNCH_LOOKS {
             if let Some(active) = self.active().get(id) {
-                return Ok(active.snapshot.clone());
+                return Ok(Ok(active.clone()));
             }
+            let operation = self.get(id).await?;
+            if operation.state.is_final() {
+                return Ok(Err(operation));
+            }
+            tokio::time::sleep(LAUNCH_PAUSE).await;
         }
-        Ok(watch::channel(Arc::new(operation)).1)
+        // The daemon is ending, or no longer knows this kind: nobody is at work on it.
+        Ok(Err(self.get(id).await?))
     }
 
     /// One operation.
@@ -241,13 +255,17 @@ impl Engine {
     /// Asks an operation to end early: its current step is let finish, then everything is undone.
     pub async fn cancel(&self, id: &str) -> Result<(), Problem> {
         let operation = self.get(id).await?;
+        if !self.definition(&operation.kind)?.undoes() {
+            let message = format!("{} cannot be taken back; it goes forward to its end", operation.kind);
+            return Err(Problem::conflict("not_cancellable", message).with_operation(operation.id));
+        }
         let wanted = id.to_owned();
         let marked = self.shared.store.write(move |connection| record::request_cancel(connection, &wanted)).await?;
         if !marked {
             let message = format!("the operation is {} and cannot be cancelled", self.get(id).await?.state);
             return Err(Problem::conflict("not_cancellable", message).with_operation(operation.id));
         }
-        if let Some(active) = self.active().get(id) {
+        if let Ok(active) = self.active_or_ended(id).await? {
             active.cancel.cancel();
         }
         Ok(())

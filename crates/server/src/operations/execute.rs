@@ -4,7 +4,9 @@ use super::definition::{Commit, OperationKind, StepContext, StepDone, StepError}
 use super::engine::Shared;
 use super::record::{self, OperationRecord};
 use crate::problem::{Problem, ProblemKind};
+use futures::FutureExt;
 use pgdb_core::operation::OperationState::{self, Failed, Pending, Running, Succeeded, Undoing, Undone};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -33,9 +35,12 @@ pub(super) async fn run(
     cancel: CancellationToken,
 ) {
     let Ok(_permit) = Arc::clone(&shared.permits).acquire_owned().await else { return };
+    // A plan that allows a step a day is not ended after an hour.
+    let planned = operation.steps.iter().map(|step| step.policy.timeout_ms).fold(0, u64::saturating_add);
+    let limit = shared.config.deadline.max(Duration::from_millis(planned));
     let mut execution = Execution { shared, kind, operation, publisher, cancel: cancel.clone() };
     let deadline = async {
-        tokio::time::sleep(shared.config.deadline).await;
+        tokio::time::sleep(limit).await;
         cancel.cancel();
         std::future::pending::<()>().await;
     };
@@ -161,7 +166,7 @@ impl Execution<'_> {
         self.fault(position, "before").await;
         self.injected_error(position)?;
         self.fault_inside(position);
-        let attempt = tokio::time::timeout(timeout, self.kind.run(name, &cx));
+        let attempt = tokio::time::timeout(timeout, whole(self.kind.run(name, &cx)));
         let result = attempt.await.unwrap_or_else(|_| {
             Err(StepError::passing("step_timeout", format!("step {name} took longer than {} s", timeout.as_secs())))
         });
@@ -197,7 +202,14 @@ impl Execution<'_> {
         for failures in 1..=UNDO_TRIES {
             self.fault(position, "undo-before").await;
             let name = self.operation.steps[position].name.clone();
-            let result = self.kind.undo(&name, &self.context()).await;
+            let limit = Duration::from_millis(self.operation.steps[position].policy.timeout_ms);
+            let undo = tokio::time::timeout(limit, whole(self.kind.undo(&name, &self.context()))).await;
+            let result = undo.unwrap_or_else(|_| {
+                Err(StepError::passing(
+                    "step_timeout",
+                    format!("taking back {name} took longer than {} s", limit.as_secs()),
+                ))
+            });
             self.fault(position, "undo-unrecorded").await;
             let Err(error) = result else { return Ok(true) };
             tracing::warn!(operation = %self.operation.id, subject = %self.operation.subject, step = %name,
@@ -284,6 +296,12 @@ impl Execution<'_> {
             observer.operation_ended(operation);
         }
     }
+}
+
+/// A panic is our own fault, and fails a step; it must not leave the operation without anybody at work on it.
+async fn whole<T>(step: impl Future<Output = Result<T, StepError>>) -> Result<T, StepError> {
+    let outcome = AssertUnwindSafe(step).catch_unwind().await;
+    outcome.unwrap_or_else(|_| Err(StepError::lasting("internal", "a step panicked; the daemon's log tells where")))
 }
 
 /// Where the crash test makes things go wrong; release builds have nothing of it.

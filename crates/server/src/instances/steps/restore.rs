@@ -4,13 +4,16 @@
 
 use super::super::world::{World, pg, runtime_step};
 use super::{present, subject, unknown_step};
+use crate::operations::record::{self, Filter};
 use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
 use async_trait::async_trait;
+use pgdb_core::operation::OperationState;
+use pgdb_pg::connect::Client;
 use pgdb_pg::swap;
 use pgdb_runtime::RuntimeError;
 use pgdb_runtime::spec::Tool;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +65,7 @@ impl OperationKind for Restore {
         match step {
             "create_database" => {
                 let admin = self.0.admin(instance, "postgres").await?;
+                self.clear_replaced(&admin, &outgoing, cx).await?;
                 // What an interrupted try has left is not known; start over.
                 swap::drop_database(&admin, &incoming).await.map_err(pg)?;
                 swap::create_database(&admin, &incoming, &instance.user).await.map_err(pg)?;
@@ -95,8 +99,16 @@ impl OperationKind for Restore {
                 swap::swap_databases(&admin, &instance.db, &incoming, &outgoing).await.map_err(pg)?;
             }
             "drop_old" => {
-                let admin = self.0.admin(instance, "postgres").await?;
-                swap::drop_database(&admin, &outgoing).await.map_err(pg)?;
+                // The restore has reached its goal. A drop that fails may have been begun, so there is no way back from
+                // it: what is left is noted, and the next restore clears it away.
+                let dropped = async {
+                    let admin = self.0.admin(instance, "postgres").await?;
+                    swap::drop_database(&admin, &outgoing).await.map_err(pg)
+                };
+                if let Err(error) = dropped.await {
+                    tracing::warn!(instance = %instance.name, error = %error.message, "the replaced database could not be dropped");
+                    return Ok(StepDone::output(json!({ "left_behind": outgoing })));
+                }
             }
             "remove_dump" => remove_spool(&input.spool).await?,
             other => return Err(unknown_step(RESTORE, other)),
@@ -118,11 +130,37 @@ impl OperationKind for Restore {
                 }
             }
             "create_database" => {
+                // The upload first: it can always go.
+                remove_spool(&input.spool).await?;
                 let admin = self.0.admin(instance, "postgres").await?;
                 swap::drop_database(&admin, &incoming(&instance.db)).await.map_err(pg)?;
-                remove_spool(&input.spool).await?;
             }
             _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Restore {
+    /// Drops the database that an earlier restore replaced and could not drop. If that restore did not succeed it may
+    /// be the only copy of the data, and a person has to look.
+    async fn clear_replaced(&self, admin: &Client, outgoing: &str, cx: &StepContext) -> Result<(), StepError> {
+        let filter = Filter {
+            subject: Some(cx.operation.subject.clone()),
+            kind: Some(RESTORE.to_owned()),
+            before: Some(cx.operation.id.clone()),
+            state: None,
+        };
+        let earlier = self.0.store.read(move |connection| record::page(connection, &filter, 1)).await?;
+        if earlier.first().is_some_and(|earlier| earlier.state == OperationState::Succeeded) {
+            return swap::drop_database(admin, outgoing).await.map_err(pg);
+        }
+        if swap::database_exists(admin, outgoing).await.map_err(pg)? {
+            let message = format!(
+                "an earlier restore left the database {outgoing} behind, which may hold data that is nowhere else; look \
+                 at it, drop or rename it, and restore again"
+            );
+            return Err(StepError::lasting("postgres_failed", message));
         }
         Ok(())
     }
