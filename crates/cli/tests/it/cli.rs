@@ -204,6 +204,14 @@ async fn every_command_does_what_it_says() {
     sql::run(database_url, "CREATE TABLE note AS SELECT 'kept' AS text").await;
 
     assert_eq!(fine(&pgdb(&["psql", "mydb", "--", "-XAtc", "SELECT text FROM note"])), "kept\n");
+    let elsewhere = [("PGSERVICE", "nowhere"), ("PGHOSTADDR", "127.0.0.2"), ("PGOPTIONS", "-c no.such=1 -x")];
+    let asked = ["psql", "mydb", "--", "-XAtc", "SELECT current_database()"];
+    let output = run(self::pgdb(home.path(), Some(&url)).env("PGDB_TOKEN", daemon.token()).args(asked).envs(elsewhere));
+    assert_eq!(
+        fine(&output).trim(),
+        deployed["db"].as_str().expect("a database"),
+        "the caller's PG variables do not lead astray"
+    );
     let masked = fine(&pgdb(&["url", "mydb"]));
     assert!(masked.contains(":***@") && fine(&pgdb(&["url", "mydb", "--reveal"])).trim() == database_url, "{masked}");
     assert!(!fine(&pgdb(&["show", "mydb"])).contains(deployed["password"].as_str().expect("a password")));

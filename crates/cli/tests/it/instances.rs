@@ -134,6 +134,22 @@ async fn kept_data_comes_back_with_its_rows_and_a_new_password() {
 }
 
 #[tokio::test]
+async fn of_two_deploys_from_one_volume_one_gets_it_and_the_other_leaves_nothing() {
+    let daemon = Daemon::start(BINARY).await;
+    let first = daemon.deploy_named("shared").await;
+    sql::run(url(&first), "CREATE TABLE note AS SELECT 'kept' AS text").await;
+    let volume = daemon.delete("/v1/db/shared?keep_data=true").await.expect(200)["volume_name"].clone();
+    let request = |name: &str| json!({ "name": name, "from_volume": volume });
+    let (left, right) = (request("left"), request("right"));
+    let answers = tokio::join!(daemon.post("/v1/deploy", &left), daemon.post("/v1/deploy", &right));
+    let (won, lost) = if answers.0.status == 200 { answers } else { (answers.1, answers.0) };
+    assert!(["volume_in_use", "volume_not_found"].contains(&lost.refused(409)), "{}", lost.json);
+    let won = won.expect(200);
+    assert_eq!(sql::run(url(&won), "SELECT text FROM note").await, "kept");
+    assert_nothing_left(&daemon, &[won["name"].as_str().expect("a name")]).await;
+}
+
+#[tokio::test]
 async fn a_rotated_password_takes_the_old_ones_place() {
     let daemon = Daemon::start(BINARY).await;
     let deployed = daemon.deploy_named("turning").await;
