@@ -33,15 +33,20 @@ pub(super) async fn observe(State(app): State<App>, mut request: Request, next: 
     let method = method_label(request.method());
     request.extensions_mut().insert(Context { app: app.clone(), request_id: request_id.clone(), remote });
 
-    let span = tracing::info_span!("request", request_id = %request_id);
-    let response = next.run(request).instrument(span.clone()).await;
+    // What only looks has its one line at the end; what changes something may have more to say on the way.
+    let response = if method == "GET" {
+        next.run(request).await
+    } else {
+        let span = tracing::info_span!("request", request_id = %request_id);
+        next.run(request).instrument(span).await
+    };
     let (mut response, error) = shape(response, &request_id);
     add_headers(&mut response, &request_id, template);
 
     let took_ms = app.clock.monotonic_ms().saturating_sub(started_ms);
     let status = response.status().as_u16();
     app.metrics.request_finished(template, method, status, took_ms);
-    span.in_scope(|| log(method, template, status, took_ms, remote, error.as_ref()));
+    log(&request_id, (method, template), status, took_ms, remote, error.as_ref());
     response
 }
 
@@ -90,18 +95,25 @@ fn add_headers(response: &mut Response, request_id: &str, template: &str) {
 }
 
 /// One line a request. Neither its query nor its headers: both can hold secrets.
-fn log(method: &str, route: &str, status: u16, took_ms: u64, remote: Option<IpAddr>, error: Option<&HttpError>) {
+fn log(
+    request_id: &str,
+    (method, route): (&str, &str),
+    status: u16,
+    took_ms: u64,
+    remote: Option<IpAddr>,
+    error: Option<&HttpError>,
+) {
     let remote = remote.map(tracing::field::display);
     let code = error.map(HttpError::code);
     let detail = error.and_then(HttpError::detail);
     let operation = error.and_then(HttpError::operation_id);
     if status >= 500 {
-        tracing::error!(target: "pgdb::access", method, route, status, took_ms, remote, code, operation, detail, "request");
+        tracing::error!(target: "pgdb::access", request_id, method, route, status, took_ms, remote, code, operation, detail, "request");
     } else if method == "GET" && status < 400 || matches!(route, "/healthz" | "/health" | "/liveness" | "/readiness") {
         // Dashboards and probes ask all the time; who looked at secrets is in the audit log.
-        tracing::debug!(target: "pgdb::access", method, route, status, took_ms, remote, "request");
+        tracing::debug!(target: "pgdb::access", request_id, method, route, status, took_ms, remote, "request");
     } else {
-        tracing::info!(target: "pgdb::access", method, route, status, took_ms, remote, code, operation, "request");
+        tracing::info!(target: "pgdb::access", request_id, method, route, status, took_ms, remote, code, operation, "request");
     }
 }
 
