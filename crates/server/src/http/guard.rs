@@ -36,16 +36,17 @@ pub(super) async fn guard(rule: Rule, mut request: Request, next: Next) -> Respo
         && !caller.may(scope)
     {
         let response = HttpError::from(missing(scope)).into_response();
-        record(&context, &caller, &action(&request), Outcome::of(&response), request.method()).await;
+        let template = request.extensions().get::<MatchedPath>().cloned();
+        record(&context, &caller, template.as_ref(), Outcome::of(&response), request.method()).await;
         return response;
     }
-    let (action, method) = (action(&request), request.method().clone());
+    let (template, method) = (request.extensions().get::<MatchedPath>().cloned(), request.method().clone());
     request.extensions_mut().insert(caller.clone());
     let requests = context.app.requests.clone();
     let changes = !matches!(method, Method::GET | Method::HEAD);
     let work = async move {
         let response = run(rule, context.app.time_limit, request, next).await;
-        record(&context, &caller, &action, Outcome::of(&response), &method).await;
+        record(&context, &caller, template.as_ref(), Outcome::of(&response), &method).await;
         response
     };
     if !changes {
@@ -138,11 +139,6 @@ fn too_many(wait: Duration) -> HttpError {
     .retry_after(wait)
 }
 
-fn action(request: &Request) -> String {
-    let template = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    format!("{} {template}", request.method())
-}
-
 /// How a request ended.
 struct Outcome {
     status: u16,
@@ -157,7 +153,7 @@ impl Outcome {
 }
 
 /// Puts a row into the audit log for what changed something or gave a secret out.
-async fn record(context: &Context, caller: &Caller, action: &str, outcome: Outcome, method: &Method) {
+async fn record(context: &Context, caller: &Caller, template: Option<&MatchedPath>, outcome: Outcome, method: &Method) {
     let notes = caller.notes();
     let changes = !matches!(*method, Method::GET | Method::HEAD);
     if !changes && !notes.revealed {
@@ -170,7 +166,7 @@ async fn record(context: &Context, caller: &Caller, action: &str, outcome: Outco
             at: context.app.clock.now(),
             actor: caller.actor().to_owned(),
             remote: context.remote.map_or_else(|| "unknown".to_owned(), |remote| remote.to_string()),
-            action: action.to_owned(),
+            action: format!("{method} {}", template.map_or("", MatchedPath::as_str)),
             subject: notes.subject.unwrap_or_else(|| "daemon".to_owned()),
             status: outcome.status,
             error: outcome.error,
