@@ -10,6 +10,4 @@ has cargo || PATH="$HOME/.cargo/bin:$PATH"
 cd "$root_dir"
 export PGDB_ENGINES_DIR="$parts_dir/pg"
 cargo nextest run --workspace
-cargo test --quiet --workspace --doc
-cargo build --package pgdb
 "$scripts/schemathesis.sh"
