@@ -88,7 +88,7 @@ Try next:
   $short deploy --name second             another server
   $short status                           what runs
   $short doctor                           whether all is well
-  $short help                             everything else
+  $short --help                           everything else
 
 Stop with 'make stop': the daemon and its databases end; the data stays in $PGDB_DATA_DIR.
 TEXT
