@@ -122,7 +122,7 @@ class Daemon:
         return kept | {
             "PGDB_TOKEN": self.token, "PGDB_MASTER_KEY": self.key, "PGDB_DATA_DIR": self.data_dir,
             "PGDB_LISTEN": f"127.0.0.1:{self.port}", "PGDB_SERVER_URL": f"http://127.0.0.1:{self.port}",
-            "PGDB_PORT_RANGE": "21000-25999", "PGDB_LOG": "warn",
+            "PGDB_PORT_RANGE": "21000-25999",
         }
 
     def start(self):
@@ -486,12 +486,31 @@ def bench_idle(pgdb, folder, seconds):
         daemon.start()
         daemon.call("GET", "/v1/operations?limit=500")
         time.sleep(5)
-        ticks, begin = cpu_ticks(daemon.child.pid), time.perf_counter()
-        time.sleep(seconds)
-        used = (cpu_ticks(daemon.child.pid) - ticks) / os.sysconf("SC_CLK_TCK")
-        share = used / (time.perf_counter() - begin) * 100
-        print(f"| CPU at rest over {seconds} s, 1,000 instances, 100,000 operations | {share:.2f} % of a core, "
-              f"{rss_mib(daemon.child.pid):.0f} MiB | | | < 1 % |", flush=True)
+        print(f"| CPU at rest over {seconds} s, 1,000 instances, 100,000 operations | "
+              f"{cpu_share(daemon.child.pid, seconds):.2f} % of a core, {rss_mib(daemon.child.pid):.0f} MiB | | | < 1 % |",
+              flush=True)
+
+
+def bench_running(pgdb, folder, seconds, count=100):
+    """What servers that really run cost the daemon that looks after them."""
+    with daemon_in(pgdb, folder) as daemon:
+        daemon.start()
+        begin = time.perf_counter()
+        for n in range(count):
+            daemon.call("POST", "/v1/deploy", {"name": f"bench-{n}", "memory_mb": 64, "max_connections": 10})
+        say(f"running: {count} deploys, one after the other, in {time.perf_counter() - begin:.1f} s")
+        time.sleep(5)
+        share = cpu_share(daemon.child.pid, seconds)
+        print(f"| CPU at rest over {seconds} s and RSS, {count} running servers | {share:.2f} % of a core, "
+              f"{rss_mib(daemon.child.pid):.0f} MiB | | | < 1 %, < 60 MiB |", flush=True)
+
+
+def cpu_share(pid, seconds):
+    """Percent of a core that a process takes."""
+    ticks, begin = cpu_ticks(pid), time.perf_counter()
+    time.sleep(seconds)
+    used = (cpu_ticks(pid) - ticks) / os.sysconf("SC_CLK_TCK")
+    return used / (time.perf_counter() - begin) * 100
 
 
 def main():
@@ -503,7 +522,7 @@ def main():
     arguments.add_argument("--idle", type=int, default=35)
     arguments.add_argument("--memory", default="/dev/shm")
     arguments.add_argument("--disk", default="/var/tmp")
-    arguments.add_argument("--only", default="deploy,status,cli,idle")
+    arguments.add_argument("--only", default="deploy,status,cli,idle,running")
     chosen = arguments.parse_args()
     only = chosen.only.split(",")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -515,6 +534,8 @@ def main():
         bench_status(chosen.pgdb, chosen.tool, chosen.memory, chosen.seconds, "cli" in only)
     if "idle" in only:
         bench_idle(chosen.pgdb, chosen.memory, chosen.idle)
+    if "running" in only:
+        bench_running(chosen.pgdb, chosen.memory, chosen.idle)
 
 
 if __name__ == "__main__":

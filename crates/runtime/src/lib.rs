@@ -13,6 +13,7 @@ pub use error::RuntimeError;
 use async_trait::async_trait;
 use pgdb_core::instance::RuntimeKind;
 use spec::{AdminTarget, Engine, LogOptions, Observed, ServerSpec, Tool};
+use std::collections::BTreeSet;
 use std::path::Path;
 use tokio::io::AsyncRead;
 
@@ -58,8 +59,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// Puts the data of a stopped server aside and removes the rest. Idempotent.
     ///
     /// Returns the name that it is kept under: [`ServerSpec::volume`], or with `-2`, `-3`… behind it when something
-    /// is kept under that name already.
-    async fn keep(&self, spec: &ServerSpec) -> Result<String, RuntimeError>;
+    /// is kept under that name already, or the name is one of `reserved`.
+    async fn keep(&self, spec: &ServerSpec, reserved: &BTreeSet<String>) -> Result<String, RuntimeError>;
 
     /// Whether data kept under this volume name exists, and of which major.
     async fn kept(&self, volume: &str) -> Result<Option<u16>, RuntimeError>;

@@ -2,10 +2,11 @@
 
 use pgdb_testkit::api::Body;
 use pgdb_testkit::daemon::Daemon;
-use pgdb_testkit::sql;
 use pgdb_testkit::world::{Expected, assert_nothing_left, assert_only};
+use pgdb_testkit::{sql, wait};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pgdb");
 
@@ -147,6 +148,53 @@ async fn of_two_deploys_from_one_volume_one_gets_it_and_the_other_leaves_nothing
     let won = won.expect(200);
     assert_eq!(sql::run(url(&won), "SELECT text FROM note").await, "kept");
     assert_nothing_left(&daemon, &[won["name"].as_str().expect("a name")]).await;
+}
+
+#[tokio::test]
+async fn a_volume_keeps_its_name_while_a_deploy_takes_it_into_use() {
+    for goes_through in [false, true] {
+        let mut daemon = Daemon::start(BINARY).await;
+        for text in ["first", "second"] {
+            let mill = daemon.deploy_named("mill").await;
+            sql::run(url(&mill), &format!("CREATE TABLE note AS SELECT '{text}' AS text")).await;
+            if text == "first" {
+                daemon.delete("/v1/db/mill?keep_data=true").await.expect(200);
+            }
+        }
+        daemon.crash_and_restart(&[("PGDB_FAULTS", "instance.deploy/verify/hold")]).await;
+        let request = json!({ "name": "taker", "from_volume": "pgdb-mill" });
+        let held = daemon.post("/v1/deploy?wait=false", &request).await.expect(202);
+        let id = held["id"].as_str().expect("an id");
+        let path = format!("/v1/operations/{id}");
+        let look = || async {
+            let operation = daemon.get(&path).await.expect(200);
+            operation["steps"]
+                .as_array()?
+                .iter()
+                .find(|step| step["name"] == "verify" && step["state"] == "running")?;
+            Some(())
+        };
+        wait::until(Duration::from_secs(30), "the deploy to be held up", look).await;
+        // Its name is not free: the data comes back to it if the deploy fails.
+        let kept = daemon.delete("/v1/db/mill?keep_data=true").await.expect(200);
+        assert_eq!(kept["volume_name"], "pgdb-mill-2");
+        if goes_through {
+            daemon.crash_and_restart(&[]).await;
+            assert_eq!(daemon.wait_operation(id).await["state"], "succeeded");
+            assert_only(&daemon, Expected { instances: &["taker"], volumes: &["pgdb-mill-2"] }).await;
+        } else {
+            daemon.poke(&format!("{path}/cancel")).await;
+            assert_eq!(daemon.wait_operation(id).await["state"], "undone");
+            assert_only(&daemon, Expected { instances: &[], volumes: &["pgdb-mill", "pgdb-mill-2"] }).await;
+            daemon.crash_and_restart(&[]).await;
+            daemon.deploy(json!({ "name": "taker", "from_volume": "pgdb-mill" })).await;
+        }
+        daemon.deploy(json!({ "name": "other", "from_volume": "pgdb-mill-2" })).await;
+        for (name, text) in [("taker", "first"), ("other", "second")] {
+            assert_eq!(sql::run(url(&daemon.item(name).await), "SELECT text FROM note").await, text);
+        }
+        assert_nothing_left(&daemon, &["other", "taker"]).await;
+    }
 }
 
 #[tokio::test]

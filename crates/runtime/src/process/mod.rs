@@ -30,7 +30,7 @@ use files::blocking;
 use layout::{Layout, Place};
 use pgdb_core::instance::RuntimeKind;
 use secrecy::ExposeSecret;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -244,9 +244,9 @@ impl Runtime for ProcessRuntime {
         self.change(&spec.id, volumes::remove).await
     }
 
-    async fn keep(&self, spec: &ServerSpec) -> Result<String, RuntimeError> {
-        let volume = spec.volume.clone();
-        self.change(&spec.id, move |layout, place| volumes::keep(layout, place, &volume)).await
+    async fn keep(&self, spec: &ServerSpec, reserved: &BTreeSet<String>) -> Result<String, RuntimeError> {
+        let (volume, reserved) = (spec.volume.clone(), reserved.clone());
+        self.change(&spec.id, move |layout, place| volumes::keep(layout, place, &volume, &reserved)).await
     }
 
     async fn kept(&self, volume: &str) -> Result<Option<u16>, RuntimeError> {

@@ -10,6 +10,7 @@ use crate::process::files::{
 use crate::process::identity::set_system_identifier;
 use crate::process::layout::{Layout, Place, check_name};
 use crate::process::procs;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -100,12 +101,17 @@ pub(crate) fn empty_trash(layout: &Layout) -> Result<(), RuntimeError> {
 }
 
 /// Puts data aside under the first free name of `volume`, `volume-2`, … and returns that name. Never replaces
-/// what is kept already.
-pub(crate) fn keep(layout: &Layout, place: &Place, volume: &str) -> Result<String, RuntimeError> {
+/// what is kept already, and leaves out the `reserved` names.
+pub(crate) fn keep(
+    layout: &Layout,
+    place: &Place,
+    volume: &str,
+    reserved: &BTreeSet<String>,
+) -> Result<String, RuntimeError> {
     check_name(volume)?;
     refuse_running(place)?;
     let have = exists(&place.data)?;
-    let Some(name) = choose(layout, place, volume, have)? else {
+    let Some(name) = choose(layout, place, volume, reserved, have)? else {
         return Err(RuntimeError::NotOurs { path: place.data.clone(), detail: "there is no data to keep".to_owned() });
     };
     let folder = layout.kept.join(&name);
@@ -125,7 +131,13 @@ pub(crate) fn keep(layout: &Layout, place: &Place, volume: &str) -> Result<Strin
 
 /// The name to keep data under: the one that an earlier try chose before it was killed, else the first free one.
 /// Nothing when there is neither data nor such a try.
-fn choose(layout: &Layout, place: &Place, volume: &str, have: bool) -> Result<Option<String>, RuntimeError> {
+fn choose(
+    layout: &Layout,
+    place: &Place,
+    volume: &str,
+    reserved: &BTreeSet<String>,
+    have: bool,
+) -> Result<Option<String>, RuntimeError> {
     for name in names(&layout.kept)? {
         let numbered = name.strip_prefix(volume).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
         let folder = layout.kept.join(&name);
@@ -140,7 +152,7 @@ fn choose(layout: &Layout, place: &Place, volume: &str, have: bool) -> Result<Op
     }
     for n in 1_u32.. {
         let name = if n == 1 { volume.to_owned() } else { format!("{volume}-{n}") };
-        if !exists(&layout.kept.join(&name).join("data"))? {
+        if !reserved.contains(&name) && !exists(&layout.kept.join(&name).join("data"))? {
             return Ok(Some(name));
         }
     }

@@ -3,6 +3,7 @@
 use crate::bed::{Bed, open, spec, working_below};
 use pgdb_runtime::spec::{Observed, PREPARED_DB, PREPARED_ROLE, TlsFiles};
 use pgdb_runtime::{Runtime, RuntimeError};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -127,14 +128,15 @@ async fn a_new_daemon_finds_and_stops_what_an_older_one_started() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kept_data_comes_back_and_is_never_replaced() {
     let bed = Bed::new().await;
+    let free = BTreeSet::new();
     let mut first = bed.spec("k1").await;
     first.volume = "pgdb-orders".to_owned();
     bed.up(&first).await;
     bed.sql(&first, PREPARED_DB, "CREATE TABLE t AS SELECT 41 + 1 AS answer").await;
     bed.runtime.stop(&first).await.expect("stopped");
     assert_eq!(bed.runtime.kept("pgdb-orders").await.expect("looked"), None);
-    assert_eq!(bed.runtime.keep(&first).await.expect("kept"), "pgdb-orders");
-    assert_eq!(bed.runtime.keep(&first).await.expect("again"), "pgdb-orders");
+    assert_eq!(bed.runtime.keep(&first, &free).await.expect("kept"), "pgdb-orders");
+    assert_eq!(bed.runtime.keep(&first, &free).await.expect("again"), "pgdb-orders");
     assert_eq!(bed.runtime.kept("pgdb-orders").await.expect("looked"), Some(first.major));
     assert_eq!(bed.runtime.observe(&first).await.expect("observed"), Observed::Missing);
 
@@ -142,7 +144,8 @@ async fn kept_data_comes_back_and_is_never_replaced() {
     second.volume = first.volume.clone();
     bed.runtime.create(&second).await.expect("created");
     assert!(matches!(bed.runtime.restore_kept("pgdb-orders", &second).await, Err(RuntimeError::NotOurs { .. })));
-    assert_eq!(bed.runtime.keep(&second).await.expect("kept"), "pgdb-orders-2");
+    let reserved = BTreeSet::from(["pgdb-orders-2".to_owned()]);
+    assert_eq!(bed.runtime.keep(&second, &reserved).await.expect("kept"), "pgdb-orders-3");
 
     let mut third = bed.spec("k3").await;
     third.major = if third.major == 13 { 14 } else { third.major - 1 };
@@ -155,7 +158,7 @@ async fn kept_data_comes_back_and_is_never_replaced() {
     bed.runtime.start(&third).await.expect("started");
     assert_eq!(bed.sql(&third, PREPARED_DB, "SELECT answer FROM t").await, "42");
     assert_eq!(bed.runtime.kept("pgdb-orders").await.expect("looked"), None);
-    assert!(bed.runtime.keep(&bed.spec("nobody").await).await.is_err());
+    assert!(bed.runtime.keep(&bed.spec("nobody").await, &free).await.is_err());
     assert!(bed.runtime.kept("../instances").await.is_err(), "a name cannot leave its folder");
 }
 
@@ -168,7 +171,7 @@ async fn a_keep_that_was_killed_half_way_is_finished() {
     fs::create_dir(&kept).expect("made");
     fs::write(kept.join("origin"), &spec.id).expect("written");
     fs::rename(bed.instance(&spec).join("data"), kept.join("data")).expect("moved");
-    assert_eq!(bed.runtime.keep(&spec).await.expect("finished"), spec.volume);
+    assert_eq!(bed.runtime.keep(&spec, &BTreeSet::new()).await.expect("finished"), spec.volume);
     assert!(!bed.instance(&spec).exists());
 }
 

@@ -249,10 +249,10 @@ pub struct VolumeRecord {
     pub system_identifier: u64,
 }
 
-/// Notes data that a destroy kept.
+/// Notes data that a destroy kept, under a name of its own: an earlier row is never replaced.
 pub fn insert_volume(connection: &Connection, name: &str, from: &InstanceRecord, at: Timestamp) -> Result<(), Problem> {
     connection.execute(
-        "INSERT OR REPLACE INTO volumes (name, runtime, major, db, user, system_identifier, kept_at) \
+        "INSERT INTO volumes (name, runtime, major, db, user, system_identifier, kept_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
             name,
@@ -297,8 +297,9 @@ pub fn check_volume_free(connection: &Connection, name: &str) -> Result<(), Prob
     Ok(())
 }
 
-/// The names of all kept data.
-pub fn volumes(connection: &Connection) -> Result<Vec<String>, Problem> {
+/// The names of all kept data, and of data that a deploy is just taking into use: until it has ended, the name is
+/// where an undo puts the data back.
+pub fn volumes(connection: &Connection) -> Result<BTreeSet<String>, Problem> {
     let sql = "SELECT name FROM volumes ORDER BY name";
     Ok(connection.prepare_cached(sql)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
 }

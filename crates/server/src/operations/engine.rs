@@ -96,9 +96,9 @@ pub(super) struct Shared {
 
 /// A running operation as others see it.
 #[derive(Clone)]
-struct Active {
+pub(super) struct Active {
     snapshot: watch::Receiver<Arc<OperationRecord>>,
-    cancel: CancellationToken,
+    pub(super) cancel: CancellationToken,
 }
 
 impl Engine {
@@ -228,7 +228,7 @@ impl Engine {
 
     /// A running operation, or an ended one as it is written. Between its commit and its launch, a moment later, it is
     /// neither.
-    async fn active_or_ended(&self, id: &str) -> Result<Result<Active, OperationRecord>, Problem> {
+    pub(super) async fn active_or_ended(&self, id: &str) -> Result<Result<Active, OperationRecord>, Problem> {
         for _ in 0..LAUNCH_LOOKS {
             if let Some(active) = self.active().get(id) {
                 return Ok(Ok(active.clone()));

@@ -6,6 +6,7 @@ use super::record::{self, OperationRecord};
 use crate::problem::{Problem, ProblemKind};
 use futures::FutureExt;
 use pgdb_core::operation::OperationState::{self, Failed, Pending, Running, Succeeded, Undoing, Undone};
+use serde_json::Value;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +58,7 @@ impl Execution<'_> {
         {
             self.operation.error = Some((error.code, error.message));
             if !self.kind.undoes() {
-                return self.end(Failed, &[]).await;
+                return self.end_where_it_stands().await;
             }
             self.operation.state = Undoing;
             self.persist(&[]).await?;
@@ -100,9 +101,7 @@ impl Execution<'_> {
                 self.commit(&[position, position + 1], done.commit).await?
             };
             if let Some(problem) = refused {
-                self.operation.state = Running;
-                self.operation.finished_at = None;
-                return Ok(Err(problem.into()));
+                return Ok(Err(self.refuse(position, problem.into())));
             }
             self.observe_step(position);
             if last {
@@ -111,6 +110,22 @@ impl Execution<'_> {
             self.fault(position, "after").await;
         }
         Ok(Ok(()))
+    }
+
+    /// A step whose rows were refused has failed, and the next one was never begun.
+    fn refuse(&mut self, position: usize, error: StepError) -> StepError {
+        self.operation.state = Running;
+        self.operation.finished_at = None;
+        if let Some(next) = self.operation.steps.get_mut(position + 1) {
+            next.state = Pending;
+            next.attempt -= 1;
+            next.started_at = None;
+        }
+        let step = &mut self.operation.steps[position];
+        step.state = Failed;
+        step.output = Value::Null;
+        step.fail(&error);
+        error
     }
 
     fn begin(&mut self, position: usize) {
@@ -166,7 +181,11 @@ impl Execution<'_> {
         self.fault(position, "before").await;
         self.injected_error(position)?;
         self.fault_inside(position);
-        let attempt = tokio::time::timeout(timeout, whole(self.kind.run(name, &cx)));
+        let work = async {
+            self.fault_within(position, &cx).await?;
+            self.kind.run(name, &cx).await
+        };
+        let attempt = tokio::time::timeout(timeout, whole(work));
         let result = attempt.await.unwrap_or_else(|_| {
             Err(StepError::passing("step_timeout", format!("step {name} took longer than {} s", timeout.as_secs())))
         });
@@ -231,6 +250,23 @@ impl Execution<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// Ends a kind that only goes forward. A step that was begun and then cancelled has failed with it.
+    async fn end_where_it_stands(&mut self) -> Result<(), Stopped> {
+        let now = self.shared.clock.now();
+        let mut positions = Vec::new();
+        for (position, step) in self.operation.steps.iter_mut().enumerate() {
+            if step.state == Running {
+                step.state = Failed;
+                step.finished_at = Some(now);
+                step.error.clone_from(&self.operation.error);
+            }
+            if step.state == Failed {
+                positions.push(position);
+            }
+        }
+        self.end(Failed, &positions).await
     }
 
     async fn end(&mut self, state: OperationState, positions: &[usize]) -> Result<(), Stopped> {
@@ -319,6 +355,10 @@ impl Execution<'_> {
         super::faults::strike_inside(&self.operation, &self.operation.steps[position].name);
     }
 
+    async fn fault_within(&self, position: usize, cx: &StepContext) -> Result<(), StepError> {
+        super::faults::within(cx, &self.operation.steps[position].name).await
+    }
+
     fn repeats(&self, position: usize) -> bool {
         super::faults::repeats(&self.operation, &self.operation.steps[position].name)
     }
@@ -337,6 +377,9 @@ impl Execution<'_> {
         Ok(())
     }
     fn fault_inside(&self, _: usize) {}
+    async fn fault_within(&self, _: usize, _: &StepContext) -> Result<(), StepError> {
+        Ok(())
+    }
     fn repeats(&self, _: usize) -> bool {
         false
     }

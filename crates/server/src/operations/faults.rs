@@ -3,10 +3,12 @@
 //! `PGDB_FAULTS` is a list, separated by commas, of `KIND/STEP/POINT`:
 //! - `before`, `unrecorded`, `after`, `undo-before`, `undo-unrecorded`, `undo-after`: SIGKILL at that point;
 //! - `inside@MS`: SIGKILL that many milliseconds after the step began;
+//! - `hold`: the step waits until the operation is cancelled, and does nothing;
+//! - `panic`: every try panics;
 //! - `error`: every try fails for good; `error-once`: the first try fails with a passing error;
 //! - `repeat`: the step is run a second time after it succeeded.
 
-use super::definition::StepError;
+use super::definition::{StepContext, StepError};
 use super::record::{OperationRecord, StepRecord};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -37,6 +39,16 @@ pub(super) fn strike_inside(operation: &OperationRecord, step: &str) {
             die().await;
         });
     }
+}
+
+/// Holds the step up or panics in it, if that was asked for.
+pub(super) async fn within(cx: &StepContext, step: &str) -> Result<(), StepError> {
+    if wants(&cx.operation, step, "hold") {
+        cx.cancelled.cancelled().await;
+        return Err(StepError::lasting("cancelled", "the operation was cancelled"));
+    }
+    assert!(!wants(&cx.operation, step, "panic"), "the crash test made this step panic");
+    Ok(())
 }
 
 pub(super) fn error(operation: &OperationRecord, step: &StepRecord) -> Result<(), StepError> {

@@ -7,7 +7,7 @@ use crate::store::Store;
 use crate::system::SystemEntropy;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use pgdb_core::operation::OperationState;
+use pgdb_core::operation::OperationState::{self, Failed, Pending, Succeeded, Undone};
 use pgdb_core::time::Clock;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -82,6 +82,10 @@ impl OperationKind for Scripted {
             cx.cancelled.cancelled().await;
             return Err(StepError::lasting("cancelled", "told to stop"));
         }
+        assert!(input["panic_in"] != step, "told to panic");
+        if input["refuse_in"] == step {
+            return Ok(StepDone::commit(|_| Err(Problem::conflict("refused", "the rows were refused"))));
+        }
         if input["fail_in"] == step {
             let times = input["times"].as_u64().unwrap_or(u64::MAX);
             let mut failures = self.failures.lock().expect("failures");
@@ -149,9 +153,9 @@ fn request(subject: &str, input: Value) -> NewOperation {
 async fn steps_run_in_order_and_see_earlier_outputs() {
     let bench = Bench::new(Scripted::default());
     let ended = bench.end_of(json!({})).await;
-    assert_eq!(ended.state, OperationState::Succeeded);
+    assert_eq!(ended.state, Succeeded);
     assert_eq!(bench.kind.log(), ["run one", "run two", "run three"]);
-    assert!(ended.steps.iter().all(|step| step.state == OperationState::Succeeded && step.attempt == 1));
+    assert!(ended.steps.iter().all(|step| step.state == Succeeded && step.attempt == 1));
     let stored = bench.engine.get(&ended.id).await.expect("stored");
     assert_eq!(stored.finished_at, ended.finished_at);
 }
@@ -160,11 +164,11 @@ async fn steps_run_in_order_and_see_earlier_outputs() {
 async fn a_passing_error_is_tried_again_and_a_lasting_one_is_undone() {
     let bench = Bench::new(Scripted::default());
     let ended = bench.end_of(json!({"fail_in": "two", "times": 2})).await;
-    assert_eq!(ended.state, OperationState::Succeeded);
+    assert_eq!(ended.state, Succeeded);
     assert_eq!((ended.steps[1].attempt, ended.steps[1].failures), (3, 2));
 
     let ended = bench.end_of(json!({"fail_in": "three", "lasting": true})).await;
-    assert_eq!(ended.state, OperationState::Undone);
+    assert_eq!(ended.state, Undone);
     assert_eq!(ended.error, Some(("scripted".to_owned(), "three failed".to_owned())));
     let log = bench.kind.log();
     assert_eq!(log[log.len() - 3..], ["undo three", "undo two", "undo one"]);
@@ -174,8 +178,62 @@ async fn a_passing_error_is_tried_again_and_a_lasting_one_is_undone() {
 async fn a_step_that_keeps_failing_gives_up_after_its_tries() {
     let bench = Bench::new(Scripted { forward_only: true, ..Scripted::default() });
     let ended = bench.end_of(json!({"fail_in": "one"})).await;
-    assert_eq!((ended.state, ended.steps[0].failures), (OperationState::Failed, 4));
+    assert_eq!((ended.state, ended.steps[0].failures), (Failed, 4));
     assert!(!bench.kind.log().iter().any(|line| line.starts_with("undo")));
+}
+
+#[tokio::test]
+async fn a_panic_is_a_failure_that_is_taken_back() {
+    let bench = Bench::new(Scripted::default());
+    let ended = bench.end_of(json!({"panic_in": "two"})).await;
+    assert_eq!(ended.state, Undone);
+    assert_eq!(ended.error.as_ref().map(|(code, _)| code.as_str()), Some("internal"));
+    assert_eq!(bench.kind.log(), ["run one", "run two", "undo two", "undo one"]);
+    // Nobody is left at work on the subject.
+    assert_eq!(bench.end_of(json!({})).await.state, Succeeded);
+}
+
+#[tokio::test]
+async fn a_step_whose_rows_are_refused_has_failed_and_the_next_was_never_begun() {
+    for forward_only in [false, true] {
+        let bench = Bench::new(Scripted { forward_only, ..Scripted::default() });
+        let ended = bench.end_of(json!({"refuse_in": "two"})).await;
+        assert_eq!(ended.error.as_ref().map(|(code, _)| code.as_str()), Some("refused"));
+        let stored = bench.engine.get(&ended.id).await.expect("stored");
+        let states: Vec<OperationState> = stored.steps.iter().map(|step| step.state).collect();
+        if forward_only {
+            assert_eq!((stored.state, states), (Failed, vec![Succeeded, Failed, Pending]));
+        } else {
+            assert_eq!((stored.state, states), (Undone, vec![Undone, Undone, Pending]));
+        }
+        assert_eq!((stored.steps[2].attempt, stored.steps[2].started_at), (0, None));
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_step_of_a_kind_that_goes_forward_has_failed() {
+    let bench = Bench::new(Scripted { forward_only: true, ..Scripted::default() });
+    let started = bench.start("thing/a", json!({"fail_in": "one", "times": 1})).await.expect("started");
+    while bench.kind.log().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    // As the deadline does, in the pause before the second try.
+    let active = bench.engine.active_or_ended(&started.id).await.expect("known").expect("active");
+    active.cancel.cancel();
+    let ended = bench.engine.wait(&started.id).await.expect("ended");
+    assert_eq!((ended.state, ended.steps[0].state), (Failed, Failed));
+    assert_eq!(ended.error.as_ref().map(|(code, _)| code.as_str()), Some("cancelled"));
+}
+
+#[tokio::test]
+async fn a_plan_may_take_as_long_as_its_steps_say_whatever_the_deadline() {
+    let bench = Bench::new(Scripted::default());
+    let config = EngineConfig { deadline: Duration::ZERO, ..EngineConfig::default() };
+    let (clock, kind) = (Arc::clone(&bench.clock), Arc::clone(&bench.kind));
+    let engine = Engine::new(bench.store.clone(), clock, Arc::new(SystemEntropy), config, vec![kind], vec![]);
+    let started = engine.start(request("thing/a", json!({"fail_in": "one", "times": 1})), |_| Ok(())).await;
+    let ended = engine.wait(&started.expect("started").id).await.expect("ended");
+    assert_eq!((ended.state, &ended.error), (Succeeded, &None));
 }
 
 #[tokio::test]
@@ -188,11 +246,11 @@ async fn one_operation_per_subject_and_the_same_goal_joins() {
     let conflict = bench.start("thing/a", json!({})).await.expect_err("another goal");
     assert_eq!((conflict.code, conflict.operation_id.as_deref()), ("operation_conflict", Some(first.id.as_str())));
     let other = bench.start("thing/b", json!({})).await.expect("another subject");
-    assert_eq!(bench.engine.wait(&other.id).await.expect("ended").state, OperationState::Succeeded);
+    assert_eq!(bench.engine.wait(&other.id).await.expect("ended").state, Succeeded);
 
     bench.engine.cancel(&first.id).await.expect("cancelled");
     let ended = bench.engine.wait(&first.id).await.expect("ended");
-    assert_eq!(ended.state, OperationState::Undone);
+    assert_eq!(ended.state, Undone);
     let again = bench.engine.cancel(&first.id).await.expect_err("it has ended");
     assert_eq!(again.code, "not_cancellable");
 }
@@ -229,7 +287,7 @@ async fn a_new_engine_goes_on_where_the_old_one_stopped() {
         .expect("let it pass this time");
     assert_eq!(engine.resume().await.expect("resumed"), 1);
     let ended = engine.wait(&started.id).await.expect("ended");
-    assert_eq!(ended.state, OperationState::Succeeded);
+    assert_eq!(ended.state, Succeeded);
     assert_eq!(kind.log(), ["run two", "run three"]);
     assert_eq!((ended.steps[1].attempt, ended.steps[1].failures), (2, 0));
 }
@@ -240,7 +298,7 @@ async fn a_clock_that_goes_backwards_changes_no_order_and_forgets_nothing_early(
     let first = bench.end_of(json!({"n": 1})).await;
     bench.clock.shift(SignedDuration::from_hours(-24 * 365));
     let second = bench.end_of(json!({"n": 2})).await;
-    assert_eq!(second.state, OperationState::Succeeded);
+    assert_eq!(second.state, Succeeded);
     let ids = |page: Vec<OperationRecord>| page.into_iter().map(|operation| operation.id).collect::<Vec<_>>();
     let page = bench.store.read(|connection| record::page(connection, &record::Filter::default(), 10)).await;
     assert_eq!(ids(page.expect("read")), [second.id.clone(), first.id.clone()]);
@@ -280,6 +338,6 @@ async fn twenty_operations_at_once_all_end() {
         started.push(bench.start(&format!("thing/{number}"), json!({})).await.expect("started"));
     }
     for one in started {
-        assert_eq!(bench.engine.wait(&one.id).await.expect("ended").state, OperationState::Succeeded);
+        assert_eq!(bench.engine.wait(&one.id).await.expect("ended").state, Succeeded);
     }
 }

@@ -92,11 +92,14 @@ impl Deploy {
             // It was never taken, or is back already.
             return subject.runtime.remove(&spec).await.map_err(runtime_step);
         }
-        let kept = subject.runtime.keep(&spec).await.map_err(runtime_step)?;
+        // The name is this data's for as long as its row is there.
+        let mut reserved = self.0.store.read(record::volumes).await?;
+        reserved.remove(&volume);
+        let kept = subject.runtime.keep(&spec, &reserved).await.map_err(runtime_step)?;
         if kept == volume {
             return Ok(());
         }
-        // Meanwhile other data was kept under the name.
+        // Somebody has put files there by hand.
         Ok(self.0.store.write(move |connection| record::rename_volume(connection, &volume, &kept)).await?)
     }
 

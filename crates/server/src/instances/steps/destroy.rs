@@ -49,7 +49,8 @@ impl OperationKind for Destroy {
             "stop" => subject.runtime.stop(&subject.spec).await.map_err(runtime_step)?,
             "remove_data" => subject.runtime.remove(&subject.spec).await.map_err(runtime_step)?,
             "keep_data" => {
-                let volume = subject.runtime.keep(&subject.spec).await.map_err(runtime_step)?;
+                let reserved = self.0.store.read(record::volumes).await?;
+                let volume = subject.runtime.keep(&subject.spec, &reserved).await.map_err(runtime_step)?;
                 return Ok(StepDone::output(json!({ "volume": volume })));
             }
             "forget" => {
