@@ -119,6 +119,11 @@ impl From<rusqlite::Error> for Problem {
                     "no space left for pgdb's state file; free some space on the file system of PGDB_DATA_DIR",
                 );
             }
+            // Trying again would not help, and an operation must not try for ever.
+            Some(ErrorCode::ConstraintViolation) => {
+                let message = format!("another record of pgdb's state is in the way: {error}");
+                return Self::conflict("state_conflict", message);
+            }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 "the state file is damaged; see docs/operating.md on how to recover"
             }

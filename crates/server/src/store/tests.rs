@@ -40,6 +40,14 @@ async fn of_changes_that_share_a_commit_a_refused_one_takes_no_other_along() {
 }
 
 #[tokio::test]
+async fn a_row_in_the_way_is_a_conflict_that_nobody_tries_again() {
+    let (_folder, store) = store();
+    store.write(put("a")).await.expect("written");
+    assert_eq!(store.write(put("a")).await.expect_err("there already").code, "state_conflict");
+    assert_eq!(count(&store).await, 1);
+}
+
+#[tokio::test]
 async fn the_revision_counts_up_before_a_writer_hears_of_its_commit() {
     let (_folder, store) = store();
     let before = store.revision();
