@@ -177,6 +177,17 @@ impl Api {
         wait::until(OPERATION_LIMIT, &format!("{name} to be {state}"), look).await
     }
 
+    /// Waits until a step of an operation is at work.
+    pub async fn wait_step(&self, id: &str, step: &str) {
+        let path = format!("/v1/operations/{id}");
+        let look = || async {
+            let operation = self.get(&path).await.expect(200);
+            let running = |found: &Value| found["name"] == step && found["state"] == "running";
+            operation["steps"].as_array().expect("steps").iter().any(running).then_some(())
+        };
+        wait::until(OPERATION_LIMIT, &format!("operation {id} to be in {step}"), look).await;
+    }
+
     /// Waits until an operation has ended, and gives it back.
     pub async fn wait_operation(&self, id: &str) -> Value {
         let path = format!("/v1/operations/{id}");

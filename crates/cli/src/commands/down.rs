@@ -21,10 +21,12 @@ pub(crate) struct Down {
 impl Down {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         let version: Version = cx.client.get("/v1/version").await?;
+        // A loopback address can be a tunnel to another machine, where process ids mean something else.
+        let ours = cx.client.server.is_local() && runs(version.pid);
         let wanted = Shutdown { stop_databases: !self.keep_databases };
         let _: Health = cx.client.post("/v1/shutdown", &wanted).await?;
         let ended = async {
-            while self.is_there(cx, version.pid).await {
+            while cx.client.get::<Health>("/healthz").await.is_ok() || (ours && runs(version.pid)) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -38,16 +40,11 @@ impl Down {
         let ended = serde_json::json!({ "ok": true });
         cx.printer.either(&ended, |printer| printer.note("the daemon has ended"))
     }
+}
 
-    /// On this machine the process tells; elsewhere only whether somebody still answers.
-    async fn is_there(&self, cx: &Context<'_>, pid: u32) -> bool {
-        if cx.client.server.is_local() {
-            let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
-            // `PID (pgdb) S …`: one that has ended and that nobody has taken note of yet is gone as well.
-            return stat.is_ok_and(|stat| {
-                stat.contains("(pgdb) ") && !stat.contains("(pgdb) Z") && !stat.contains("(pgdb) X")
-            });
-        }
-        cx.client.get::<Health>("/healthz").await.is_ok()
-    }
+/// Whether a daemon with this process id runs on this machine.
+fn runs(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+    // `PID (pgdb) S …`: one that has ended and that nobody has taken note of yet is gone as well.
+    stat.is_ok_and(|stat| stat.contains("(pgdb) ") && !stat.contains("(pgdb) Z") && !stat.contains("(pgdb) X"))
 }

@@ -47,7 +47,10 @@ impl Restore {
         // What psql prints is no data of ours.
         command.stdout(std::io::stderr());
         let status = command.status().context("could not run psql")?;
-        anyhow::ensure!(status.success(), "psql did not accept the file; nothing of it was kept");
+        anyhow::ensure!(
+            status.success(),
+            "psql did not accept the file; nothing of it was kept, unless the file itself has a COMMIT before that line"
+        );
         let done = serde_json::json!({ "name": item.name, "restored": true });
         cx.printer.either(&done, |printer| printer.line(format!("restored: {}", item.name)))
     }

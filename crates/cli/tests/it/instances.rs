@@ -2,11 +2,10 @@
 
 use pgdb_testkit::api::Body;
 use pgdb_testkit::daemon::Daemon;
+use pgdb_testkit::sql;
 use pgdb_testkit::world::{Expected, assert_nothing_left, assert_only};
-use pgdb_testkit::{sql, wait};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pgdb");
 
@@ -165,16 +164,7 @@ async fn a_volume_keeps_its_name_while_a_deploy_takes_it_into_use() {
         let request = json!({ "name": "taker", "from_volume": "pgdb-mill" });
         let held = daemon.post("/v1/deploy?wait=false", &request).await.expect(202);
         let id = held["id"].as_str().expect("an id");
-        let path = format!("/v1/operations/{id}");
-        let look = || async {
-            let operation = daemon.get(&path).await.expect(200);
-            operation["steps"]
-                .as_array()?
-                .iter()
-                .find(|step| step["name"] == "verify" && step["state"] == "running")?;
-            Some(())
-        };
-        wait::until(Duration::from_secs(30), "the deploy to be held up", look).await;
+        daemon.wait_step(id, "verify").await;
         // Its name is not free: the data comes back to it if the deploy fails.
         let kept = daemon.delete("/v1/db/mill?keep_data=true").await.expect(200);
         assert_eq!(kept["volume_name"], "pgdb-mill-2");
@@ -183,7 +173,7 @@ async fn a_volume_keeps_its_name_while_a_deploy_takes_it_into_use() {
             assert_eq!(daemon.wait_operation(id).await["state"], "succeeded");
             assert_only(&daemon, Expected { instances: &["taker"], volumes: &["pgdb-mill-2"] }).await;
         } else {
-            daemon.poke(&format!("{path}/cancel")).await;
+            daemon.poke(&format!("/v1/operations/{id}/cancel")).await.expect(202);
             assert_eq!(daemon.wait_operation(id).await["state"], "undone");
             assert_only(&daemon, Expected { instances: &[], volumes: &["pgdb-mill", "pgdb-mill-2"] }).await;
             daemon.crash_and_restart(&[]).await;

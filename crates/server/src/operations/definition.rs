@@ -58,11 +58,14 @@ pub struct StepPolicy {
     pub max_backoff_ms: u64,
     /// The longest one try may take.
     pub timeout_ms: u64,
+    /// Whether what it has begun cannot be taken back: from here on the operation is not cancelled any more.
+    #[serde(default)]
+    pub no_way_back: bool,
 }
 
 impl Default for StepPolicy {
     fn default() -> Self {
-        Self { tries: 4, backoff_ms: 100, max_backoff_ms: 5_000, timeout_ms: 120_000 }
+        Self { tries: 4, backoff_ms: 100, max_backoff_ms: 5_000, timeout_ms: 120_000, no_way_back: false }
     }
 }
 
@@ -84,6 +87,13 @@ impl StepPlan {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.policy.timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// The same step as one that cannot be taken back once it has begun. To be a plan's last.
+    #[must_use]
+    pub fn no_way_back(mut self) -> Self {
+        self.policy.no_way_back = true;
         self
     }
 }

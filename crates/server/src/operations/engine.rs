@@ -259,6 +259,10 @@ impl Engine {
             let message = format!("{} cannot be taken back; it goes forward to its end", operation.kind);
             return Err(Problem::conflict("not_cancellable", message).with_operation(operation.id));
         }
+        if operation.steps.iter().any(|step| step.policy.no_way_back && step.state != OperationState::Pending) {
+            let message = "the operation has reached its goal and is just tidying up";
+            return Err(Problem::conflict("not_cancellable", message).with_operation(operation.id));
+        }
         let wanted = id.to_owned();
         let marked = self.shared.store.write(move |connection| record::request_cancel(connection, &wanted)).await?;
         if !marked {

@@ -139,7 +139,7 @@ impl Execution<'_> {
     /// Tries a step, which is written down as begun, until it succeeds or has failed for good.
     async fn attempt(&mut self, position: usize) -> Result<Result<StepDone, StepError>, Stopped> {
         loop {
-            if self.cancel.is_cancelled() {
+            if self.cancel.is_cancelled() && !self.operation.steps[position].policy.no_way_back {
                 let why = "the operation was cancelled, or took longer than it may";
                 return Ok(Err(StepError::lasting("cancelled", why)));
             }

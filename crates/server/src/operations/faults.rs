@@ -4,6 +4,7 @@
 //! - `before`, `unrecorded`, `after`, `undo-before`, `undo-unrecorded`, `undo-after`: SIGKILL at that point;
 //! - `inside@MS`: SIGKILL that many milliseconds after the step began;
 //! - `hold`: the step waits until the operation is cancelled, and does nothing;
+//! - `pause@MS`: the step begins its work that many milliseconds later;
 //! - `panic`: every try panics;
 //! - `error`: every try fails for good; `error-once`: the first try fails with a passing error;
 //! - `repeat`: the step is run a second time after it succeeded.
@@ -31,14 +32,18 @@ pub(super) async fn strike(operation: &OperationRecord, step: &str, point: &str)
 
 /// Kills this process a while from now if that was asked for.
 pub(super) fn strike_inside(operation: &OperationRecord, step: &str) {
-    let prefix = format!("{}/{step}/inside@", operation.kind);
-    let delay = FAULTS.iter().find_map(|fault| fault.strip_prefix(&prefix)?.parse().ok());
-    if let Some(ms) = delay {
+    if let Some(delay) = delay(operation, step, "inside") {
         tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(ms)).await;
+            tokio::time::sleep(delay).await;
             die().await;
         });
     }
+}
+
+fn delay(operation: &OperationRecord, step: &str, point: &str) -> Option<Duration> {
+    let prefix = format!("{}/{step}/{point}@", operation.kind);
+    let ms = FAULTS.iter().find_map(|fault| fault.strip_prefix(&prefix)?.parse().ok());
+    ms.map(Duration::from_millis)
 }
 
 /// Holds the step up or panics in it, if that was asked for.
@@ -46,6 +51,9 @@ pub(super) async fn within(cx: &StepContext, step: &str) -> Result<(), StepError
     if wants(&cx.operation, step, "hold") {
         cx.cancelled.cancelled().await;
         return Err(StepError::lasting("cancelled", "the operation was cancelled"));
+    }
+    if let Some(delay) = delay(&cx.operation, step, "pause") {
+        tokio::time::sleep(delay).await;
     }
     assert!(!wants(&cx.operation, step, "panic"), "the crash test made this step panic");
     Ok(())

@@ -5,6 +5,7 @@ mod daemon;
 mod disk;
 mod folders;
 mod ports;
+mod restores;
 mod servers;
 mod state_file;
 

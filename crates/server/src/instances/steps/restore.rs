@@ -52,8 +52,7 @@ impl OperationKind for Restore {
             load,
             StepPlan::new("swap"),
             StepPlan::new("remove_dump"),
-            // Last: until then everything can be taken back.
-            StepPlan::new("drop_old"),
+            StepPlan::new("drop_old").no_way_back(),
         ]
     }
 
