@@ -35,6 +35,9 @@ pub trait Observer: Send + Sync + 'static {
 pub struct EngineConfig {
     /// How many operations are at work at the same time; more wait as `pending`.
     pub at_once: usize,
+    /// How many more, of those whose steps may together take longer than the deadline: a few restores of large dumps
+    /// make nobody wait for a deploy.
+    pub long_at_once: usize,
     /// How long one operation may take before it is cancelled. Counted from its (re)start in this process, by a
     /// clock that never goes backwards.
     pub deadline: Duration,
@@ -48,6 +51,7 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             at_once: 16,
+            long_at_once: 4,
             deadline: Duration::from_secs(3600),
             keep_for: Duration::from_secs(90 * 24 * 3600),
             keep_at_most: 200_000,
@@ -88,7 +92,8 @@ pub(super) struct Shared {
     pub(super) config: EngineConfig,
     kinds: BTreeMap<String, Arc<dyn OperationKind>>,
     pub(super) observers: Vec<Arc<dyn Observer>>,
-    pub(super) permits: Arc<Semaphore>,
+    pub(super) permits: Semaphore,
+    pub(super) long_permits: Semaphore,
     active: Mutex<HashMap<String, Active>>,
     pub(super) stopping: CancellationToken,
     tasks: TaskTracker,
@@ -119,7 +124,8 @@ impl Engine {
             config,
             kinds,
             observers,
-            permits: Arc::new(Semaphore::new(config.at_once)),
+            permits: Semaphore::new(config.at_once),
+            long_permits: Semaphore::new(config.long_at_once),
             active: Mutex::new(HashMap::new()),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -35,10 +35,11 @@ pub(super) async fn run(
     publisher: &watch::Sender<Arc<OperationRecord>>,
     cancel: CancellationToken,
 ) {
-    let Ok(_permit) = Arc::clone(&shared.permits).acquire_owned().await else { return };
     // A plan that allows a step a day is not ended after an hour.
     let planned = operation.steps.iter().map(|step| step.policy.timeout_ms).fold(0, u64::saturating_add);
     let limit = shared.config.deadline.max(Duration::from_millis(planned));
+    let permits = if limit > shared.config.deadline { &shared.long_permits } else { &shared.permits };
+    let Ok(_permit) = permits.acquire().await else { return };
     let mut execution = Execution { shared, kind, operation, publisher, cancel: cancel.clone() };
     let deadline = async {
         tokio::time::sleep(limit).await;

@@ -63,8 +63,10 @@ impl OperationKind for Scripted {
         "test.scripted"
     }
 
-    fn plan(&self, _: &Value) -> Vec<StepPlan> {
-        ["one", "two", "three"].map(StepPlan::new).to_vec()
+    fn plan(&self, input: &Value) -> Vec<StepPlan> {
+        let hours = Duration::from_secs(3600 * input["hours"].as_u64().unwrap_or(0));
+        let step = |name| if hours.is_zero() { StepPlan::new(name) } else { StepPlan::new(name).timeout(hours) };
+        ["one", "two", "three"].map(step).to_vec()
     }
 
     fn joinable(&self) -> bool {
@@ -340,4 +342,27 @@ async fn twenty_operations_at_once_all_end() {
     for one in started {
         assert_eq!(bench.engine.wait(&one.id).await.expect("ended").state, Succeeded);
     }
+}
+
+#[tokio::test]
+async fn operations_that_may_take_a_day_make_no_other_wait() {
+    let bench = Bench::new(Scripted::default());
+    let mut long = Vec::new();
+    for number in 0..20 {
+        let input = json!({"hours": 8, "wait_in": "one"});
+        long.push(bench.start(&format!("large/{number}"), input).await.expect("started"));
+    }
+    assert_eq!(bench.end_of(json!({})).await.state, Succeeded);
+    let at_work = EngineConfig::default().long_at_once;
+    while bench.kind.log().iter().filter(|line| *line == "run one").count() < at_work + 1 {
+        tokio::task::yield_now().await;
+    }
+    for one in &long {
+        bench.engine.cancel(&one.id).await.expect("cancelled");
+    }
+    for one in long {
+        assert_eq!(bench.engine.wait(&one.id).await.expect("ended").state, Undone);
+    }
+    // Those that had to wait were cancelled before they began.
+    assert_eq!(bench.kind.log().iter().filter(|line| *line == "run one").count(), at_work + 1);
 }
