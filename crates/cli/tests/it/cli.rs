@@ -232,6 +232,14 @@ async fn every_command_does_what_it_says() {
     let dump = home.path().join("mydb.dump");
     fine(&pgdb(&["dump", "mydb", "-o", dump.to_str().expect("a path")]));
     assert_eq!(std::fs::metadata(&dump).expect("a dump").permissions().mode() & 0o777, 0o600);
+    let link = home.path().join("link.dump");
+    std::os::unix::fs::symlink(home.path().join("target.dump"), &link).expect("a link");
+    std::fs::write(home.path().join("target.dump"), "").expect("a target");
+    fine(&pgdb(&["dump", "mydb", "-o", link.to_str().expect("a path")]));
+    assert!(std::fs::symlink_metadata(&link).expect("the link").is_symlink(), "a link is written through");
+    assert!(std::fs::read(&link).expect("a dump").starts_with(b"PGDMP"));
+    let full = pgdb(&["dump", "mydb", "-o", "/dev/full"]);
+    assert!(full.status.code() == Some(1) && stderr(&full).contains("No space left"), "{}", stderr(&full));
     sql::run(database_url, "DROP TABLE note").await;
     fine(&pgdb(&["restore", "mydb", dump.to_str().expect("a path")]));
     assert_eq!(sql::run(database_url, "SELECT text FROM note").await, "kept");

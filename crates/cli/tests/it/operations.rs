@@ -141,6 +141,20 @@ async fn a_cancel_outlives_the_daemon() {
 }
 
 #[tokio::test]
+async fn what_goes_forward_only_is_not_cancelled() {
+    let mut daemon = Daemon::start(BINARY).await;
+    daemon.deploy_named("doomed").await;
+    daemon.crash_and_restart(&[("PGDB_FAULTS", "instance.destroy/remove_data/hold")]).await;
+    let begun = daemon.delete("/v1/db/doomed?wait=false").await.expect(202);
+    let id = begun["id"].as_str().expect("an id");
+    daemon.wait_step(id, "remove_data").await;
+    assert_eq!(daemon.poke(&format!("/v1/operations/{id}/cancel")).await.refused(409), "not_cancellable");
+    daemon.crash_and_restart(&[]).await;
+    assert_eq!(daemon.wait_operation(id).await["state"], "succeeded");
+    assert_nothing_left(&daemon, &[]).await;
+}
+
+#[tokio::test]
 async fn the_same_destroy_twice_is_one() {
     let daemon = Daemon::start(BINARY).await;
     daemon.deploy_named("doomed").await;

@@ -91,6 +91,24 @@ async fn a_server_that_is_killed_while_it_reads_a_dump_keeps_what_it_had() {
 }
 
 #[tokio::test]
+async fn a_dump_that_cannot_be_read_is_refused_without_a_word_of_its_rows() {
+    // Good where it was made, and nowhere else.
+    let bed = Bed::new(
+        "CREATE FUNCTION here() RETURNS boolean LANGUAGE sql AS $$ SELECT current_database() NOT LIKE '%restoring' $$; \
+         CREATE TABLE person (name text CHECK (public.here())); INSERT INTO person VALUES ('hunter2hunter2')",
+    )
+    .await;
+    let answer = bed.daemon.send(Method::POST, "/v1/db/archive/restore", Body::Bytes(bed.dump.clone())).await;
+    assert_eq!(answer.refused(400), "invalid_dump");
+    assert!(answer.message().contains("violates check constraint"), "{}", answer.message());
+    let id = answer.json["operation_id"].as_str().expect("the operation's id");
+    let operation = bed.ends(id, "undone", "present").await;
+    for text in [operation.to_string(), bed.daemon.log()] {
+        assert!(!text.contains("hunter2"), "a row of the dump was told");
+    }
+}
+
+#[tokio::test]
 async fn a_restore_that_has_put_the_dump_in_place_is_not_cancelled() {
     let mut bed = Bed::new("SELECT 1").await;
     bed.daemon.crash_and_restart(&[("PGDB_FAULTS", "instance.restore/drop_old/hold")]).await;
