@@ -2,10 +2,11 @@
 
 use pgdb_testkit::api::Body;
 use pgdb_testkit::daemon::Daemon;
-use pgdb_testkit::sql;
 use pgdb_testkit::world::{Expected, assert_nothing_left, assert_only};
+use pgdb_testkit::{sql, wait};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pgdb");
 
@@ -228,6 +229,33 @@ async fn a_dump_restores_what_was_there() {
     daemon.send(Method::POST, "/v1/db/into/restore", Body::Bytes(dump.bytes)).await.expect(200);
     assert_eq!(sql::run(url(&to), "SELECT count(*) FROM app.note").await, "1000");
     assert_nothing_left(&daemon, &["from", "into"]).await;
+}
+
+#[tokio::test]
+async fn a_dump_that_fails_is_never_taken_for_a_whole_one() {
+    let daemon = Daemon::start(BINARY).await;
+    let deployed = daemon.deploy_named("half").await;
+    // It begins with what takes a second to compress, and its session ends meanwhile.
+    let filling =
+        "CREATE TABLE a AS SELECT n, md5(n::text) || md5((-n)::text) AS text FROM generate_series(1, 400000) n";
+    sql::run(url(&deployed), filling).await;
+    let session = sql::login(url(&deployed)).await.expect("log in");
+    let ends = async {
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                   WHERE application_name = 'pg_dump' AND query LIKE 'COPY%'";
+        while session.run(end).await.expect("ask").as_deref() == Some("0") {}
+    };
+    let (dump, ()) = tokio::join!(daemon.try_send(Method::GET, "/v1/db/half/dump", Body::None), ends);
+    assert!(dump.is_err(), "a dump without its end was answered like a whole one");
+    let why = || async { daemon.log().contains("a dump broke off").then_some(()) };
+    wait::until(Duration::from_secs(10), "the log to say why", why).await;
+
+    // One that fails before its first byte gets an error.
+    sql::run(url(&deployed), "DROP TABLE a; CREATE TABLE b (n integer); REVOKE ALL ON b FROM CURRENT_USER").await;
+    let answer = daemon.get("/v1/db/half/dump").await;
+    assert_eq!(answer.refused(502), "tool_failed");
+    assert!(answer.message().contains("permission denied"), "{}", answer.message());
+    assert_nothing_left(&daemon, &["half"]).await;
 }
 
 #[tokio::test]

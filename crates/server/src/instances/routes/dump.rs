@@ -5,14 +5,17 @@ use crate::http::error::HttpError;
 use crate::http::extract::PathParams;
 use crate::http::state::App;
 use crate::instances::record::subject;
+use crate::instances::world::runtime_problem;
+use crate::problem::Problem;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
-use pgdb_runtime::RunningTool;
+use pgdb_runtime::{RunningTool, RuntimeError};
 use std::io;
+use tokio::task::JoinHandle;
 use tokio_util::io::ReaderStream;
 
 /// A dump of an instance's database in `pg_dump`'s custom format, as it is made. A dump that fails half-way breaks
@@ -26,23 +29,34 @@ pub(super) async fn dump(
     caller: Caller,
     PathParams(name): PathParams<String>,
 ) -> Result<Response, HttpError> {
-    let running = app.instances.dump(&name).await?;
-    caller.reveals(subject(&name));
-    let headers = [(header::CONTENT_TYPE, "application/octet-stream")];
-    Ok((headers, Body::from_stream(whole_or_broken(running))).into_response())
-}
-
-/// The program's output, and after it an error unless the program ended well.
-fn whole_or_broken(running: RunningTool) -> impl Stream<Item = io::Result<Bytes>> {
-    let RunningTool { stdout, finished } = running;
+    let RunningTool { stdout, finished } = app.instances.dump(&name).await?;
     // Its error output is read from the start: a program whose pipe is full would never end.
     let finished = tokio::spawn(finished);
+    let mut output = ReaderStream::new(stdout);
+    // A program that fails at once has written nothing: then there is still an error to answer with.
+    let Some(first) = output.next().await else {
+        finished
+            .await
+            .map_err(|error| Problem::internal(error.to_string()))?
+            .map_err(|error| runtime_problem(&error))?;
+        return Err(Problem::upstream("tool_failed", "pg_dump ended without writing anything").into());
+    };
+    caller.reveals(subject(&name));
+    let whole_or_broken = stream::iter([first]).chain(output).chain(end(name, finished));
+    let headers = [(header::CONTENT_TYPE, "application/octet-stream")];
+    Ok((headers, Body::from_stream(whole_or_broken)).into_response())
+}
+
+/// After the program's output: an error, which is noted, unless the program ended well.
+fn end(name: String, finished: JoinHandle<Result<(), RuntimeError>>) -> impl Stream<Item = io::Result<Bytes>> {
     let end = stream::once(async move {
-        match finished.await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(Err(io::Error::other(error))),
-            Err(error) => Some(Err(io::Error::other(error))),
-        }
+        let error = match finished.await {
+            Ok(Ok(())) => return None,
+            Ok(Err(error)) => io::Error::other(error),
+            Err(error) => io::Error::other(error),
+        };
+        tracing::warn!(instance = name, %error, "a dump broke off");
+        Some(Err(error))
     });
-    ReaderStream::new(stdout).chain(end.filter_map(|end| async { end }))
+    end.filter_map(|end| async { end })
 }
