@@ -77,6 +77,11 @@ case "${1:-all}" in
   all)
     "$scripts/install-deps.sh"
     has setpriv || apt_install util-linux
+    # For file systems in a file, which only root may mount.
+    if [ "$(id -u)" -eq 0 ]; then
+      has mkfs.xfs || apt_install xfsprogs
+      has mkfs.btrfs || apt_install btrfs-progs
+    fi
     install_engines
     install_nextest
     install_schemathesis

@@ -78,14 +78,16 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        // Whatever works below our folder is ours, also when the test failed.
-        for _ in 0..200 {
+        // Whatever works below our folder is ours, also when the test failed. SIGKILL comes late: a server that gets it
+        // leaves its shared memory behind.
+        for round in 0..300 {
             let left = working_below(&self.data_dir);
             if left.is_empty() {
                 break;
             }
+            let signal = if round < 200 { "QUIT" } else { "KILL" };
             for pid in left {
-                kill(pid, "KILL");
+                kill(pid, signal);
             }
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -6,3 +6,4 @@ mod install;
 mod lifecycle;
 mod mishaps;
 mod output;
+mod reflink;
