@@ -8,4 +8,5 @@ pub mod errors;
 pub mod health;
 pub mod instances;
 pub mod operations;
+pub mod previews;
 pub mod tokens;

@@ -89,6 +89,9 @@ pub enum Cause {
     /// The certificates that were given cannot be used.
     #[error("the certificate authority given is not usable")]
     Certificate(#[source] rustls::Error),
+    /// The network, where we speak to the server without the driver.
+    #[error(transparent)]
+    Network(io::Error),
     /// The network, TLS, or the protocol.
     #[error(transparent)]
     Driver(tokio_postgres::Error),
@@ -157,6 +160,7 @@ impl Cause {
             Self::Server(error) => error.is_transient(),
             Self::TimedOut(_) => true,
             Self::Certificate(_) => false,
+            Self::Network(error) => passes(error.kind()),
             Self::Driver(error) => error.is_closed() || io_kind(error).is_some_and(passes),
         }
     }

@@ -4,8 +4,10 @@
 //! after a crash. Passwords leave this crate in two ways only: in the answer to a server's SCRAM challenge, and
 //! never otherwise; a role's password is set by its verifier (see [`scram`]).
 
+pub mod challenge;
 pub mod connect;
 pub mod error;
+pub mod look;
 pub mod provision;
 pub mod quote;
 pub mod ready;

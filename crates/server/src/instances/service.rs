@@ -234,7 +234,7 @@ impl InstanceService {
     /// Waits for an operation; its failure is the caller's answer.
     pub async fn finish(&self, started: &Started) -> Result<Arc<OperationRecord>, Problem> {
         let operation = self.engine.wait(&started.id).await?;
-        checks::outcome(&operation)?;
+        crate::operations::outcome(&operation)?;
         Ok(operation)
     }
 

@@ -189,7 +189,7 @@ impl Engine {
             .write(move |connection| {
                 prepare(connection)?;
                 if let Some(active) = record::active_on(connection, &operation.subject)? {
-                    let same = active.kind == operation.kind && active.input == operation.input;
+                    let same = active.kind == operation.kind && definition.same_goal(&active.input, &operation.input);
                     return if joinable && same { Ok(Err(active.id)) } else { Err(conflict(&active)) };
                 }
                 record::insert(connection, &mut operation)?;

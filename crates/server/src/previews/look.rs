@@ -1,0 +1,91 @@
+//! The one look at PostgreSQL that an ensure of what is there takes.
+
+use super::record::PasswordMark;
+use super::service::{Place, PreviewService};
+use crate::instances::world::pg;
+use crate::operations::{StepError, step_problem};
+use crate::problem::Problem;
+use pgdb_pg::challenge::{Challenge, challenge};
+use pgdb_pg::look::{Seen, SeenDatabase, SeenRole, SeenTemplate, look};
+use std::time::Duration;
+
+/// How long a server may take to begin a login.
+const CHALLENGE: Duration = Duration::from_secs(5);
+
+/// What a server holds of a preview.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// Its template.
+    pub template: Option<SeenTemplate>,
+    /// Its database.
+    pub database: Option<SeenDatabase>,
+    /// Its role.
+    pub role: Option<SeenRole>,
+    /// How a login of its role begins; where that was not asked, or cannot be told, nothing is known.
+    challenge: Challenge,
+}
+
+impl Look {
+    fn new(seen: Seen, challenge: Challenge) -> Self {
+        Self { template: seen.template, database: seen.database, role: seen.role, challenge }
+    }
+
+    /// What is taken to be there where nobody can look.
+    pub fn assumed() -> Self {
+        let database = Some(SeenDatabase { valid: true, open: true });
+        let role = Some(SeenRole { can_login: true });
+        Self { template: None, database, role, challenge: Challenge::Unknown }
+    }
+
+    /// Whether its role could log in to its database.
+    pub fn usable(&self) -> bool {
+        self.database.is_some_and(|database| database.valid && database.open)
+            && self.role.is_some_and(|role| role.can_login)
+    }
+
+    /// Whether its role has the password of this fingerprint, as far as can be told without trying it.
+    pub fn password_is(&self, mark: &PasswordMark, fingerprint: &str) -> bool {
+        let set_by_us = mark.fingerprint.as_deref() == Some(fingerprint);
+        let unchanged = match &self.challenge {
+            Challenge::Salt(salt) => mark.salt.as_ref() == Some(salt),
+            Challenge::Unknown => true,
+        };
+        set_by_us && unchanged
+    }
+}
+
+impl PreviewService {
+    /// Looks at a preview's names, and at how a login of its role begins.
+    pub(super) async fn look(&self, place: &Place) -> Result<Look, Problem> {
+        let target = self.world.client_target(&place.server).await?;
+        let names = self.seen(place);
+        let login = challenge(&target, &place.role, &place.db, CHALLENGE);
+        let (seen, challenge) = tokio::join!(names, login);
+        // A server that cannot be reached says so in the first; here it only means that nothing is known.
+        Ok(Look::new(seen?, challenge.unwrap_or(Challenge::Unknown)))
+    }
+
+    /// Looks at a preview's names alone.
+    pub(super) async fn look_at_names(&self, place: &Place) -> Result<Look, Problem> {
+        Ok(Look::new(self.seen(place).await?, Challenge::Unknown))
+    }
+
+    async fn seen(&self, place: &Place) -> Result<Seen, Problem> {
+        let seen = match self.try_seen(place).await {
+            // A session that was kept may have died with its server since.
+            Err(error) if error.passing => {
+                place.server.forget_sessions();
+                self.try_seen(place).await
+            }
+            seen => seen,
+        };
+        seen.map_err(step_problem)
+    }
+
+    async fn try_seen(&self, place: &Place) -> Result<Seen, StepError> {
+        let session = self.world.session(&place.server).await?;
+        let seen = look(&session, &place.template, &place.db, &place.role).await.map_err(pg)?;
+        session.release();
+        Ok(seen)
+    }
+}

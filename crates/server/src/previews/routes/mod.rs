@@ -1,0 +1,42 @@
+//! Previews over HTTP.
+
+mod delete;
+mod ensure;
+mod extend;
+mod list;
+mod protect;
+mod reset;
+mod show;
+
+use crate::http::error::HttpError;
+use crate::http::routes::Routes;
+use crate::http::rule::Rule;
+use crate::http::state::App;
+use crate::operations::Started;
+use crate::operations::routes::wire;
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use pgdb_core::scope::Scope;
+use utoipa_axum::routes;
+
+/// The routes of this capability.
+pub fn routes() -> Routes {
+    let look = || Rule::scope(Scope::Previews);
+    let change = || Rule::scope(Scope::Previews).waits();
+    Routes::new()
+        .route(change(), routes!(ensure::ensure_preview))
+        .route(change(), routes!(delete::delete_preview))
+        .route(look(), routes!(list::list_previews))
+        .route(look(), routes!(show::show_preview))
+        .route(change(), routes!(reset::reset_preview))
+        .route(look(), routes!(extend::extend_preview))
+        .route(look(), routes!(protect::protect_preview))
+        .route(look(), routes!(protect::unprotect_preview))
+}
+
+/// 202 with the operation.
+async fn accepted(app: &App, started: &Started) -> Result<Response, HttpError> {
+    let operation = app.operations.get(&started.id).await?;
+    Ok((StatusCode::ACCEPTED, Json(wire(&operation))).into_response())
+}

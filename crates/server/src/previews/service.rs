@@ -1,0 +1,455 @@
+//! What is asked of previews: answered from the state where that will do, else turned into operations.
+
+use super::checks::{Ttl, Wanted};
+use super::look::Look;
+use super::record::{self, PreviewRecord, PreviewState};
+use super::server::{EXTERNAL, Server};
+use super::steps::{DELETE, DeleteInput, ENSURE, EnsureInput, Found, RESET, ResetInput, role_outcome};
+use super::templates;
+use super::world::PreviewWorld;
+use crate::instances::InstanceService;
+use crate::operations::{Engine, NewOperation, OperationRecord, Started};
+use crate::problem::Problem;
+use jiff::{SignedDuration, Timestamp};
+use pgdb_api::previews::{DeletedPreview, EnsuredPreview, Preview};
+use pgdb_core::preview::PrNumber;
+use pgdb_core::random;
+use rusqlite::Connection;
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a request that finds others at work on the same preview begins again before it gives up.
+const ROUNDS: usize = 20;
+/// The code of an ensure that finds in its own transaction that the preview is there already.
+const THERE_ALREADY: &str = "preview_ready";
+
+/// What previews can be asked. Cheap to clone.
+#[derive(Clone)]
+pub struct PreviewService {
+    /// What it acts through.
+    pub world: Arc<PreviewWorld>,
+    pub(super) engine: Engine,
+    pub(super) instances: InstanceService,
+}
+
+/// Which preview is meant: where it is, and how it is called.
+#[derive(Clone)]
+pub struct Place {
+    /// The server that it is on.
+    pub server: Arc<Server>,
+    /// The template that it is cloned from.
+    pub template: String,
+    /// The pull request's number.
+    pub number: PrNumber,
+    /// Its database.
+    pub db: String,
+    /// Its role.
+    pub role: String,
+}
+
+impl Place {
+    /// Its subject in operations and the audit log.
+    pub fn subject(&self) -> String {
+        record::subject(&self.server.key, &self.db)
+    }
+}
+
+/// A result, or the operation that leads to it.
+pub enum Progress<T> {
+    /// The result.
+    Done(T),
+    /// The operation.
+    Started(Started),
+}
+
+impl PreviewService {
+    /// A service over these parts.
+    pub fn new(world: Arc<PreviewWorld>, engine: Engine, instances: InstanceService) -> Self {
+        Self { world, engine, instances }
+    }
+
+    /// Which preview is meant by a number, on the configured server or a named instance.
+    pub async fn place(&self, on: Option<&str>, template: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
+        let server = self.world.server(on).await?;
+        self.world.place(server, template, number)
+    }
+
+    /// Sees to it that a preview is there.
+    pub async fn ensure(
+        &self,
+        place: &Place,
+        wanted: &Wanted,
+        wait: bool,
+    ) -> Result<Progress<EnsuredPreview>, Problem> {
+        for _ in 0..ROUNDS {
+            let seen = self.look(place).await?;
+            if let Some(answer) = self.present(place, wanted, &seen).await? {
+                return Ok(Progress::Done(answer));
+            }
+            let generation = self.template_ready(place, &seen).await?;
+            match self.start_ensure(place, wanted, &seen, generation).await {
+                Ok(started) if !wait => return Ok(Progress::Started(started)),
+                Ok(started) => {
+                    self.finish(&started.id).await?;
+                    if let Some(answer) = self.told(place).await? {
+                        return Ok(Progress::Done(answer));
+                    }
+                    // It was deleted again meanwhile.
+                }
+                Err(problem) if problem.code == THERE_ALREADY => {}
+                Err(problem) => self.wait_for_other(problem, wait).await?,
+            }
+        }
+        Err(too_many_rounds(place))
+    }
+
+    /// The preview's answer, if it is there and can be used.
+    async fn present(&self, place: &Place, wanted: &Wanted, seen: &Look) -> Result<Option<EnsuredPreview>, Problem> {
+        let Some(preview) = self.record(place).await? else { return Ok(None) };
+        if preview.state != PreviewState::Ready || !seen.usable() {
+            return Ok(None);
+        }
+        let password = self.world.password(&place.server, &place.db, &place.role).await?;
+        if !seen.password_is(&preview.mark, &password.fingerprint) {
+            return Ok(None);
+        }
+        self.touch(&preview, wanted).await?;
+        Ok(Some(self.answer(&preview, password.password.expose_secret()).await?))
+    }
+
+    /// The answer after an ensure's operation.
+    async fn told(&self, place: &Place) -> Result<Option<EnsuredPreview>, Problem> {
+        match self.record(place).await? {
+            Some(preview) if preview.state == PreviewState::Ready => {
+                let password = self.world.password(&place.server, &place.db, &place.role).await?;
+                Ok(Some(self.answer(&preview, password.password.expose_secret()).await?))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Of all who are told of a preview that was created exactly one is told that it was. That is written down before
+    /// it is said: whoever asks first after a crash is told by the next daemon.
+    async fn answer(&self, preview: &PreviewRecord, password: &str) -> Result<EnsuredPreview, Problem> {
+        let created = preview.news && {
+            let id = preview.id.clone();
+            self.world.store.write(move |connection| record::take_news(connection, &id)).await?
+        };
+        Ok(EnsuredPreview {
+            db_name: preview.db.clone(),
+            created,
+            app_user: preview.role.clone(),
+            app_password: password.to_owned(),
+        })
+    }
+
+    /// Notes that a preview was asked for, if that changes something: an ensure of what is there costs no commit.
+    async fn touch(&self, preview: &PreviewRecord, wanted: &Wanted) -> Result<(), Problem> {
+        /// Times are kept no more exactly than this.
+        const GRAIN: SignedDuration = SignedDuration::from_mins(1);
+        let now = self.world.clock.now();
+        let expires_at = self.expiry(now, wanted.ttl, preview.expires_at);
+        let apart = |a: Timestamp, b: Timestamp| a.duration_since(b).abs() >= GRAIN;
+        let moved = match (preview.expires_at, expires_at) {
+            (Some(before), Some(after)) => apart(before, after) || wanted.ttl.is_some(),
+            (before, after) => before != after,
+        };
+        let labels = wanted.labels.clone().filter(|labels| *labels != preview.labels);
+        if !moved && labels.is_none() && !apart(preview.used_at, now) {
+            return Ok(());
+        }
+        let id = preview.id.clone();
+        let change =
+            move |connection: &Connection| record::touch(connection, &id, now, expires_at, labels.as_ref());
+        self.world.store.write(change).await
+    }
+
+    /// When a preview that is asked for now is to be deleted. What nobody set a time for keeps none.
+    fn expiry(&self, now: Timestamp, ttl: Option<Ttl>, present: Option<Timestamp>) -> Option<Timestamp> {
+        let seconds = match ttl {
+            Some(Ttl::Never) => return None,
+            Some(Ttl::Seconds(seconds)) => seconds,
+            None => self.world.config.ttl_seconds?,
+        };
+        let at = now.checked_add(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))).ok();
+        // Asking again prolongs, and never shortens what somebody asked for expressly.
+        if ttl.is_none() { at.max(present) } else { at }
+    }
+
+    async fn start_ensure(
+        &self,
+        place: &Place,
+        wanted: &Wanted,
+        seen: &Look,
+        generation: u64,
+    ) -> Result<Started, Problem> {
+        let now = self.world.clock.now();
+        let found = if seen.database.is_some() { Found::Database } else { Found::Nothing };
+        let input = EnsureInput {
+            target: place.server.key.clone(),
+            template: place.template.clone(),
+            number: place.number.get(),
+            found,
+            generation,
+        };
+        let new = PreviewRecord {
+            id: format!("pv_{}", random::lower_alnum(&*self.world.entropy, 16)),
+            target: place.server.key.clone(),
+            template: place.template.clone(),
+            number: place.number.get(),
+            db: place.db.clone(),
+            role: place.role.clone(),
+            state: PreviewState::Creating,
+            reason: None,
+            news: false,
+            protected: false,
+            labels: wanted.labels.clone().unwrap_or_default(),
+            generation,
+            mark: record::PasswordMark::default(),
+            created_at: now,
+            used_at: now,
+            expires_at: self.expiry(now, wanted.ttl, None),
+        };
+        let (max, wanted) = (self.world.config.max, wanted.clone());
+        // Of one that is there the look was at its database; ready and usable ones were answered without us.
+        let was_there = self.record(place).await?.map(|preview| (preview.id, preview.state));
+        let prepare = move |connection: &Connection| {
+            let present = record::by_db(connection, &new.target, &new.db)?;
+            let Some(present) = present else {
+                let count = record::count(connection, &new.target, &new.template)?;
+                if count >= max {
+                    let message = format!(
+                        "{} has {count} previews, and PGDB_PREVIEW_MAX is {max}; delete some, see `pgdb preview list`",
+                        new.template
+                    );
+                    return Err(Problem::conflict("preview_limit", message));
+                }
+                templates::saw_number(connection, &new.target, &new.template, new.number)?;
+                return record::insert(connection, &new);
+            };
+            let changed = was_there.as_ref() != Some(&(present.id.clone(), present.state));
+            if present.state == PreviewState::Ready && changed {
+                return Err(Problem::busy(THERE_ALREADY, "it has just become ready"));
+            }
+            let expires_at = if wanted.ttl.is_some() { new.expires_at } else { present.expires_at };
+            record::touch(connection, &present.id, now, expires_at, wanted.labels.as_ref())?;
+            record::set_state(connection, &present.id, PreviewState::Creating, None)
+        };
+        self.start(ENSURE, place, &input, prepare).await
+    }
+
+    /// Removes a preview.
+    pub async fn delete(&self, place: &Place, wait: bool) -> Result<Progress<DeletedPreview>, Problem> {
+        for _ in 0..ROUNDS {
+            let known = self.record(place).await?;
+            let seen = match self.look_at_names(place).await {
+                Ok(seen) => seen,
+                // What is known of has to go all the same, once its server is back.
+                Err(_) if known.is_some() => Look::assumed(),
+                Err(problem) => return Err(problem),
+            };
+            if known.is_none() && seen.database.is_none() && seen.role.is_none() {
+                return Ok(Progress::Done(nothing_there(place)));
+            }
+            let input = DeleteInput {
+                target: place.server.key.clone(),
+                db: place.db.clone(),
+                role: place.role.clone(),
+                had_database: seen.database.is_some(),
+                had_role: seen.role.is_some(),
+            };
+            let (target, db) = (place.server.key.clone(), place.db.clone());
+            let prepare = move |connection: &Connection| match record::by_db(connection, &target, &db)? {
+                Some(preview) if preview.protected => Err(protected(&preview)),
+                Some(preview) => record::set_state(connection, &preview.id, PreviewState::Deleting, None),
+                None => Ok(()),
+            };
+            match self.start(DELETE, place, &input, prepare).await {
+                Ok(started) if !wait => return Ok(Progress::Started(started)),
+                Ok(started) => {
+                    let operation = self.finish(&started.id).await?;
+                    return Ok(Progress::Done(deleted(place, &operation)));
+                }
+                Err(problem) => self.wait_for_other(problem, wait).await?,
+            }
+        }
+        Err(too_many_rounds(place))
+    }
+
+    /// Throws away what a preview holds and makes it anew from its template.
+    pub async fn reset(&self, place: &Place, wait: bool) -> Result<Progress<Preview>, Problem> {
+        for _ in 0..ROUNDS {
+            self.record(place).await?.ok_or_else(|| not_found(place))?;
+            let seen = self.look(place).await?;
+            let generation = self.template_ready(place, &seen).await?;
+            let input = ResetInput {
+                target: place.server.key.clone(),
+                template: place.template.clone(),
+                number: place.number.get(),
+                generation,
+            };
+            let again = place.clone();
+            let prepare = move |connection: &Connection| {
+                let preview = record::by_db(connection, &again.server.key, &again.db)?;
+                let preview = preview.ok_or_else(|| not_found(&again))?;
+                if preview.protected {
+                    return Err(protected(&preview));
+                }
+                record::set_state(connection, &preview.id, PreviewState::Creating, None)
+            };
+            match self.start(RESET, place, &input, prepare).await {
+                Ok(started) if !wait => return Ok(Progress::Started(started)),
+                Ok(started) => {
+                    self.finish(&started.id).await?;
+                    return Ok(Progress::Done(self.show(place).await?));
+                }
+                Err(problem) => self.wait_for_other(problem, wait).await?,
+            }
+        }
+        Err(too_many_rounds(place))
+    }
+
+    /// Sets how long a preview lives from now on.
+    pub async fn extend(&self, place: &Place, ttl: Ttl) -> Result<Preview, Problem> {
+        let now = self.world.clock.now();
+        let (again, expires_at) = (place.clone(), self.expiry(now, Some(ttl), None));
+        let change = move |connection: &Connection| {
+            let preview = record::by_db(connection, &again.server.key, &again.db)?;
+            let preview = preview.ok_or_else(|| not_found(&again))?;
+            record::touch(connection, &preview.id, now, expires_at, None)
+        };
+        self.world.store.write(change).await?;
+        self.show(place).await
+    }
+
+    /// Locks a preview against a delete and a reset, or unlocks it.
+    pub async fn set_protected(&self, place: &Place, protected: bool) -> Result<Preview, Problem> {
+        let again = place.clone();
+        let change = move |connection: &Connection| {
+            let preview = record::by_db(connection, &again.server.key, &again.db)?;
+            let preview = preview.ok_or_else(|| not_found(&again))?;
+            record::set_protected(connection, &preview.id, protected)
+        };
+        self.world.store.write(change).await?;
+        self.show(place).await
+    }
+
+    /// One preview, with its password.
+    pub async fn show(&self, place: &Place) -> Result<Preview, Problem> {
+        let preview = self.record(place).await?.ok_or_else(|| not_found(place))?;
+        self.world.wire(&preview, true).await
+    }
+
+    /// Every preview, or those on one instance, without passwords.
+    pub async fn list(&self, on: Option<&str>) -> Result<Vec<Preview>, Problem> {
+        let only = match on {
+            Some(name) => Some(self.world.server(Some(name)).await?.key.clone()),
+            None => None,
+        };
+        let previews = self.world.store.read(record::all).await?;
+        let mut items = Vec::new();
+        for preview in previews.iter().filter(|preview| only.as_ref().is_none_or(|key| *key == preview.target)) {
+            items.push(self.world.wire(preview, false).await?);
+        }
+        Ok(items)
+    }
+
+    /// The preview's row.
+    pub(super) async fn record(&self, place: &Place) -> Result<Option<PreviewRecord>, Problem> {
+        let (target, db) = (place.server.key.clone(), place.db.clone());
+        self.world.store.read(move |connection| record::by_db(connection, &target, &db)).await
+    }
+
+    pub(super) async fn start<F>(
+        &self,
+        kind: &'static str,
+        place: &Place,
+        input: &impl Serialize,
+        prepare: F,
+    ) -> Result<Started, Problem>
+    where
+        F: FnOnce(&Connection) -> Result<(), Problem> + Send + 'static,
+    {
+        let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
+        self.engine.start(NewOperation { kind, subject: place.subject(), input }, prepare).await
+    }
+
+    /// Waits for an operation; its failure is the caller's answer.
+    pub(super) async fn finish(&self, id: &str) -> Result<Arc<OperationRecord>, Problem> {
+        let operation = self.engine.wait(id).await?;
+        crate::operations::outcome(&operation)?;
+        Ok(operation)
+    }
+
+    /// Waits for the other operation that stands in the way; any other problem, or no wish to wait, is the answer.
+    async fn wait_for_other(&self, problem: Problem, wait: bool) -> Result<(), Problem> {
+        match (&problem.operation_id, problem.code) {
+            (Some(id), "operation_conflict") if wait => {
+                // How it ends is its own affair.
+                self.engine.wait(id).await.map(drop)
+            }
+            _ => Err(problem),
+        }
+    }
+}
+
+impl PreviewWorld {
+    /// The names of a preview.
+    pub fn place(&self, server: Arc<Server>, template: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
+        let settings = &self.config.settings;
+        if let Some(template) = template.filter(|template| *template != settings.template()) {
+            let shown: String = template.chars().take(80).collect();
+            let message = format!("there is no template '{}'; there is {}", shown.escape_debug(), settings.template());
+            return Err(Problem::not_found("template_not_found", message));
+        }
+        let names = settings.names(number).map_err(|error| Problem::invalid("invalid_pr_number", error.to_string()))?;
+        let template = settings.template().to_owned();
+        Ok(Place { server, template, number, db: names.db, role: names.role })
+    }
+}
+
+fn nothing_there(place: &Place) -> DeletedPreview {
+    DeletedPreview {
+        db_name: place.db.clone(),
+        deleted: false,
+        app_user: place.role.clone(),
+        role_deleted: false,
+        role_kept_reason: None,
+        noop: true,
+        noop_reason: Some("there is neither a database nor a role of this name".to_owned()),
+    }
+}
+
+fn deleted(place: &Place, operation: &OperationRecord) -> DeletedPreview {
+    let had = |what: &str| operation.input[what].as_bool().unwrap_or(false);
+    let (role_gone, reason) = role_outcome(operation);
+    DeletedPreview {
+        db_name: place.db.clone(),
+        deleted: had("had_database"),
+        app_user: place.role.clone(),
+        role_deleted: had("had_role") && role_gone,
+        role_kept_reason: reason,
+        noop: false,
+        noop_reason: None,
+    }
+}
+
+fn protected(preview: &PreviewRecord) -> Problem {
+    let message = format!(
+        "{} is protected; run `pgdb preview unprotect {}` first",
+        preview.db, preview.number
+    );
+    Problem::locked("protected", message)
+}
+
+fn not_found(place: &Place) -> Problem {
+    let message = format!("there is no preview {}; `pgdb preview ensure {}` makes it", place.db, place.number);
+    Problem::not_found("preview_not_found", message)
+}
+
+fn too_many_rounds(place: &Place) -> Problem {
+    let message = format!("{} keeps being changed by others; try again in a moment", place.db);
+    Problem { retry_after: Some(Duration::from_secs(2)), ..Problem::busy("preview_busy", message) }
+}
