@@ -9,4 +9,5 @@ pub mod health;
 pub mod instances;
 pub mod operations;
 pub mod previews;
+pub mod templates;
 pub mod tokens;

@@ -12,8 +12,10 @@ pub mod provision;
 pub mod quote;
 pub mod ready;
 pub mod scram;
+pub mod script;
 pub mod swap;
 mod tls;
+pub mod url;
 
 pub use connect::{Client, Target, TlsMode, connect};
 pub use error::PgError;

@@ -152,6 +152,26 @@ const MIGRATIONS: &[&str] = &[
     CREATE UNIQUE INDEX previews_by_number ON previews (target, template, number);
     CREATE INDEX previews_by_expiry ON previews (expires_at) WHERE expires_at IS NOT NULL;
 
+    -- How a template is made: what a refresh reads, masks and checks.
+    CREATE TABLE template_definitions (
+        id TEXT PRIMARY KEY,
+        target TEXT NOT NULL,
+        name TEXT NOT NULL,
+        -- Both sealed.
+        source_url BLOB,
+        admin_url BLOB,
+        -- The source without its password.
+        source TEXT,
+        exclude_table_data TEXT NOT NULL,
+        mask TEXT,
+        checks TEXT NOT NULL,
+        jobs INTEGER NOT NULL,
+        locked INTEGER NOT NULL,
+        built_from TEXT,
+        refreshed_at INTEGER,
+        UNIQUE (target, name)
+    );
+
     -- Clones that were made ahead. A row is there before its database is, and until it is gone.
     CREATE TABLE preview_pool (
         target TEXT NOT NULL,
