@@ -35,6 +35,16 @@ pub struct OperationRecord {
     pub steps: Vec<StepRecord>,
 }
 
+impl OperationRecord {
+    /// The first step begins.
+    pub(super) fn begin_first(&mut self, now: Timestamp) {
+        self.state = OperationState::Running;
+        if let Some(step) = self.steps.first_mut() {
+            step.begin(now);
+        }
+    }
+}
+
 /// One step of an operation.
 #[derive(Debug, Clone)]
 pub struct StepRecord {
@@ -71,6 +81,13 @@ impl StepRecord {
             output: Value::Null,
             error: None,
         }
+    }
+
+    /// It begins, or begins again.
+    pub(super) fn begin(&mut self, now: Timestamp) {
+        self.state = OperationState::Running;
+        self.attempt += 1;
+        self.started_at.get_or_insert(now);
     }
 
     pub(super) fn fail(&mut self, error: &StepError) {
