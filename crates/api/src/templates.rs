@@ -80,8 +80,10 @@ pub struct Template {
     /// Counts up with every change.
     pub generation: Option<u64>,
     /// When it was last prepared.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub prepared_at: Option<Timestamp>,
     /// When it was last refreshed or built.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub refreshed_at: Option<Timestamp>,
     /// Where a refresh reads: role, host and database, without the password.
     pub source: Option<String>,

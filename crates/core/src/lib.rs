@@ -9,6 +9,7 @@ pub mod instance;
 pub mod name;
 pub mod operation;
 pub mod ports;
+pub mod preview;
 pub mod random;
 pub mod registry;
 pub mod scope;

@@ -14,6 +14,7 @@ pub mod ready;
 pub mod scram;
 pub mod script;
 pub mod swap;
+pub mod thin;
 mod tls;
 pub mod url;
 

@@ -15,6 +15,7 @@ pub mod instances;
 pub mod lock;
 pub mod logs;
 pub mod operations;
+pub mod previews;
 pub mod problem;
 pub mod secrets;
 pub mod store;

@@ -7,6 +7,7 @@ use crate::http::limiter::Limiter;
 use crate::http::metrics::Metrics;
 use crate::instances::reconcile::Reconciler;
 use crate::instances::{InstanceService, World, record};
+use crate::previews::{PreviewService, PreviewWorld};
 use crate::operations::{Engine, EngineConfig, Observer, OperationRecord, StepRecord};
 use crate::secrets::Sealer;
 use crate::store::Store;
@@ -57,6 +58,8 @@ pub struct Parts {
     pub operations: Engine,
     /// What instances can be asked.
     pub instances: InstanceService,
+    /// What previews can be asked.
+    pub previews: PreviewService,
     /// What PostgreSQL installations can be asked.
     pub engines: EngineService,
     /// Keeps servers running.
@@ -84,19 +87,27 @@ impl App {
         sealer: Arc<Sealer>,
         tokens: Arc<Tokens>,
         world: Arc<World>,
+        previews: Arc<PreviewWorld>,
     ) -> Self {
         let metrics = Arc::new(Metrics::default());
         let counted = store.clone();
         metrics.count_instances_with(move || counted.read_now(record::count_by_state).unwrap_or_default());
         let reconciler = Reconciler::new(Arc::clone(&world));
-        let kinds = [crate::instances::steps::kinds(&world), crate::engines::steps::kinds(&world)].concat();
+        let kinds = [
+            crate::instances::steps::kinds(&world),
+            crate::engines::steps::kinds(&world),
+            crate::previews::steps::kinds(&previews),
+        ]
+        .concat();
         let observers: Vec<Arc<dyn Observer>> =
             vec![Arc::new(Counted(Arc::clone(&metrics))), Arc::new(reconciler.clone())];
         let (engine_clock, engine_entropy) = (Arc::clone(&clock), Arc::clone(&entropy));
         let limits = EngineConfig::default();
         let operations = Engine::new(store.clone(), engine_clock, engine_entropy, limits, kinds, observers);
+        let instances = InstanceService::new(Arc::clone(&world), operations.clone());
         Self(Arc::new(Parts {
-            instances: InstanceService::new(Arc::clone(&world), operations.clone()),
+            previews: PreviewService::new(previews, operations.clone(), instances.clone()),
+            instances,
             engines: EngineService::new(world, operations.clone()),
             operations,
             reconciler,

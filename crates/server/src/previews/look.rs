@@ -58,10 +58,12 @@ impl PreviewService {
     /// Looks at a preview's names, and at how a login of its role begins.
     pub(super) async fn look(&self, place: &Place) -> Result<Look, Problem> {
         let target = self.world.client_target(&place.server).await?;
-        let names = self.seen(place);
-        let login = challenge(&target, &place.role, &place.db, CHALLENGE);
-        let (seen, challenge) = tokio::join!(names, login);
-        // A server that cannot be reached says so in the first; here it only means that nothing is known.
+        let begun = async {
+            // It only ever means that nothing is known; a server that cannot be reached says so to the other look.
+            let _permit = place.server.challenges.acquire().await.ok()?;
+            challenge(&target, &place.role, &place.db, CHALLENGE).await.ok()
+        };
+        let (seen, challenge) = tokio::join!(self.seen(place), begun);
         Ok(Look::new(seen?, challenge.unwrap_or(Challenge::Unknown)))
     }
 

@@ -11,12 +11,16 @@ use pgdb_pg::{Client, Target, TlsMode, connect};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::sync::{AcquireError, Mutex as AsyncMutex, Semaphore, SemaphorePermit};
 
 /// How long a server may take to let us in.
 const LOGIN: Duration = Duration::from_secs(10);
+/// Sessions of the operator at the same time; more wait. They take from what the server has for everybody.
+const SESSIONS: usize = 10;
 /// Sessions that are kept for the next one who needs one.
 const KEPT: usize = 8;
+/// Logins that are begun at the same time to see whether a password was changed.
+const CHALLENGES: usize = 8;
 
 /// The target of the configured external server.
 pub const EXTERNAL: &str = "external";
@@ -28,10 +32,13 @@ pub struct Server {
     /// The instance's name.
     pub instance: Option<String>,
     sessions: Mutex<Vec<Client>>,
+    at_once: Semaphore,
+    /// Taken by who begins a login only to see what it is answered.
+    pub challenges: Semaphore,
     /// Held while databases are copied; more at once only take each other's time.
     pub clones: Semaphore,
     /// Held while roles, databases or rights on them are changed: two sessions that change the same row of a shared
-    /// catalog at once get "tuple concurrently updated".
+    /// catalog at once get "tuple concurrently updated". Taken before a session is, never after.
     pub catalog: AsyncMutex<()>,
 }
 
@@ -39,6 +46,7 @@ pub struct Server {
 pub struct Session<'a> {
     client: Option<Client>,
     server: &'a Server,
+    _permit: SemaphorePermit<'a>,
 }
 
 impl Deref for Session<'_> {
@@ -67,6 +75,8 @@ impl Server {
             key,
             instance,
             sessions: Mutex::default(),
+            at_once: Semaphore::new(SESSIONS),
+            challenges: Semaphore::new(CHALLENGES),
             clones: Semaphore::new(clones),
             catalog: AsyncMutex::default(),
         }
@@ -92,11 +102,12 @@ impl Server {
 impl PreviewWorld {
     /// A session of the operator in the database that it works from.
     pub async fn session<'a>(&self, server: &'a Server) -> Result<Session<'a>, StepError> {
+        let permit = server.at_once.acquire().await.map_err(ending)?;
         let client = match server.kept() {
             Some(client) => client,
             None => self.connect(server, None).await?,
         };
-        Ok(Session { client: Some(client), server })
+        Ok(Session { client: Some(client), server, _permit: permit })
     }
 
     /// A new session of the operator in a database.
@@ -170,6 +181,11 @@ impl PreviewWorld {
         let new = || Arc::new(Server::new(key.to_owned(), instance.map(str::to_owned), self.config.clones));
         Arc::clone(servers.entry(key.to_owned()).or_insert_with(new))
     }
+}
+
+/// No semaphore of ours is ever closed.
+pub(super) fn ending(_: AcquireError) -> StepError {
+    StepError::passing("internal", "the daemon is ending")
 }
 
 fn external_target(external: &crate::config::ExternalServer) -> Target {

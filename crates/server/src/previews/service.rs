@@ -3,8 +3,9 @@
 use super::checks::{Ttl, Wanted};
 use super::look::Look;
 use super::record::{self, PreviewRecord, PreviewState};
-use super::server::{EXTERNAL, Server};
-use super::steps::{DELETE, DeleteInput, ENSURE, EnsureInput, Found, RESET, ResetInput, role_outcome};
+use super::server::Server;
+use super::steps::{DELETE, DeleteInput, ENSURE, EnsureInput, Found, PREPARE_TEMPLATE, PrepareTemplateInput};
+use super::steps::{RESET, ResetInput, role_outcome};
 use super::templates;
 use super::world::PreviewWorld;
 use crate::instances::InstanceService;
@@ -14,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use pgdb_api::previews::{DeletedPreview, EnsuredPreview, Preview};
 use pgdb_core::preview::PrNumber;
 use pgdb_core::random;
+use pgdb_pg::look::SeenTemplate;
 use rusqlite::Connection;
 use secrecy::ExposeSecret;
 use serde::Serialize;
@@ -22,8 +24,8 @@ use std::time::Duration;
 
 /// How often a request that finds others at work on the same preview begins again before it gives up.
 const ROUNDS: usize = 20;
-/// The code of an ensure that finds in its own transaction that the preview is there already.
-const THERE_ALREADY: &str = "preview_ready";
+/// The code of an ensure that finds in its own transaction that what it looked at is no more. Nobody is told.
+const CHANGED: &str = "preview_changed";
 
 /// What previews can be asked. Cheap to clone.
 #[derive(Clone)]
@@ -84,12 +86,17 @@ impl PreviewService {
         wait: bool,
     ) -> Result<Progress<EnsuredPreview>, Problem> {
         for _ in 0..ROUNDS {
-            let seen = self.look(place).await?;
-            if let Some(answer) = self.present(place, wanted, &seen).await? {
+            // The record before the look: what the look says was so when the record said what it says, or later.
+            let known = self.record(place).await?;
+            let ready = known.as_ref().is_some_and(|preview| preview.state == PreviewState::Ready);
+            let seen = if ready { self.look(place).await? } else { self.look_at_names(place).await? };
+            if let Some(preview) = &known
+                && let Some(answer) = self.present(place, wanted, preview, &seen).await?
+            {
                 return Ok(Progress::Done(answer));
             }
-            let generation = self.template_ready(place, &seen).await?;
-            match self.start_ensure(place, wanted, &seen, generation).await {
+            let generation = self.template_ready(place, seen.template).await?;
+            match self.start_ensure(place, wanted, known, &seen, generation).await {
                 Ok(started) if !wait => return Ok(Progress::Started(started)),
                 Ok(started) => {
                     self.finish(&started.id).await?;
@@ -98,7 +105,7 @@ impl PreviewService {
                     }
                     // It was deleted again meanwhile.
                 }
-                Err(problem) if problem.code == THERE_ALREADY => {}
+                Err(problem) if problem.code == CHANGED => {}
                 Err(problem) => self.wait_for_other(problem, wait).await?,
             }
         }
@@ -106,8 +113,13 @@ impl PreviewService {
     }
 
     /// The preview's answer, if it is there and can be used.
-    async fn present(&self, place: &Place, wanted: &Wanted, seen: &Look) -> Result<Option<EnsuredPreview>, Problem> {
-        let Some(preview) = self.record(place).await? else { return Ok(None) };
+    async fn present(
+        &self,
+        place: &Place,
+        wanted: &Wanted,
+        preview: &PreviewRecord,
+        seen: &Look,
+    ) -> Result<Option<EnsuredPreview>, Problem> {
         if preview.state != PreviewState::Ready || !seen.usable() {
             return Ok(None);
         }
@@ -115,8 +127,8 @@ impl PreviewService {
         if !seen.password_is(&preview.mark, &password.fingerprint) {
             return Ok(None);
         }
-        self.touch(&preview, wanted).await?;
-        Ok(Some(self.answer(&preview, password.password.expose_secret()).await?))
+        self.touch(preview, wanted).await?;
+        Ok(Some(self.answer(preview, password.password.expose_secret()).await?))
     }
 
     /// The answer after an ensure's operation.
@@ -143,6 +155,36 @@ impl PreviewService {
             app_user: preview.role.clone(),
             app_password: password.to_owned(),
         })
+    }
+
+    /// Sees to it that the template is prepared. Returns its generation.
+    async fn template_ready(&self, place: &Place, seen: Option<SeenTemplate>) -> Result<u64, Problem> {
+        for _ in 0..ROUNDS {
+            let (target, name) = (place.server.key.clone(), place.template.clone());
+            let known = self.world.store.read(move |connection| templates::find(connection, &target, &name)).await?;
+            if let (Some(known), Some(seen)) = (&known, seen)
+                && known.oid == seen.oid
+                && !seen.open
+            {
+                return Ok(known.generation);
+            }
+            let input = PrepareTemplateInput { target: place.server.key.clone(), template: place.template.clone() };
+            let subject = format!("template/{}/{}", place.server.key, place.template);
+            let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
+            let new = NewOperation { kind: PREPARE_TEMPLATE, subject, input };
+            match self.engine.start(new, |_: &Connection| Ok(())).await {
+                Ok(started) => {
+                    self.finish(&started.id).await?;
+                    let (target, name) = (place.server.key.clone(), place.template.clone());
+                    let found = self.world.store.read(move |connection| templates::find(connection, &target, &name));
+                    if let Some(found) = found.await? {
+                        return Ok(found.generation);
+                    }
+                }
+                Err(problem) => self.wait_for_other(problem, true).await?,
+            }
+        }
+        Err(too_many_rounds(place))
     }
 
     /// Notes that a preview was asked for, if that changes something: an ensure of what is there costs no commit.
@@ -182,6 +224,7 @@ impl PreviewService {
         &self,
         place: &Place,
         wanted: &Wanted,
+        known: Option<PreviewRecord>,
         seen: &Look,
         generation: u64,
     ) -> Result<Started, Problem> {
@@ -192,6 +235,7 @@ impl PreviewService {
             template: place.template.clone(),
             number: place.number.get(),
             found,
+            known: known.is_some(),
             generation,
         };
         let new = PreviewRecord {
@@ -213,10 +257,15 @@ impl PreviewService {
             expires_at: self.expiry(now, wanted.ttl, None),
         };
         let (max, wanted) = (self.world.config.max, wanted.clone());
-        // Of one that is there the look was at its database; ready and usable ones were answered without us.
-        let was_there = self.record(place).await?.map(|preview| (preview.id, preview.state));
+        let known = known.map(|preview| (preview.id, preview.state));
         let prepare = move |connection: &Connection| {
             let present = record::by_db(connection, &new.target, &new.db)?;
+            let now_known = present.as_ref().map(|preview| (preview.id.clone(), preview.state));
+            // Whoever made it ready, or removed it, since we looked has made our look worthless.
+            let ready = present.as_ref().is_some_and(|preview| preview.state == PreviewState::Ready);
+            if now_known != known && (ready || present.is_none()) {
+                return Err(Problem::busy(CHANGED, "it has changed since it was looked at"));
+            }
             let Some(present) = present else {
                 let count = record::count(connection, &new.target, &new.template)?;
                 if count >= max {
@@ -229,10 +278,6 @@ impl PreviewService {
                 templates::saw_number(connection, &new.target, &new.template, new.number)?;
                 return record::insert(connection, &new);
             };
-            let changed = was_there.as_ref() != Some(&(present.id.clone(), present.state));
-            if present.state == PreviewState::Ready && changed {
-                return Err(Problem::busy(THERE_ALREADY, "it has just become ready"));
-            }
             let expires_at = if wanted.ttl.is_some() { new.expires_at } else { present.expires_at };
             record::touch(connection, &present.id, now, expires_at, wanted.labels.as_ref())?;
             record::set_state(connection, &present.id, PreviewState::Creating, None)
@@ -282,8 +327,8 @@ impl PreviewService {
     pub async fn reset(&self, place: &Place, wait: bool) -> Result<Progress<Preview>, Problem> {
         for _ in 0..ROUNDS {
             self.record(place).await?.ok_or_else(|| not_found(place))?;
-            let seen = self.look(place).await?;
-            let generation = self.template_ready(place, &seen).await?;
+            let seen = self.look_at_names(place).await?;
+            let generation = self.template_ready(place, seen.template).await?;
             let input = ResetInput {
                 target: place.server.key.clone(),
                 template: place.template.clone(),
@@ -399,7 +444,7 @@ impl PreviewWorld {
     /// The names of a preview.
     pub fn place(&self, server: Arc<Server>, template: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
         let settings = &self.config.settings;
-        if let Some(template) = template.filter(|template| *template != settings.template()) {
+        if let Some(template) = template.filter(|template| *template != "-" && *template != settings.template()) {
             let shown: String = template.chars().take(80).collect();
             let message = format!("there is no template '{}'; there is {}", shown.escape_debug(), settings.template());
             return Err(Problem::not_found("template_not_found", message));

@@ -8,10 +8,8 @@ mod template;
 use super::server::Server;
 use super::service::Place;
 use super::world::PreviewWorld;
-use crate::operations::{OperationKind, OperationRecord, StepContext, StepError, StepPlan};
+use crate::operations::{OperationKind, OperationRecord, StepError, StepPlan};
 use pgdb_core::preview::PrNumber;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::sync::Arc;
 
 pub use delete::{DELETE, DeleteInput};

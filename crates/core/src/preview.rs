@@ -1,0 +1,171 @@
+//! Previews: names and passwords. Stand-in until the full module is merged.
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::str::FromStr;
+
+/// A pull request's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PrNumber(u64);
+
+/// Why a number was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is a positive integer of at most 10 digits")]
+pub struct InvalidPrNumber;
+
+impl PrNumber {
+    /// Checks a number.
+    pub fn new(number: u64) -> Result<Self, InvalidPrNumber> {
+        if (1..10_000_000_000).contains(&number) { Ok(Self(number)) } else { Err(InvalidPrNumber) }
+    }
+
+    /// The number.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for PrNumber {
+    type Err = InvalidPrNumber;
+    fn from_str(text: &str) -> Result<Self, InvalidPrNumber> {
+        if text.is_empty() || text.len() > 10 || !text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(InvalidPrNumber);
+        }
+        text.parse().map_err(|_| InvalidPrNumber).and_then(Self::new)
+    }
+}
+
+impl fmt::Display for PrNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names of previews.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewSettings {
+    template: String,
+    prefix: String,
+    owner: String,
+    app_prefix: String,
+    dev_role: String,
+    protected: Vec<String>,
+}
+
+/// A variable that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct InvalidSetting {
+    variable: &'static str,
+    why: String,
+}
+
+impl InvalidSetting {
+    /// Which variable.
+    pub fn variable(&self) -> &'static str {
+        self.variable
+    }
+}
+
+/// Database and role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// Database.
+    pub db: String,
+    /// Role.
+    pub role: String,
+}
+
+impl PreviewSettings {
+    /// Checks the variables.
+    pub fn parse(
+        template: &str,
+        prefix: &str,
+        owner: &str,
+        app_prefix: &str,
+        dev_role: &str,
+        protected: &str,
+    ) -> Result<Self, InvalidSetting> {
+        for (variable, text, room) in [
+            ("DB_TEMPLATE_NAME", template, 0),
+            ("DB_PREVIEW_PREFIX", prefix, 13),
+            ("DB_PREVIEW_OWNER", owner, 0),
+            ("DB_PREVIEW_APP_USER_PREFIX", app_prefix, 13),
+            ("DB_PREVIEW_DEV_ROLE", dev_role, 0),
+        ] {
+            let mut bytes = text.bytes();
+            let ok = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+                && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+                && text.len() + room <= 63;
+            if !ok {
+                let shown: String = text.chars().take(80).collect();
+                return Err(InvalidSetting { variable, why: format!("'{}' cannot be used", shown.escape_debug()) });
+            }
+        }
+        Ok(Self {
+            template: template.into(),
+            prefix: prefix.into(),
+            owner: owner.into(),
+            app_prefix: app_prefix.into(),
+            dev_role: dev_role.into(),
+            protected: protected.split(',').map(|n| n.trim().to_lowercase()).filter(|n| !n.is_empty()).collect(),
+        })
+    }
+
+    /// The template.
+    pub fn template(&self) -> &str {
+        &self.template
+    }
+
+    /// The owner.
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// The dev role.
+    pub fn dev_role(&self) -> &str {
+        &self.dev_role
+    }
+
+    /// The names of a preview.
+    pub fn names(&self, number: PrNumber) -> Result<Names, InvalidPrNumber> {
+        Ok(Names { db: format!("{}{number}", self.prefix), role: format!("{}{number}", self.app_prefix) })
+    }
+
+    /// The names of a pool entry.
+    pub fn pool_names(&self, suffix: &str) -> Names {
+        Names { db: format!("{}pool_{suffix}", self.prefix), role: format!("{}pool_{suffix}", self.app_prefix) }
+    }
+
+    /// Whether a database must not be touched.
+    pub fn is_protected(&self, db: &str) -> bool {
+        let db = db.to_lowercase();
+        ["postgres", "template0", "template1"].contains(&db.as_str())
+            || db == self.template.to_lowercase()
+            || self.protected.contains(&db)
+    }
+}
+
+/// The password of a preview's role.
+pub fn derive_password(secret: &SecretString, db: &str, role: &str) -> SecretString {
+    let mut key = [0u8; 64];
+    let bytes = secret.expose_secret().as_bytes();
+    if bytes.len() > 64 {
+        key[..32].copy_from_slice(&Sha256::digest(bytes));
+    } else {
+        key[..bytes.len()].copy_from_slice(bytes);
+    }
+    let pad = |with: u8| key.map(|byte| byte ^ with);
+    let inner = Sha256::new().chain_update(pad(0x36)).chain_update(format!("{db}:{role}")).finalize();
+    let outer = Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize();
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::from("za_");
+    for chunk in outer.chunks(3) {
+        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for index in 0..=chunk.len() {
+            text.push(char::from(ALPHABET[(bits >> (18 - 6 * index) & 63) as usize]));
+        }
+    }
+    text.into()
+}

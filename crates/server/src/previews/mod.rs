@@ -1,0 +1,21 @@
+//! Previews: a database for each pull request, cloned from a template.
+//!
+//! `record`, `templates` and `entries` are rows; `world` is what steps act through, `server` the servers that previews
+//! are made on, `postgres` what is said to them; `service` is what is asked, `look` the one look that it takes to
+//! answer, `steps` what the operations do.
+
+pub mod checks;
+mod entries;
+mod look;
+mod postgres;
+pub mod record;
+pub mod routes;
+mod server;
+pub mod service;
+pub mod steps;
+mod templates;
+mod wire;
+mod world;
+
+pub use service::PreviewService;
+pub use world::PreviewWorld;
