@@ -63,3 +63,18 @@ pub async fn hand_over(c: &Client, db: &str, role: &str, holder: &str) -> Result
 pub async fn drop_role(c: &Client, role: &str) -> Result<(), PgError> {
     c.batch("drop role", &format!("DROP ROLE IF EXISTS {}", identifier(role)?)).await
 }
+
+pub async fn hand_out(c: &Client, from: (&str, &str), to: (&str, &str), verifier: Option<&str>) -> Result<(), PgError> {
+    let mut sql = format!(
+        "ALTER DATABASE {} RENAME TO {}; ALTER ROLE {} RENAME TO {}",
+        identifier(from.0)?, identifier(to.0)?, identifier(from.1)?, identifier(to.1)?
+    );
+    if let Some(verifier) = verifier {
+        sql.push_str(&format!("; ALTER ROLE {} PASSWORD '{verifier}'", identifier(to.1)?));
+    }
+    c.batch("hand out", &sql).await
+}
+
+pub async fn set_verifier(c: &Client, role: &str, verifier: &str) -> Result<(), PgError> {
+    c.batch("set the verifier", &format!("ALTER ROLE {} PASSWORD '{verifier}'", identifier(role)?)).await
+}

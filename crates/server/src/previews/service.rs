@@ -1,25 +1,28 @@
 //! What is asked of previews: answered from the state where that will do, else turned into operations.
 
 use super::checks::{Ttl, Wanted};
+use super::entries::{self, EntryRecord, EntryState};
 use super::look::Look;
 use super::record::{self, PreviewRecord, PreviewState};
 use super::server::Server;
-use super::steps::{DELETE, DeleteInput, ENSURE, EnsureInput, Found, PREPARE_TEMPLATE, PrepareTemplateInput};
-use super::steps::{RESET, ResetInput, role_outcome};
+use super::steps::{DELETE, DeleteInput, ENSURE, EnsureInput, EntryNames, Found, PREPARE_TEMPLATE};
+use super::steps::{PrepareTemplateInput, RESET, ResetInput, role_outcome};
 use super::templates;
 use super::world::PreviewWorld;
 use crate::instances::InstanceService;
-use crate::operations::{Engine, NewOperation, OperationRecord, Started};
+use crate::operations::{Choice, Engine, NewOperation, OperationRecord, Started};
 use crate::problem::Problem;
 use jiff::{SignedDuration, Timestamp};
-use pgdb_api::previews::{DeletedPreview, EnsuredPreview, Preview};
+use pgdb_api::previews::{DeletedPreview, EnsuredPreview, Preview, PreviewPool};
 use pgdb_core::preview::PrNumber;
 use pgdb_core::random;
 use pgdb_pg::look::SeenTemplate;
 use rusqlite::Connection;
 use secrecy::ExposeSecret;
 use serde::Serialize;
+use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often a request that finds others at work on the same preview begins again before it gives up.
@@ -85,6 +88,7 @@ impl PreviewService {
         wanted: &Wanted,
         wait: bool,
     ) -> Result<Progress<EnsuredPreview>, Problem> {
+        let _waiting = Waiting::new(&self.world);
         for _ in 0..ROUNDS {
             // The record before the look: what the look says was so when the record said what it says, or later.
             let known = self.record(place).await?;
@@ -96,11 +100,12 @@ impl PreviewService {
                 return Ok(Progress::Done(answer));
             }
             let generation = self.template_ready(place, seen.template).await?;
-            match self.start_ensure(place, wanted, known, &seen, generation).await {
+            match self.start_ensure(place, wanted, known, &seen, generation, wait).await {
                 Ok(started) if !wait => return Ok(Progress::Started(started)),
                 Ok(started) => {
-                    self.finish(&started.id).await?;
-                    if let Some(answer) = self.told(place).await? {
+                    let operation = self.finish(&started.id).await?;
+                    let created = !started.joined && was_created(&operation);
+                    if let Some(answer) = self.told(place, created).await? {
                         return Ok(Progress::Done(answer));
                     }
                     // It was deleted again meanwhile.
@@ -131,19 +136,20 @@ impl PreviewService {
         Ok(Some(self.answer(preview, password.password.expose_secret()).await?))
     }
 
-    /// The answer after an ensure's operation.
-    async fn told(&self, place: &Place) -> Result<Option<EnsuredPreview>, Problem> {
+    /// The answer after an ensure's operation; `created` when it is ours to say so.
+    async fn told(&self, place: &Place, created: bool) -> Result<Option<EnsuredPreview>, Problem> {
         match self.record(place).await? {
             Some(preview) if preview.state == PreviewState::Ready => {
                 let password = self.world.password(&place.server, &place.db, &place.role).await?;
-                Ok(Some(self.answer(&preview, password.password.expose_secret()).await?))
+                let answer = self.answer(&preview, password.password.expose_secret()).await?;
+                Ok(Some(EnsuredPreview { created: created || answer.created, ..answer }))
             }
             _ => Ok(None),
         }
     }
 
-    /// Of all who are told of a preview that was created exactly one is told that it was. That is written down before
-    /// it is said: whoever asks first after a crash is told by the next daemon.
+    /// Of all who are told of a preview that was created exactly one is told that it was: the one whose request made
+    /// it, if that waits; else whoever asks first, which is written down before it is said. So it is after a crash too.
     async fn answer(&self, preview: &PreviewRecord, password: &str) -> Result<EnsuredPreview, Problem> {
         let created = preview.news && {
             let id = preview.id.clone();
@@ -227,6 +233,7 @@ impl PreviewService {
         known: Option<PreviewRecord>,
         seen: &Look,
         generation: u64,
+        waits: bool,
     ) -> Result<Started, Problem> {
         let now = self.world.clock.now();
         let found = if seen.database.is_some() { Found::Database } else { Found::Nothing };
@@ -237,6 +244,8 @@ impl PreviewService {
             found,
             known: known.is_some(),
             generation,
+            entry: None,
+            teller: waits.then(|| self.world.run_id.clone()),
         };
         let new = PreviewRecord {
             id: format!("pv_{}", random::lower_alnum(&*self.world.entropy, 16)),
@@ -258,7 +267,11 @@ impl PreviewService {
         };
         let (max, wanted) = (self.world.config.max, wanted.clone());
         let known = known.map(|preview| (preview.id, preview.state));
-        let prepare = move |connection: &Connection| {
+        let pooled = found == Found::Nothing;
+        let prepare = move |connection: &Connection, choice: Choice<'_>| {
+            if pooled && !choice.joins {
+                choice.input["entry"] = take_entry(connection, &new)?;
+            }
             let present = record::by_db(connection, &new.target, &new.db)?;
             let now_known = present.as_ref().map(|preview| (preview.id.clone(), preview.state));
             // Whoever made it ready, or removed it, since we looked has made our look worthless.
@@ -282,7 +295,8 @@ impl PreviewService {
             record::touch(connection, &present.id, now, expires_at, wanted.labels.as_ref())?;
             record::set_state(connection, &present.id, PreviewState::Creating, None)
         };
-        self.start(ENSURE, place, &input, prepare).await
+        let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
+        self.engine.start_with(NewOperation { kind: ENSURE, subject: place.subject(), input }, prepare).await
     }
 
     /// Removes a preview.
@@ -321,6 +335,29 @@ impl PreviewService {
             }
         }
         Err(too_many_rounds(place))
+    }
+
+    /// Removes a preview whose time is over, unless somebody has prolonged it meanwhile.
+    pub(super) async fn delete_expired(&self, preview: &PreviewRecord) -> Result<(), Problem> {
+        let input = DeleteInput {
+            target: preview.target.clone(),
+            db: preview.db.clone(),
+            role: preview.role.clone(),
+            had_database: true,
+            had_role: true,
+        };
+        let (seen, now) = (preview.clone(), self.world.clock.now());
+        let prepare = move |connection: &Connection| {
+            let present = record::by_db(connection, &seen.target, &seen.db)?;
+            let due = |preview: &PreviewRecord| !preview.protected && preview.expires_at.is_some_and(|at| at <= now);
+            match present.filter(due) {
+                Some(preview) => record::set_state(connection, &preview.id, PreviewState::Deleting, None),
+                None => Err(Problem::busy("preview_busy", "it was prolonged, protected or deleted meanwhile")),
+            }
+        };
+        let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
+        let new = NewOperation { kind: DELETE, subject: preview.subject(), input };
+        self.engine.start(new, prepare).await.map(drop)
     }
 
     /// Throws away what a preview holds and makes it anew from its template.
@@ -401,6 +438,36 @@ impl PreviewService {
         Ok(items)
     }
 
+    /// What is kept ready, by template.
+    pub async fn pools(&self, on: Option<&str>) -> Result<Vec<PreviewPool>, Problem> {
+        let only = match on {
+            Some(name) => Some(self.world.server(Some(name)).await?.key.clone()),
+            None => None,
+        };
+        let (all, entries) =
+            self.world.store.read(|connection| Ok((templates::all(connection)?, entries::all(connection)?))).await?;
+        let mut pools = Vec::new();
+        for template in all.into_iter().filter(|template| only.as_ref().is_none_or(|key| *key == template.target)) {
+            let of_it = |entry: &&EntryRecord| entry.target == template.target && entry.template == template.name;
+            let mine: Vec<&EntryRecord> =
+                entries.iter().filter(of_it).filter(|entry| entry.generation == template.generation).collect();
+            let count = |state| u32::try_from(mine.iter().filter(|entry| entry.state == state).count()).unwrap_or(0);
+            let ready = mine.iter().filter(|entry| entry.state == EntryState::Ready);
+            let server = self.world.server_of(&template.target).await?;
+            pools.push(PreviewPool {
+                on: server.and_then(|server| server.instance.clone()),
+                generation: template.generation,
+                size_bytes: template.size_bytes,
+                ready: count(EntryState::Ready),
+                making: count(EntryState::Making),
+                numbers: ready.filter_map(|entry| entry.number).collect(),
+                template: template.name,
+                strategy: template.strategy,
+            });
+        }
+        Ok(pools)
+    }
+
     /// The preview's row.
     pub(super) async fn record(&self, place: &Place) -> Result<Option<PreviewRecord>, Problem> {
         let (target, db) = (place.server.key.clone(), place.db.clone());
@@ -440,6 +507,23 @@ impl PreviewService {
     }
 }
 
+/// Counts an ensure that somebody waits for.
+struct Waiting<'a>(&'a PreviewWorld);
+
+impl<'a> Waiting<'a> {
+    fn new(world: &'a PreviewWorld) -> Self {
+        world.ensures.fetch_add(1, Ordering::Relaxed);
+        world.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(world)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl PreviewWorld {
     /// The names of a preview.
     pub fn place(&self, server: Arc<Server>, template: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
@@ -453,6 +537,22 @@ impl PreviewWorld {
         let template = settings.template().to_owned();
         Ok(Place { server, template, number, db: names.db, role: names.role })
     }
+}
+
+/// Takes an entry of the warm pool for a preview, if there is one of its template as it is now.
+fn take_entry(connection: &Connection, preview: &PreviewRecord) -> Result<Value, Problem> {
+    let of = (preview.target.as_str(), preview.template.as_str());
+    let Some(entry) = entries::pick(connection, of, preview.generation, preview.number)? else {
+        return Ok(Value::Null);
+    };
+    entries::advance(connection, (&entry.target, &entry.db), EntryState::Ready, EntryState::Taken)?;
+    let names = EntryNames { db: entry.db, role: entry.role };
+    serde_json::to_value(names).map_err(|error| Problem::internal(error.to_string()))
+}
+
+/// Whether an ensure's operation has made a database, as against found one.
+fn was_created(operation: &OperationRecord) -> bool {
+    operation.steps.last().is_some_and(|step| step.output["created"] == true)
 }
 
 fn nothing_there(place: &Place) -> DeletedPreview {
