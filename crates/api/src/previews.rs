@@ -182,6 +182,8 @@ pub struct PreviewPool {
     pub ready: u32,
     /// Clones that are being made.
     pub making: u32,
+    /// Databases of the clones that can be handed out.
+    pub entries: Vec<String>,
     /// The numbers that they have the passwords of.
     pub numbers: Vec<u64>,
 }

@@ -13,7 +13,7 @@ pub mod quote;
 pub mod ready;
 pub mod scram;
 pub mod swap;
-pub mod thin;
+pub mod handover;
 mod tls;
 
 pub use connect::{Client, Target, TlsMode, connect};

@@ -6,13 +6,13 @@
 
 pub mod checks;
 pub mod entries;
-mod look;
+pub mod look;
 mod pool;
 mod postgres;
 pub mod reconcile;
 pub mod record;
 pub mod routes;
-mod server;
+pub mod server;
 pub mod service;
 pub mod steps;
 pub mod templates;

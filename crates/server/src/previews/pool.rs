@@ -9,7 +9,7 @@ use super::reconcile::Keeper;
 use super::record;
 use super::steps::{ENSURE, EntryInput, POOL_DROP, POOL_FILL, begin_drop};
 use super::templates::TemplateRecord;
-use crate::operations::NewOperation;
+use crate::operations::{NewOperation, Started};
 use crate::problem::Problem;
 use crate::store::rows::micros;
 use jiff::SignedDuration;
@@ -22,6 +22,8 @@ use std::sync::atomic::Ordering;
 
 /// After a fill that failed none is begun for so long.
 const AFTER_FAILURE_MS: u64 = 30_000;
+/// An entry that is one too many stays for so long: what was made is not thrown away at once.
+const SURPLUS_STAYS: SignedDuration = SignedDuration::from_mins(15);
 /// Ensures that are counted at most; no pool is as large.
 const COUNTED: u32 = 1000;
 
@@ -56,9 +58,11 @@ impl Keeper {
             }
         }
         let want = usize::try_from(want).unwrap_or(usize::MAX);
-        while ready.len() > want {
-            // The farthest off is the least likely to be asked for.
-            let Some(entry) = ready.pop() else { break };
+        let now = self.world.clock.now();
+        while ready.len() > want
+            && ready.first().is_some_and(|oldest| now.duration_since(oldest.made_at) >= SURPLUS_STAYS)
+        {
+            let entry = ready.remove(0);
             self.drop_entry(&entry).await?;
         }
         self.aim(template, &ready).await?;
@@ -94,7 +98,15 @@ impl Keeper {
         Ok(plan_size(last_hour, last_day, self.world.config.pool_min, self.world.config.pool_max))
     }
 
-    async fn fill(&self, template: &TemplateRecord, number: u64) -> Result<(), Problem> {
+    /// Begins to make one more entry of a template, for the next number that none is made for.
+    pub async fn warm(&self, template: &TemplateRecord) -> Result<Started, Problem> {
+        let all = self.world.store.read(entries::all).await?;
+        let taken: BTreeSet<u64> = all.iter().filter_map(|entry| entry.number).collect();
+        let number = foreseen(template.highest, all.len() + 1).find(|number| !taken.contains(number));
+        self.fill(template, number.unwrap_or(template.highest + 1)).await
+    }
+
+    async fn fill(&self, template: &TemplateRecord, number: u64) -> Result<Started, Problem> {
         let suffix = random::lower_alnum(&*self.world.entropy, 8);
         let names = self.world.config.settings.pool_names(&suffix);
         let entry = EntryRecord {
@@ -109,16 +121,18 @@ impl Keeper {
             made_at: self.world.clock.now(),
         };
         let new = operation(POOL_FILL, &entry)?;
-        self.engine.start(new, move |connection: &Connection| entries::insert(connection, &entry)).await.map(drop)
+        self.engine.start(new, move |connection: &Connection| entries::insert(connection, &entry)).await
+    }
+
+    /// Begins to remove an entry.
+    pub async fn cool(&self, entry: &EntryRecord) -> Result<Started, Problem> {
+        let input = EntryInput::new(entry);
+        let prepare = move |connection: &Connection| begin_drop(connection, &input);
+        self.engine.start(operation(POOL_DROP, entry)?, prepare).await
     }
 
     async fn drop_entry(&self, entry: &EntryRecord) -> Result<(), Problem> {
-        let input = EntryInput::new(entry);
-        let began = self
-            .engine
-            .start(operation(POOL_DROP, entry)?, move |connection: &Connection| begin_drop(connection, &input))
-            .await;
-        match began {
+        match self.cool(entry).await {
             // Somebody takes it at this moment.
             Err(problem) if matches!(problem.code, "preview_busy" | "operation_conflict") => Ok(()),
             began => began.map(drop),

@@ -7,13 +7,17 @@ use super::record::{self, PreviewRecord, PreviewState};
 use super::server::Server;
 use super::steps::{DELETE, DeleteInput, ENSURE, EnsureInput, EntryNames, Found, PREPARE_TEMPLATE};
 use super::steps::{PrepareTemplateInput, RESET, ResetInput, role_outcome};
-use super::templates;
+use super::templates::{self, TemplateRecord};
 use super::world::PreviewWorld;
+use crate::config::TargetConfig;
 use crate::instances::InstanceService;
+use crate::operations::record as operation_rows;
 use crate::operations::{Choice, Engine, NewOperation, OperationRecord, Started};
 use crate::problem::Problem;
 use jiff::{SignedDuration, Timestamp};
+use pgdb_api::instances::DeployRequest;
 use pgdb_api::previews::{DeletedPreview, EnsuredPreview, Preview, PreviewPool};
+use pgdb_core::instance::InstanceState;
 use pgdb_core::preview::PrNumber;
 use pgdb_core::random;
 use pgdb_pg::look::SeenTemplate;
@@ -79,6 +83,55 @@ impl PreviewService {
     pub async fn place(&self, on: Option<&str>, template: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
         let server = self.world.server(on).await?;
         self.world.place(server, template, number)
+    }
+
+    /// The same for an ensure, which makes the instance that previews are on where nobody has named a server.
+    pub async fn place_to_make(&self, on: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
+        let server = self.server(on).await?;
+        self.world.place(server, None, number)
+    }
+
+    /// The server of a request; our own instance is deployed at the first use.
+    async fn server(&self, on: Option<&str>) -> Result<Arc<Server>, Problem> {
+        let own = match &self.world.config.target {
+            TargetConfig::Instance(name) if on.is_none_or(|on| on == name) => name.clone(),
+            _ => return self.world.server(on).await,
+        };
+        for _ in 0..ROUNDS {
+            match self.world.server(Some(&own)).await {
+                Err(problem) if problem.code == "database_not_found" => {}
+                Ok(server) => {
+                    self.wait_for_deploy(&own).await?;
+                    return Ok(server);
+                }
+                Err(problem) => return Err(problem),
+            }
+            let request = DeployRequest { name: Some(own.clone()), ..DeployRequest::default() };
+            match self.instances.start_deploy(request).await {
+                Ok((started, _)) => {
+                    tracing::info!(instance = %own, "deploying the instance that previews are made on");
+                    self.finish(&started.id).await?;
+                }
+                // Another request was quicker.
+                Err(problem) if problem.code == "name_taken" => {}
+                Err(problem) => self.wait_for_other(problem, true).await?,
+            }
+        }
+        Err(Problem::busy("preview_busy", format!("the instance '{own}' keeps being changed by others")))
+    }
+
+    /// An instance that is being deployed cannot be used yet.
+    async fn wait_for_deploy(&self, name: &str) -> Result<(), Problem> {
+        let instance = self.world.instances.by_name(name).await?;
+        if instance.state != InstanceState::Creating {
+            return Ok(());
+        }
+        let subject = instance.subject();
+        let active = self.world.store.read(move |connection| operation_rows::active_on(connection, &subject)).await?;
+        match active {
+            Some(operation) => self.finish(&operation.id).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Sees to it that a preview is there.
@@ -163,6 +216,39 @@ impl PreviewService {
         })
     }
 
+    /// Begins to look at a template anew.
+    pub async fn prepare_template(&self, on: Option<&str>, template: &str) -> Result<Started, Problem> {
+        let server = self.server(on).await?;
+        let template = self.world.template_name(template)?.to_owned();
+        self.start_prepare(&server, &template).await
+    }
+
+    async fn start_prepare(&self, server: &Server, template: &str) -> Result<Started, Problem> {
+        let input = PrepareTemplateInput { target: server.key.clone(), template: template.to_owned() };
+        let subject = format!("template/{}/{template}", server.key);
+        let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
+        let new = NewOperation { kind: PREPARE_TEMPLATE, subject, input };
+        self.engine.start(new, |_: &Connection| Ok(())).await
+    }
+
+    /// A template that is prepared.
+    pub async fn template(&self, on: Option<&str>, template: &str) -> Result<TemplateRecord, Problem> {
+        let key = self.world.server(on).await?.key.clone();
+        let name = self.world.template_name(template)?.to_owned();
+        let found = self.world.store.read(move |connection| templates::find(connection, &key, &name)).await?;
+        found.ok_or_else(|| {
+            let message = "it was not looked at yet; POST /v1/previews/{template}/prepare does, and so does an ensure";
+            Problem::not_found("template_not_found", message)
+        })
+    }
+
+    /// An entry of the pool by its database.
+    pub async fn entry(&self, on: Option<&str>, entry: &str) -> Result<EntryRecord, Problem> {
+        let (key, db) = (self.world.server(on).await?.key.clone(), entry.to_owned());
+        let found = self.world.store.read(move |connection| entries::find(connection, &key, &db)).await?;
+        found.ok_or_else(|| Problem::not_found("preview_not_found", "the pool has no such entry"))
+    }
+
     /// Sees to it that the template is prepared. Returns its generation.
     async fn template_ready(&self, place: &Place, seen: Option<SeenTemplate>) -> Result<u64, Problem> {
         for _ in 0..ROUNDS {
@@ -174,11 +260,7 @@ impl PreviewService {
             {
                 return Ok(known.generation);
             }
-            let input = PrepareTemplateInput { target: place.server.key.clone(), template: place.template.clone() };
-            let subject = format!("template/{}/{}", place.server.key, place.template);
-            let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
-            let new = NewOperation { kind: PREPARE_TEMPLATE, subject, input };
-            match self.engine.start(new, |_: &Connection| Ok(())).await {
+            match self.start_prepare(&place.server, &place.template).await {
                 Ok(started) => {
                     self.finish(&started.id).await?;
                     let (target, name) = (place.server.key.clone(), place.template.clone());
@@ -460,6 +542,7 @@ impl PreviewService {
                 size_bytes: template.size_bytes,
                 ready: count(EntryState::Ready),
                 making: count(EntryState::Making),
+                entries: ready.clone().map(|entry| entry.db.clone()).collect(),
                 numbers: ready.filter_map(|entry| entry.number).collect(),
                 template: template.name,
                 strategy: template.strategy,
@@ -525,16 +608,22 @@ impl Drop for Waiting<'_> {
 }
 
 impl PreviewWorld {
+    /// The template that a request means; `-` is the configured one.
+    pub(super) fn template_name(&self, given: &str) -> Result<&str, Problem> {
+        let name = self.config.settings.template();
+        if given == "-" || given == name {
+            return Ok(name);
+        }
+        let shown: String = given.chars().take(80).collect();
+        let message = format!("there is no template '{}'; there is {name}", shown.escape_debug());
+        Err(Problem::not_found("template_not_found", message))
+    }
+
     /// The names of a preview.
     pub fn place(&self, server: Arc<Server>, template: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
         let settings = &self.config.settings;
-        if let Some(template) = template.filter(|template| *template != "-" && *template != settings.template()) {
-            let shown: String = template.chars().take(80).collect();
-            let message = format!("there is no template '{}'; there is {}", shown.escape_debug(), settings.template());
-            return Err(Problem::not_found("template_not_found", message));
-        }
+        let template = self.template_name(template.unwrap_or("-"))?.to_owned();
         let names = settings.names(number).map_err(|error| Problem::invalid("invalid_pr_number", error.to_string()))?;
-        let template = settings.template().to_owned();
         Ok(Place { server, template, number, db: names.db, role: names.role })
     }
 }
