@@ -160,6 +160,32 @@ pub struct Preview {
 pub struct PreviewsResponse {
     /// Every preview, by template and number. Without passwords.
     pub items: Vec<Preview>,
+    /// What is kept ready.
+    pub pools: Vec<PreviewPool>,
+}
+
+/// The clones of one template that are kept ready.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PreviewPool {
+    /// The instance that it is on; none on the configured external server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
+    /// The template.
+    pub template: String,
+    /// Its generation: counts up with every change of it.
+    pub generation: u64,
+    /// How it is copied.
+    pub strategy: String,
+    /// Bytes on disk.
+    pub size_bytes: u64,
+    /// Clones that can be handed out.
+    pub ready: u32,
+    /// Clones that are being made.
+    pub making: u32,
+    /// Databases of the clones that can be handed out.
+    pub entries: Vec<String>,
+    /// The numbers that they have the passwords of.
+    pub numbers: Vec<u64>,
 }
 
 /// Body of `POST /v1/previews/{template}/{number}/extend`.

@@ -14,7 +14,7 @@ pub mod ready;
 pub mod scram;
 pub mod script;
 pub mod swap;
-pub mod thin;
+pub mod handover;
 mod tls;
 pub mod url;
 

@@ -139,11 +139,13 @@ async fn start_services(app: &App) -> anyhow::Result<()> {
     app.operations.resume().await?;
     tokio::spawn(app.operations.clone().keep_tidy());
     tokio::spawn(app.reconciler.clone().run());
+    tokio::spawn(app.keeper.clone().run());
     Ok(())
 }
 
 /// And ends here, after the last request, in the reverse order.
 async fn stop_services(app: &App, stop_databases: bool) {
+    app.keeper.stop();
     app.operations.stop(GRACE).await;
     app.reconciler.stop().await;
     if stop_databases && let Err(problem) = app.reconciler.stop_servers().await {

@@ -47,6 +47,8 @@ pub struct PreviewOptions {
     pub max: Option<u32>,
     /// `PGDB_PREVIEW_POOL_MAX`: how many clones are kept ready per template; 0 for none.
     pub pool_max: Option<u32>,
+    /// `PGDB_PREVIEW_POOL_MIN`: how many are kept ready even when nothing is asked for.
+    pub pool_min: Option<u32>,
     /// `PGDB_PREVIEW_CLONES`: how many clones are made at the same time.
     pub clones: Option<u32>,
     /// `PGDB_PREVIEW_SWEEP_MAX`: how many expired previews are deleted per look.
@@ -68,6 +70,8 @@ pub struct PreviewConfig {
     pub max: u32,
     /// How many clones are kept ready per template.
     pub pool_max: u32,
+    /// How many of them even when nothing is asked for.
+    pub pool_min: u32,
     /// How many clones are made at the same time.
     pub clones: u32,
     /// How many expired previews are deleted per look.
@@ -123,7 +127,7 @@ impl OrphanPolicy {
 }
 
 /// The instance that is made where nobody names a server.
-pub const OWN_INSTANCE: &str = "previews";
+const OWN_INSTANCE: &str = "previews";
 const DEFAULT_MAX: u32 = 200;
 const DEFAULT_POOL_MAX: u32 = 8;
 const DEFAULT_CLONES: u32 = 2;
@@ -154,6 +158,7 @@ impl PreviewOptions {
             ttl: self.ttl.or(file.ttl),
             max: self.max.or(file.max),
             pool_max: self.pool_max.or(file.pool_max),
+            pool_min: self.pool_min.or(file.pool_min),
             clones: self.clones.or(file.clones),
             sweep_max: self.sweep_max.or(file.sweep_max),
             orphans: self.orphans.or(file.orphans),
@@ -188,9 +193,15 @@ impl PreviewOptions {
             given if given < least => Err(value(name, format!("{given} is less than {least}"))),
             given => Ok(given),
         };
+        let pool_max = self.pool_max.unwrap_or(DEFAULT_POOL_MAX);
+        let pool_min = self.pool_min.unwrap_or(0);
+        if pool_min > pool_max {
+            return Err(value("PGDB_PREVIEW_POOL_MIN", format!("{pool_min} is more than the most, {pool_max}")));
+        }
         Ok(PreviewConfig {
             max: number("PGDB_PREVIEW_MAX", self.max, DEFAULT_MAX, 1)?,
-            pool_max: number("PGDB_PREVIEW_POOL_MAX", self.pool_max, DEFAULT_POOL_MAX, 0)?,
+            pool_max,
+            pool_min,
             clones: number("PGDB_PREVIEW_CLONES", self.clones, DEFAULT_CLONES, 1)?,
             sweep_max: number("PGDB_PREVIEW_SWEEP_MAX", self.sweep_max, DEFAULT_SWEEP_MAX, 1)?,
             target: self.target()?,

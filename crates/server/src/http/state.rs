@@ -7,6 +7,7 @@ use crate::http::limiter::Limiter;
 use crate::http::metrics::Metrics;
 use crate::instances::reconcile::Reconciler;
 use crate::instances::{InstanceService, World, record};
+use crate::previews::reconcile::{Keeper, Nudge};
 use crate::previews::{PreviewService, PreviewWorld};
 use crate::operations::{Engine, EngineConfig, Observer, OperationRecord, StepRecord};
 use crate::secrets::Sealer;
@@ -62,6 +63,8 @@ pub struct Parts {
     pub previews: PreviewService,
     /// What PostgreSQL installations can be asked.
     pub engines: EngineService,
+    /// Keeps previews as they should be.
+    pub keeper: Keeper,
     /// Keeps servers running.
     pub reconciler: Reconciler,
     /// Slows down guessing of tokens.
@@ -99,14 +102,17 @@ impl App {
             crate::previews::steps::kinds(&previews),
         ]
         .concat();
+        let nudge = Nudge(Arc::clone(&previews));
         let observers: Vec<Arc<dyn Observer>> =
-            vec![Arc::new(Counted(Arc::clone(&metrics))), Arc::new(reconciler.clone())];
+            vec![Arc::new(Counted(Arc::clone(&metrics))), Arc::new(reconciler.clone()), Arc::new(nudge)];
         let (engine_clock, engine_entropy) = (Arc::clone(&clock), Arc::clone(&entropy));
         let limits = EngineConfig::default();
         let operations = Engine::new(store.clone(), engine_clock, engine_entropy, limits, kinds, observers);
         let instances = InstanceService::new(Arc::clone(&world), operations.clone());
+        let previews = PreviewService::new(previews, operations.clone(), instances.clone());
         Self(Arc::new(Parts {
-            previews: PreviewService::new(previews, operations.clone(), instances.clone()),
+            keeper: Keeper::new(previews.clone(), operations.clone()),
+            previews,
             instances,
             engines: EngineService::new(world, operations.clone()),
             operations,

@@ -7,7 +7,7 @@ use super::record::PasswordMark;
 use crate::problem::Problem;
 use crate::store::rows::{from_micros, micros};
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// Where an entry stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,6 @@ pub fn all(connection: &Connection) -> Result<Vec<EntryRecord>, Problem> {
 
 /// One entry.
 pub fn find(connection: &Connection, target: &str, db: &str) -> Result<Option<EntryRecord>, Problem> {
-    use rusqlite::OptionalExtension;
     let sql = format!("SELECT {COLUMNS} FROM preview_pool WHERE target = ?1 AND db = ?2");
     Ok(connection.prepare_cached(&sql)?.query_row([target, db], read).optional()?)
 }
@@ -110,6 +109,42 @@ pub fn advance(
     Ok(connection.prepare_cached(sql)?.execute(params![target, db, from.as_str(), to.as_str()])? == 1)
 }
 
+/// The best entry for a number: one that has its password already, else one whose number has passed, else the one
+/// whose number is farthest off.
+pub fn pick(
+    connection: &Connection,
+    (target, template): (&str, &str),
+    generation: u64,
+    number: u64,
+) -> Result<Option<EntryRecord>, Problem> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM preview_pool WHERE target = ?1 AND template = ?2 AND generation = ?3 AND state = 'ready' \
+         ORDER BY number IS NOT ?4, number > ?4, abs(number - ?4) DESC LIMIT 1"
+    );
+    let found = connection.prepare_cached(&sql)?.query_row(params![target, template, generation, number], read);
+    Ok(found.optional()?)
+}
+
+/// Forgets whose password an entry's role has, because it is about to change.
+pub fn unaim(connection: &Connection, target: &str, db: &str) -> Result<bool, Problem> {
+    let sql = "UPDATE preview_pool SET number = NULL, fingerprint = NULL, salt = NULL \
+               WHERE target = ?1 AND db = ?2 AND state = 'ready'";
+    Ok(connection.prepare_cached(sql)?.execute([target, db])? == 1)
+}
+
+/// Notes whose password an entry's role has. One that is no longer ready stays as it is.
+pub fn aim(
+    connection: &Connection,
+    (target, db): (&str, &str),
+    number: u64,
+    mark: &PasswordMark,
+) -> Result<(), Problem> {
+    let sql = "UPDATE preview_pool SET number = ?3, fingerprint = ?4, salt = ?5 \
+               WHERE target = ?1 AND db = ?2 AND state = 'ready'";
+    connection.prepare_cached(sql)?.execute(params![target, db, number, mark.fingerprint, mark.salt])?;
+    Ok(())
+}
+
 /// Notes that an entry can be handed out, and whose password its role has.
 pub fn set_ready(
     connection: &Connection,
@@ -120,6 +155,13 @@ pub fn set_ready(
     let sql = "UPDATE preview_pool SET state = 'ready', number = ?3, fingerprint = ?4, salt = ?5 \
                WHERE target = ?1 AND db = ?2";
     connection.prepare_cached(sql)?.execute(params![target, db, number, mark.fingerprint, mark.salt])?;
+    Ok(())
+}
+
+/// Forgets an entry that was handed out.
+pub fn delete_taken(connection: &Connection, target: &str, db: &str) -> Result<(), Problem> {
+    let sql = "DELETE FROM preview_pool WHERE target = ?1 AND db = ?2 AND state = 'taken'";
+    connection.prepare_cached(sql)?.execute([target, db])?;
     Ok(())
 }
 

@@ -2,18 +2,20 @@
 //!
 //! `record`, `templates` and `entries` are rows; `world` is what steps act through, `server` the servers that previews
 //! are made on, `postgres` what is said to them; `service` is what is asked, `look` the one look that it takes to
-//! answer, `steps` what the operations do.
+//! answer, `steps` what the operations do; `reconcile` and `pool` keep what nobody asks for.
 
 pub mod checks;
-mod entries;
-mod look;
+pub mod entries;
+pub mod look;
+mod pool;
 mod postgres;
+pub mod reconcile;
 pub mod record;
 pub mod routes;
-mod server;
+pub mod server;
 pub mod service;
 pub mod steps;
-mod templates;
+pub mod templates;
 mod wire;
 mod world;
 

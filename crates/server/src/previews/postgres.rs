@@ -3,14 +3,29 @@
 use super::record::PasswordMark;
 use super::server::{Server, ending};
 use super::service::Place;
-use super::templates::TemplateRecord;
+use super::steps::EntryNames;
+use super::templates::{self, TemplateRecord};
 use super::world::PreviewWorld;
 use crate::instances::world::pg;
 use crate::operations::StepError;
 use pgdb_pg::challenge::{Challenge, challenge};
-use pgdb_pg::{connect, look, swap, thin};
+use pgdb_pg::handover::{self, Strangers, Strategy};
+use pgdb_pg::{Client, connect, look, swap};
 use serde_json::Value;
 use std::time::Duration;
+
+/// What came of a hand-out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HandedOut {
+    /// It was done.
+    Now,
+    /// It had been done before.
+    Before,
+    /// There is no such entry.
+    Gone,
+    /// There is a database of the preview's name beside the entry.
+    InTheWay,
+}
 
 const LOGIN: Duration = Duration::from_secs(10);
 
@@ -18,22 +33,28 @@ impl PreviewWorld {
     /// Looks at a template and gives its objects a holder.
     pub(super) async fn prepare_template(&self, server: &Server, template: &str) -> Result<TemplateRecord, StepError> {
         let session = self.session(server).await?;
+        if server.instance.is_some() {
+            self.prepare_own(&session, template).await?;
+        }
         let seen = look::look(&session, template, "", "").await.map_err(pg)?;
         let missing = || StepError::lasting("template_missing", format!("there is no database '{template}'"));
         let seen = seen.template.ok_or_else(missing)?;
+        let holder = format!("{template}_owner");
+        // Closed again whatever comes of it: an open template cannot be copied while somebody is in it.
         swap::allow_connections(&session, template, true).await.map_err(pg)?;
-        let client = self.connect(server, Some(template)).await?;
-        thin::normalise(&client, &format!("{template}_owner")).await.map_err(pg)?;
-        client.close().await;
+        let given = self.give_to_holder(server, template, &holder).await;
         swap::allow_connections(&session, template, false).await.map_err(pg)?;
+        given?;
+        swap::end_sessions(&session, template).await.map_err(pg)?;
+        let size_bytes = swap::database_size(&session, template).await.map_err(pg)?.unwrap_or(0);
         session.release();
         Ok(TemplateRecord {
             target: server.key.clone(),
             name: template.to_owned(),
             oid: seen.oid,
-            holder: format!("{template}_owner"),
-            size_bytes: 0,
-            strategy: String::new(),
+            holder,
+            size_bytes,
+            strategy: Strategy::of_size(size_bytes).as_str().to_owned(),
             facts: Value::Null,
             generation: 1,
             highest: 0,
@@ -41,13 +62,44 @@ impl PreviewWorld {
         })
     }
 
-    /// Makes a preview's role, or gives the one that is there its password.
-    pub(super) async fn make_role(&self, place: &Place) -> Result<PasswordMark, StepError> {
+    async fn give_to_holder(&self, server: &Server, template: &str, holder: &str) -> Result<(), StepError> {
+        let client = self.connect(server, Some(template)).await?;
+        let given = handover::give_to_holder(&client, holder).await.map_err(pg);
+        client.close().await;
+        let Err(Strangers(strangers)) = given? else { return Ok(()) };
+        let mut listed: Vec<String> = strangers.iter().take(10).map(|one| format!("{} {} of {}", one.keyword, one.name, one.owner)).collect();
+        if strangers.len() > listed.len() {
+            listed.push(format!("and {} more", strangers.len() - listed.len()));
+        }
+        let message = format!(
+            "in the template {template} there is what the operator can neither give away nor grant: {}; as a superuser \
+             run there, for each of their owners: REASSIGN OWNED BY owner TO {holder}",
+            listed.join(", ")
+        );
+        Err(StepError::lasting("template_not_ours", message))
+    }
+
+    /// On an instance of ours there is nobody else who would make the roles and the template.
+    async fn prepare_own(&self, session: &Client, template: &str) -> Result<(), StepError> {
+        let settings = &self.config.settings;
+        for role in [settings.owner(), settings.dev_role()] {
+            handover::ensure_group(session, role).await.map_err(pg)?;
+        }
+        if swap::owner(session, template).await.map_err(pg)?.is_none() {
+            swap::create_database(session, template, settings.owner()).await.map_err(pg)?;
+            tracing::info!(template, "made an empty template; fill it, then prepare it anew (docs/operating.md)");
+        }
+        Ok(())
+    }
+
+    /// Makes a role with a preview's password, or gives it to the role that is there. An entry of the pool has another
+    /// name until it is handed out.
+    pub(super) async fn make_role(&self, place: &Place, role: &str) -> Result<PasswordMark, StepError> {
         let password = self.password(&place.server, &place.db, &place.role).await?;
         let (verifier, mark) = password.verifier();
         let _catalog = place.server.catalog.lock().await;
         let session = self.session(&place.server).await?;
-        thin::make_role(&session, &place.role, &verifier).await.map_err(pg)?;
+        handover::ensure_login(&session, role, &verifier).await.map_err(pg)?;
         session.release();
         Ok(mark)
     }
@@ -63,25 +115,90 @@ impl PreviewWorld {
         {
             return Ok(PasswordMark { fingerprint: Some(password.fingerprint), salt: Some(salt) });
         }
-        self.make_role(place).await
+        self.make_role(place, &place.role).await
     }
 
     /// Copies a preview's template.
     pub(super) async fn clone_template(&self, place: &Place, db: &str) -> Result<(), StepError> {
         let _permit = place.server.clones.acquire().await.map_err(ending)?;
         let session = self.session(&place.server).await?;
-        thin::clone(&session, db, &place.template).await.map_err(pg)?;
+        let strategy = match self.template_strategy(place).await?.as_deref() {
+            Some("file_copy") => Strategy::FileCopy,
+            _ => Strategy::WalLog,
+        };
+        let owner = self.config.settings.owner();
+        handover::copy(&session, db, &place.template, owner, strategy).await.map_err(pg)?;
         session.release();
         Ok(())
+    }
+
+    async fn template_strategy(&self, place: &Place) -> Result<Option<String>, StepError> {
+        let (target, name) = (place.server.key.clone(), place.template.clone());
+        let found = self.store.read(move |connection| templates::find(connection, &target, &name)).await?;
+        Ok(found.map(|template| template.strategy))
     }
 
     /// Gives what is in a clone to its role.
     pub(super) async fn hand_over(&self, place: &Place, db: &str, role: &str) -> Result<(), StepError> {
         let client = self.connect(&place.server, Some(db)).await?;
         let _catalog = place.server.catalog.lock().await;
-        thin::hand_over(&client, db, role, &format!("{}_owner", place.template)).await.map_err(pg)?;
+        let holder = format!("{}_owner", place.template);
+        let (template, dev) = (place.template.as_str(), self.config.settings.dev_role());
+        let clone = handover::Clone { db, role, holder: &holder, template, dev };
+        handover::hand_over(&client, &clone).await.map_err(pg)?;
         client.close().await;
         Ok(())
+    }
+
+    /// Gives an entry of the pool the names of a preview, and its role a verifier if it has another's.
+    pub(super) async fn hand_out(
+        &self,
+        place: &Place,
+        entry: &EntryNames,
+        verifier: Option<&str>,
+    ) -> Result<HandedOut, StepError> {
+        let _catalog = place.server.catalog.lock().await;
+        let session = self.session(&place.server).await?;
+        let from = (entry.db.as_str(), entry.role.as_str());
+        let done = handover::hand_out(&session, from, (&place.db, &place.role), verifier).await;
+        let Err(error) = done else {
+            session.release();
+            return Ok(HandedOut::Now);
+        };
+        // Names that are not there, or there already: an earlier try has done it, or somebody else has been here.
+        if !matches!(error.sqlstate(), Some("3D000" | "42704" | "42P04" | "42710")) {
+            return Err(pg(error));
+        }
+        let there = async |db: &str| swap::database_exists(&session, db).await.map_err(pg);
+        let outcome = match (there(&entry.db).await?, there(&place.db).await?) {
+            (false, true) => HandedOut::Before,
+            (false, false) => HandedOut::Gone,
+            (true, true) => HandedOut::InTheWay,
+            (true, false) => return Err(pg(error)),
+        };
+        session.release();
+        Ok(outcome)
+    }
+
+    /// Sets an entry's verifier anew, ahead of its hand-out. False when its role is not there any more.
+    pub(super) async fn set_verifier(&self, server: &Server, role: &str, verifier: &str) -> Result<bool, StepError> {
+        let _catalog = server.catalog.lock().await;
+        let session = self.session(server).await?;
+        let set = handover::set_verifier(&session, role, verifier).await;
+        session.release();
+        match set {
+            Ok(()) => Ok(true),
+            Err(error) if error.sqlstate() == Some("42704") => Ok(false),
+            Err(error) => Err(pg(error)),
+        }
+    }
+
+    /// Whether there is a database of this name.
+    pub(super) async fn database_there(&self, server: &Server, db: &str) -> Result<bool, StepError> {
+        let session = self.session(server).await?;
+        let there = swap::owner(&session, db).await.map_err(pg)?.is_some();
+        session.release();
+        Ok(there)
     }
 
     /// Lets nobody into a database any more and ends its sessions.
@@ -108,8 +225,8 @@ impl PreviewWorld {
     pub(super) async fn drop_role(&self, server: &Server, role: &str) -> Result<Option<String>, StepError> {
         let _catalog = server.catalog.lock().await;
         let session = self.session(server).await?;
-        thin::drop_role(&session, role).await.map_err(pg)?;
+        let reason = handover::drop_role(&session, role).await.map_err(pg)?;
         session.release();
-        Ok(None)
+        Ok(reason)
     }
 }

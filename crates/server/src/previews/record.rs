@@ -148,10 +148,16 @@ pub fn all(connection: &Connection) -> Result<Vec<PreviewRecord>, Problem> {
 /// Previews whose time is over and that may be deleted, the longest overdue first.
 pub fn expired(connection: &Connection, now: Timestamp, at_most: u32) -> Result<Vec<PreviewRecord>, Problem> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM previews WHERE expires_at <= ?1 AND protected = 0 AND state <> 'deleting' \
-         ORDER BY expires_at LIMIT ?2"
+        "SELECT {COLUMNS} FROM previews WHERE expires_at <= ?1 AND protected = 0 ORDER BY expires_at LIMIT ?2"
     );
     Ok(connection.prepare(&sql)?.query_map(params![micros(now), at_most], read)?.collect::<Result<_, _>>()?)
+}
+
+/// When the next preview that may be deleted expires.
+pub fn next_expiry(connection: &Connection) -> Result<Option<Timestamp>, Problem> {
+    let sql = "SELECT min(expires_at) FROM previews WHERE expires_at IS NOT NULL AND protected = 0 \
+               AND state <> 'deleting'";
+    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<i64>>(0))?.map(from_micros))
 }
 
 /// How many previews a template has.
@@ -172,15 +178,15 @@ pub fn set_ready(connection: &Connection, id: &str, ready: &Ready) -> Result<(),
     let sql = "UPDATE previews SET state = 'ready', reason = NULL, news = news OR ?2, generation = ?3, \
                fingerprint = ?4, salt = ?5 WHERE id = ?1";
     let (fingerprint, salt) = (&ready.mark.fingerprint, &ready.mark.salt);
-    connection.prepare_cached(sql)?.execute(params![id, ready.created, ready.generation, fingerprint, salt])?;
+    connection.prepare_cached(sql)?.execute(params![id, ready.news, ready.generation, fingerprint, salt])?;
     Ok(())
 }
 
 /// What is known of a preview once it can be used.
 #[derive(Debug, Clone)]
 pub struct Ready {
-    /// Whether its database was made for it, as against found.
-    pub created: bool,
+    /// Whether whoever asks next has to be told that it was created.
+    pub news: bool,
     /// The generation of the template.
     pub generation: u64,
     /// Its role's password.

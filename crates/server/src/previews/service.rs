@@ -1,25 +1,32 @@
 //! What is asked of previews: answered from the state where that will do, else turned into operations.
 
 use super::checks::{Ttl, Wanted};
+use super::entries::{self, EntryRecord, EntryState};
 use super::look::Look;
 use super::record::{self, PreviewRecord, PreviewState};
 use super::server::Server;
-use super::steps::{DELETE, DeleteInput, ENSURE, EnsureInput, Found, PREPARE_TEMPLATE, PrepareTemplateInput};
-use super::steps::{RESET, ResetInput, role_outcome};
-use super::templates;
+use super::steps::{DELETE, DeleteInput, ENSURE, EnsureInput, EntryNames, Found, PREPARE_TEMPLATE};
+use super::steps::{PrepareTemplateInput, RESET, ResetInput, role_outcome};
+use super::templates::{self, TemplateRecord};
 use super::world::PreviewWorld;
+use crate::config::TargetConfig;
 use crate::instances::InstanceService;
-use crate::operations::{Engine, NewOperation, OperationRecord, Started};
+use crate::operations::record as operation_rows;
+use crate::operations::{Choice, Engine, NewOperation, OperationRecord, Started};
 use crate::problem::Problem;
 use jiff::{SignedDuration, Timestamp};
-use pgdb_api::previews::{DeletedPreview, EnsuredPreview, Preview};
+use pgdb_api::instances::DeployRequest;
+use pgdb_api::previews::{DeletedPreview, EnsuredPreview, Preview, PreviewPool};
+use pgdb_core::instance::InstanceState;
 use pgdb_core::preview::PrNumber;
 use pgdb_core::random;
 use pgdb_pg::look::SeenTemplate;
 use rusqlite::Connection;
 use secrecy::ExposeSecret;
 use serde::Serialize;
+use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often a request that finds others at work on the same preview begins again before it gives up.
@@ -78,6 +85,55 @@ impl PreviewService {
         self.world.place(server, template, number)
     }
 
+    /// The same for an ensure, which makes the instance that previews are on where nobody has named a server.
+    pub async fn place_to_make(&self, on: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
+        let server = self.server(on).await?;
+        self.world.place(server, None, number)
+    }
+
+    /// The server of a request; our own instance is deployed at the first use.
+    async fn server(&self, on: Option<&str>) -> Result<Arc<Server>, Problem> {
+        let own = match &self.world.config.target {
+            TargetConfig::Instance(name) if on.is_none_or(|on| on == name) => name.clone(),
+            _ => return self.world.server(on).await,
+        };
+        for _ in 0..ROUNDS {
+            match self.world.server(Some(&own)).await {
+                Err(problem) if problem.code == "database_not_found" => {}
+                Ok(server) => {
+                    self.wait_for_deploy(&own).await?;
+                    return Ok(server);
+                }
+                Err(problem) => return Err(problem),
+            }
+            let request = DeployRequest { name: Some(own.clone()), ..DeployRequest::default() };
+            match self.instances.start_deploy(request).await {
+                Ok((started, _)) => {
+                    tracing::info!(instance = %own, "deploying the instance that previews are made on");
+                    self.finish(&started.id).await?;
+                }
+                // Another request was quicker.
+                Err(problem) if problem.code == "name_taken" => {}
+                Err(problem) => self.wait_for_other(problem, true).await?,
+            }
+        }
+        Err(Problem::busy("preview_busy", format!("the instance '{own}' keeps being changed by others")))
+    }
+
+    /// An instance that is being deployed cannot be used yet.
+    async fn wait_for_deploy(&self, name: &str) -> Result<(), Problem> {
+        let instance = self.world.instances.by_name(name).await?;
+        if instance.state != InstanceState::Creating {
+            return Ok(());
+        }
+        let subject = instance.subject();
+        let active = self.world.store.read(move |connection| operation_rows::active_on(connection, &subject)).await?;
+        match active {
+            Some(operation) => self.finish(&operation.id).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Sees to it that a preview is there.
     pub async fn ensure(
         &self,
@@ -85,6 +141,7 @@ impl PreviewService {
         wanted: &Wanted,
         wait: bool,
     ) -> Result<Progress<EnsuredPreview>, Problem> {
+        let _waiting = Waiting::new(&self.world);
         for _ in 0..ROUNDS {
             // The record before the look: what the look says was so when the record said what it says, or later.
             let known = self.record(place).await?;
@@ -96,11 +153,12 @@ impl PreviewService {
                 return Ok(Progress::Done(answer));
             }
             let generation = self.template_ready(place, seen.template).await?;
-            match self.start_ensure(place, wanted, known, &seen, generation).await {
+            match self.start_ensure(place, wanted, known, &seen, generation, wait).await {
                 Ok(started) if !wait => return Ok(Progress::Started(started)),
                 Ok(started) => {
-                    self.finish(&started.id).await?;
-                    if let Some(answer) = self.told(place).await? {
+                    let operation = self.finish(&started.id).await?;
+                    let created = !started.joined && was_created(&operation);
+                    if let Some(answer) = self.told(place, created).await? {
                         return Ok(Progress::Done(answer));
                     }
                     // It was deleted again meanwhile.
@@ -131,19 +189,20 @@ impl PreviewService {
         Ok(Some(self.answer(preview, password.password.expose_secret()).await?))
     }
 
-    /// The answer after an ensure's operation.
-    async fn told(&self, place: &Place) -> Result<Option<EnsuredPreview>, Problem> {
+    /// The answer after an ensure's operation; `created` when it is ours to say so.
+    async fn told(&self, place: &Place, created: bool) -> Result<Option<EnsuredPreview>, Problem> {
         match self.record(place).await? {
             Some(preview) if preview.state == PreviewState::Ready => {
                 let password = self.world.password(&place.server, &place.db, &place.role).await?;
-                Ok(Some(self.answer(&preview, password.password.expose_secret()).await?))
+                let answer = self.answer(&preview, password.password.expose_secret()).await?;
+                Ok(Some(EnsuredPreview { created: created || answer.created, ..answer }))
             }
             _ => Ok(None),
         }
     }
 
-    /// Of all who are told of a preview that was created exactly one is told that it was. That is written down before
-    /// it is said: whoever asks first after a crash is told by the next daemon.
+    /// Of all who are told of a preview that was created exactly one is told that it was: the one whose request made
+    /// it, if that waits; else whoever asks first, which is written down before it is said. So it is after a crash too.
     async fn answer(&self, preview: &PreviewRecord, password: &str) -> Result<EnsuredPreview, Problem> {
         let created = preview.news && {
             let id = preview.id.clone();
@@ -157,6 +216,39 @@ impl PreviewService {
         })
     }
 
+    /// Begins to look at a template anew.
+    pub async fn prepare_template(&self, on: Option<&str>, template: &str) -> Result<Started, Problem> {
+        let server = self.server(on).await?;
+        let template = self.world.template_name(template)?.to_owned();
+        self.start_prepare(&server, &template).await
+    }
+
+    async fn start_prepare(&self, server: &Server, template: &str) -> Result<Started, Problem> {
+        let input = PrepareTemplateInput { target: server.key.clone(), template: template.to_owned() };
+        let subject = format!("template/{}/{template}", server.key);
+        let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
+        let new = NewOperation { kind: PREPARE_TEMPLATE, subject, input };
+        self.engine.start(new, |_: &Connection| Ok(())).await
+    }
+
+    /// A template that is prepared.
+    pub async fn template(&self, on: Option<&str>, template: &str) -> Result<TemplateRecord, Problem> {
+        let key = self.world.server(on).await?.key.clone();
+        let name = self.world.template_name(template)?.to_owned();
+        let found = self.world.store.read(move |connection| templates::find(connection, &key, &name)).await?;
+        found.ok_or_else(|| {
+            let message = "it was not looked at yet; POST /v1/previews/{template}/prepare does, and so does an ensure";
+            Problem::not_found("template_not_found", message)
+        })
+    }
+
+    /// An entry of the pool by its database.
+    pub async fn entry(&self, on: Option<&str>, entry: &str) -> Result<EntryRecord, Problem> {
+        let (key, db) = (self.world.server(on).await?.key.clone(), entry.to_owned());
+        let found = self.world.store.read(move |connection| entries::find(connection, &key, &db)).await?;
+        found.ok_or_else(|| Problem::not_found("preview_not_found", "the pool has no such entry"))
+    }
+
     /// Sees to it that the template is prepared. Returns its generation.
     async fn template_ready(&self, place: &Place, seen: Option<SeenTemplate>) -> Result<u64, Problem> {
         for _ in 0..ROUNDS {
@@ -168,11 +260,7 @@ impl PreviewService {
             {
                 return Ok(known.generation);
             }
-            let input = PrepareTemplateInput { target: place.server.key.clone(), template: place.template.clone() };
-            let subject = format!("template/{}/{}", place.server.key, place.template);
-            let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
-            let new = NewOperation { kind: PREPARE_TEMPLATE, subject, input };
-            match self.engine.start(new, |_: &Connection| Ok(())).await {
+            match self.start_prepare(&place.server, &place.template).await {
                 Ok(started) => {
                     self.finish(&started.id).await?;
                     let (target, name) = (place.server.key.clone(), place.template.clone());
@@ -227,6 +315,7 @@ impl PreviewService {
         known: Option<PreviewRecord>,
         seen: &Look,
         generation: u64,
+        waits: bool,
     ) -> Result<Started, Problem> {
         let now = self.world.clock.now();
         let found = if seen.database.is_some() { Found::Database } else { Found::Nothing };
@@ -237,6 +326,8 @@ impl PreviewService {
             found,
             known: known.is_some(),
             generation,
+            entry: None,
+            teller: waits.then(|| self.world.run_id.clone()),
         };
         let new = PreviewRecord {
             id: format!("pv_{}", random::lower_alnum(&*self.world.entropy, 16)),
@@ -258,7 +349,11 @@ impl PreviewService {
         };
         let (max, wanted) = (self.world.config.max, wanted.clone());
         let known = known.map(|preview| (preview.id, preview.state));
-        let prepare = move |connection: &Connection| {
+        let pooled = found == Found::Nothing;
+        let prepare = move |connection: &Connection, choice: Choice<'_>| {
+            if pooled && !choice.joins {
+                choice.input["entry"] = take_entry(connection, &new)?;
+            }
             let present = record::by_db(connection, &new.target, &new.db)?;
             let now_known = present.as_ref().map(|preview| (preview.id.clone(), preview.state));
             // Whoever made it ready, or removed it, since we looked has made our look worthless.
@@ -282,7 +377,8 @@ impl PreviewService {
             record::touch(connection, &present.id, now, expires_at, wanted.labels.as_ref())?;
             record::set_state(connection, &present.id, PreviewState::Creating, None)
         };
-        self.start(ENSURE, place, &input, prepare).await
+        let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
+        self.engine.start_with(NewOperation { kind: ENSURE, subject: place.subject(), input }, prepare).await
     }
 
     /// Removes a preview.
@@ -321,6 +417,29 @@ impl PreviewService {
             }
         }
         Err(too_many_rounds(place))
+    }
+
+    /// Removes a preview whose time is over, unless somebody has prolonged it meanwhile.
+    pub(super) async fn delete_expired(&self, preview: &PreviewRecord) -> Result<(), Problem> {
+        let input = DeleteInput {
+            target: preview.target.clone(),
+            db: preview.db.clone(),
+            role: preview.role.clone(),
+            had_database: true,
+            had_role: true,
+        };
+        let (seen, now) = (preview.clone(), self.world.clock.now());
+        let prepare = move |connection: &Connection| {
+            let present = record::by_db(connection, &seen.target, &seen.db)?;
+            let due = |preview: &PreviewRecord| !preview.protected && preview.expires_at.is_some_and(|at| at <= now);
+            match present.filter(due) {
+                Some(preview) => record::set_state(connection, &preview.id, PreviewState::Deleting, None),
+                None => Err(Problem::busy("preview_busy", "it was prolonged, protected or deleted meanwhile")),
+            }
+        };
+        let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
+        let new = NewOperation { kind: DELETE, subject: preview.subject(), input };
+        self.engine.start(new, prepare).await.map(drop)
     }
 
     /// Throws away what a preview holds and makes it anew from its template.
@@ -401,6 +520,37 @@ impl PreviewService {
         Ok(items)
     }
 
+    /// What is kept ready, by template.
+    pub async fn pools(&self, on: Option<&str>) -> Result<Vec<PreviewPool>, Problem> {
+        let only = match on {
+            Some(name) => Some(self.world.server(Some(name)).await?.key.clone()),
+            None => None,
+        };
+        let (all, entries) =
+            self.world.store.read(|connection| Ok((templates::all(connection)?, entries::all(connection)?))).await?;
+        let mut pools = Vec::new();
+        for template in all.into_iter().filter(|template| only.as_ref().is_none_or(|key| *key == template.target)) {
+            let of_it = |entry: &&EntryRecord| entry.target == template.target && entry.template == template.name;
+            let mine: Vec<&EntryRecord> =
+                entries.iter().filter(of_it).filter(|entry| entry.generation == template.generation).collect();
+            let count = |state| u32::try_from(mine.iter().filter(|entry| entry.state == state).count()).unwrap_or(0);
+            let ready = mine.iter().filter(|entry| entry.state == EntryState::Ready);
+            let server = self.world.server_of(&template.target).await?;
+            pools.push(PreviewPool {
+                on: server.and_then(|server| server.instance.clone()),
+                generation: template.generation,
+                size_bytes: template.size_bytes,
+                ready: count(EntryState::Ready),
+                making: count(EntryState::Making),
+                entries: ready.clone().map(|entry| entry.db.clone()).collect(),
+                numbers: ready.filter_map(|entry| entry.number).collect(),
+                template: template.name,
+                strategy: template.strategy,
+            });
+        }
+        Ok(pools)
+    }
+
     /// The preview's row.
     pub(super) async fn record(&self, place: &Place) -> Result<Option<PreviewRecord>, Problem> {
         let (target, db) = (place.server.key.clone(), place.db.clone());
@@ -440,19 +590,58 @@ impl PreviewService {
     }
 }
 
+/// Counts an ensure that somebody waits for.
+struct Waiting<'a>(&'a PreviewWorld);
+
+impl<'a> Waiting<'a> {
+    fn new(world: &'a PreviewWorld) -> Self {
+        world.ensures.fetch_add(1, Ordering::Relaxed);
+        world.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(world)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl PreviewWorld {
+    /// The template that a request means; `-` is the configured one.
+    pub(super) fn template_name(&self, given: &str) -> Result<&str, Problem> {
+        let name = self.config.settings.template();
+        if given == "-" || given == name {
+            return Ok(name);
+        }
+        let shown: String = given.chars().take(80).collect();
+        let message = format!("there is no template '{}'; there is {name}", shown.escape_debug());
+        Err(Problem::not_found("template_not_found", message))
+    }
+
     /// The names of a preview.
     pub fn place(&self, server: Arc<Server>, template: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
         let settings = &self.config.settings;
-        if let Some(template) = template.filter(|template| *template != "-" && *template != settings.template()) {
-            let shown: String = template.chars().take(80).collect();
-            let message = format!("there is no template '{}'; there is {}", shown.escape_debug(), settings.template());
-            return Err(Problem::not_found("template_not_found", message));
-        }
+        let template = self.template_name(template.unwrap_or("-"))?.to_owned();
         let names = settings.names(number).map_err(|error| Problem::invalid("invalid_pr_number", error.to_string()))?;
-        let template = settings.template().to_owned();
         Ok(Place { server, template, number, db: names.db, role: names.role })
     }
+}
+
+/// Takes an entry of the warm pool for a preview, if there is one of its template as it is now.
+fn take_entry(connection: &Connection, preview: &PreviewRecord) -> Result<Value, Problem> {
+    let of = (preview.target.as_str(), preview.template.as_str());
+    let Some(entry) = entries::pick(connection, of, preview.generation, preview.number)? else {
+        return Ok(Value::Null);
+    };
+    entries::advance(connection, (&entry.target, &entry.db), EntryState::Ready, EntryState::Taken)?;
+    let names = EntryNames { db: entry.db, role: entry.role };
+    serde_json::to_value(names).map_err(|error| Problem::internal(error.to_string()))
+}
+
+/// Whether an ensure's operation has made a database, as against found one.
+fn was_created(operation: &OperationRecord) -> bool {
+    operation.steps.last().is_some_and(|step| step.output["created"] == true)
 }
 
 fn nothing_there(place: &Place) -> DeletedPreview {

@@ -3,7 +3,7 @@
 use crate::problem::Problem;
 use crate::store::rows::{from_micros, micros};
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
 /// One template of one server.
@@ -37,21 +37,28 @@ const COLUMNS: &str =
 /// One template.
 pub fn find(connection: &Connection, target: &str, name: &str) -> Result<Option<TemplateRecord>, Problem> {
     let sql = format!("SELECT {COLUMNS} FROM preview_templates WHERE target = ?1 AND name = ?2");
-    let found = connection.prepare_cached(&sql)?.query_row([target, name], |row| {
-        Ok(TemplateRecord {
-            target: row.get("target")?,
-            name: row.get("name")?,
-            oid: row.get("oid")?,
-            holder: row.get("holder")?,
-            size_bytes: row.get("size_bytes")?,
-            strategy: row.get("strategy")?,
-            facts: serde_json::from_str(&row.get::<_, String>("facts")?).unwrap_or_default(),
-            generation: row.get("generation")?,
-            highest: row.get("highest")?,
-            prepared_at: from_micros(row.get("prepared_at")?),
-        })
-    });
-    Ok(found.optional()?)
+    Ok(connection.prepare_cached(&sql)?.query_row([target, name], read).optional()?)
+}
+
+/// Every template.
+pub fn all(connection: &Connection) -> Result<Vec<TemplateRecord>, Problem> {
+    let sql = format!("SELECT {COLUMNS} FROM preview_templates ORDER BY target, name");
+    Ok(connection.prepare(&sql)?.query_map([], read)?.collect::<Result<_, _>>()?)
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<TemplateRecord> {
+    Ok(TemplateRecord {
+        target: row.get("target")?,
+        name: row.get("name")?,
+        oid: row.get("oid")?,
+        holder: row.get("holder")?,
+        size_bytes: row.get("size_bytes")?,
+        strategy: row.get("strategy")?,
+        facts: serde_json::from_str(&row.get::<_, String>("facts")?).unwrap_or_default(),
+        generation: row.get("generation")?,
+        highest: row.get("highest")?,
+        prepared_at: from_micros(row.get("prepared_at")?),
+    })
 }
 
 /// Writes what was found out about a template; its generation is the next one.

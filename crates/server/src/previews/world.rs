@@ -14,7 +14,9 @@ use pgdb_pg::scram;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Notify;
 
 /// Everything that acts on previews shares this.
 pub struct PreviewWorld {
@@ -35,6 +37,15 @@ pub struct PreviewWorld {
     /// The same where it does not, by server.
     kept_secrets: Mutex<HashMap<String, SecretString>>,
     pub(super) servers: Mutex<HashMap<String, Arc<Server>>>,
+    /// Something has happened that the reconciler wants to know.
+    pub(super) changed: Notify,
+    /// Ensures that were asked for, and those that somebody waits for at this moment.
+    pub(super) ensures: AtomicU64,
+    pub(super) waiting: AtomicU64,
+    /// When filling the pool failed last, by the clock that never goes backwards.
+    pub(super) fill_failed_ms: AtomicU64,
+    /// Names this run of the daemon.
+    pub(super) run_id: String,
 }
 
 /// A role's password with what is kept and what is sent of it.
@@ -69,11 +80,16 @@ impl PreviewWorld {
             entropy: Arc::clone(&instances.entropy),
             sealer: Arc::clone(&instances.sealer),
             config,
-            instances,
             operator_password: secrets.preview_password.clone(),
             given_secret: secrets.preview_app_secret.clone().or_else(|| secrets.api_auth_token.clone()),
             kept_secrets: Mutex::default(),
             servers: Mutex::default(),
+            changed: Notify::new(),
+            ensures: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            fill_failed_ms: AtomicU64::new(0),
+            run_id: random::lower_alnum(&*instances.entropy, 16),
+            instances,
         }
     }
 

@@ -57,6 +57,9 @@ pub(super) struct PreviewArgs {
     /// How many clones are kept ready per template; 0 for none [default: 8].
     #[arg(id = "preview-pool-max", long = "preview-pool-max", env = "PGDB_PREVIEW_POOL_MAX", value_name = "N")]
     pool_max: Option<u32>,
+    /// How many of them even when nothing is asked for [default: 0].
+    #[arg(id = "preview-pool-min", long = "preview-pool-min", env = "PGDB_PREVIEW_POOL_MIN", value_name = "N")]
+    pool_min: Option<u32>,
     /// How many clones are made at the same time [default: 2].
     #[arg(id = "preview-clones", long = "preview-clones", env = "PGDB_PREVIEW_CLONES", value_name = "N")]
     clones: Option<u32>,
@@ -87,6 +90,7 @@ impl From<PreviewArgs> for PreviewOptions {
             ttl: args.ttl,
             max: args.max,
             pool_max: args.pool_max,
+            pool_min: args.pool_min,
             clones: args.clones,
             sweep_max: args.sweep_max,
             orphans: args.orphans,

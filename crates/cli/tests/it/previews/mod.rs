@@ -3,3 +3,5 @@
 pub(crate) mod bed;
 mod contract;
 mod crowds;
+mod lifetime;
+mod pool;

@@ -31,7 +31,7 @@ pub(super) async fn ensure_preview(
     caller.about("preview");
     checks::disabled_fields(&request)?;
     let wanted = checks::wanted(&request)?;
-    let place = app.previews.place(query.on.as_deref(), None, checks::number(&request.pr_number)?).await?;
+    let place = app.previews.place_to_make(query.on.as_deref(), checks::number(&request.pr_number)?).await?;
     caller.about(place.subject());
     match app.previews.ensure(&place, &wanted, query.wait).await? {
         Progress::Done(answer) => Ok(Json(answer).into_response()),

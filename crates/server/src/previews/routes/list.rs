@@ -15,5 +15,6 @@ pub(super) async fn list_previews(
     State(app): State<App>,
     QueryParams(query): QueryParams<OnQuery>,
 ) -> Result<Json<PreviewsResponse>, HttpError> {
-    Ok(Json(PreviewsResponse { items: app.previews.list(query.on.as_deref()).await? }))
+    let on = query.on.as_deref();
+    Ok(Json(PreviewsResponse { items: app.previews.list(on).await?, pools: app.previews.pools(on).await? }))
 }

@@ -4,6 +4,8 @@ mod delete;
 mod ensure;
 mod extend;
 mod list;
+mod pool;
+mod prepare;
 mod protect;
 mod reset;
 mod show;
@@ -27,6 +29,9 @@ pub fn routes() -> Routes {
     Routes::new()
         .route(change(), routes!(ensure::ensure_preview))
         .route(change(), routes!(delete::delete_preview))
+        .route(change(), routes!(prepare::prepare_template))
+        .route(change(), routes!(pool::warm_template))
+        .route(change(), routes!(pool::drop_pool_entry))
         .route(look(), routes!(list::list_previews))
         .route(look(), routes!(show::show_preview))
         .route(change(), routes!(reset::reset_preview))

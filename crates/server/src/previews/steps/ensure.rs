@@ -1,5 +1,7 @@
 //! `preview.ensure`: a pull request's database, cloned from the template or found, with its role.
 
+use super::super::entries::{self, EntryState};
+use super::super::postgres::HandedOut;
 use super::super::record::{self, PasswordMark, PreviewState, Ready};
 use super::super::service::Place;
 use super::super::world::PreviewWorld;
@@ -29,6 +31,19 @@ pub struct EnsureInput {
     pub known: bool,
     /// The template's generation.
     pub generation: u64,
+    /// The entry of the warm pool that is handed out.
+    pub entry: Option<EntryNames>,
+    /// The daemon whose request waits to tell that it was created; another one leaves that for who asks first.
+    pub teller: Option<String>,
+}
+
+/// An entry of the warm pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryNames {
+    /// Its database.
+    pub db: String,
+    /// Its role.
+    pub role: String,
 }
 
 /// What was there before.
@@ -51,8 +66,9 @@ impl OperationKind for Ensure {
 
     fn plan(&self, input: &Value) -> Vec<StepPlan> {
         let long = Duration::from_secs(3600);
-        match serde_json::from_value(input["found"].clone()) {
-            Ok(Found::Database) => vec![step("adopt").timeout(long)],
+        match (serde_json::from_value(input["found"].clone()), &input["entry"]) {
+            (Ok(Found::Database), _) => vec![step("adopt").timeout(long)],
+            (_, Value::Object(_)) => vec![step("hand_out").timeout(long)],
             _ => vec![step("make_role"), step("clone").timeout(long), step("hand_over").timeout(long)],
         }
     }
@@ -71,7 +87,7 @@ impl OperationKind for Ensure {
         let place = place(&self.0, &input.target, &input.template, input.number).await?;
         match step {
             "make_role" => {
-                let mark = self.0.make_role(&place).await?;
+                let mark = self.0.make_role(&place, &place.role).await?;
                 Ok(StepDone::output(json!({ "salt": mark.salt })))
             }
             "clone" => {
@@ -83,11 +99,15 @@ impl OperationKind for Ensure {
                 let password = self.0.password(&place.server, &place.db, &place.role).await?;
                 let salt = cx.output::<Value>("make_role")?["salt"].as_str().map(str::to_owned);
                 let mark = PasswordMark { fingerprint: Some(password.fingerprint), salt };
-                Ok(self.ready(&place, Ready { created: true, generation: input.generation, mark }))
+                Ok(self.ready(&place, &input, true, mark))
+            }
+            "hand_out" => {
+                let (created, mark) = self.hand_out(&place, &input).await?;
+                Ok(self.ready(&place, &input, created, mark))
             }
             "adopt" => {
                 let mark = self.adopt(&place).await?;
-                Ok(self.ready(&place, Ready { created: false, generation: input.generation, mark }))
+                Ok(self.ready(&place, &input, false, mark))
             }
             other => Err(unknown_step(ENSURE, other)),
         }
@@ -103,18 +123,95 @@ impl OperationKind for Ensure {
                 self.forget(&place, &input, cx).await
             }
             "adopt" => self.forget(&place, &input, cx).await,
+            "hand_out" => self.take_back(&place, &input, cx).await,
             _ => Ok(()),
         }
     }
 }
 
 impl Ensure {
-    fn ready(&self, place: &Place, ready: Ready) -> StepDone {
+    fn ready(&self, place: &Place, input: &EnsureInput, created: bool, mark: PasswordMark) -> StepDone {
         let (target, db) = (place.server.key.clone(), place.db.clone());
-        StepDone::commit(move |connection| match record::by_db(connection, &target, &db)? {
-            Some(preview) => record::set_ready(connection, &preview.id, &ready),
-            None => Ok(()),
-        })
+        let entry = input.entry.as_ref().map(|entry| entry.db.clone());
+        // Whoever waits in this very daemon tells it; after a crash nobody does.
+        let news = created && input.teller.as_deref() != Some(self.0.run_id.as_str());
+        let ready = Ready { news, generation: input.generation, mark };
+        let commit = StepDone::commit(move |connection| {
+            if let Some(entry) = &entry {
+                // One that was not used after all is somebody else's again.
+                entries::delete_taken(connection, &target, entry)?;
+            }
+            match record::by_db(connection, &target, &db)? {
+                Some(preview) => record::set_ready(connection, &preview.id, &ready),
+                None => Ok(()),
+            }
+        });
+        StepDone { output: json!({ "created": created }), ..commit }
+    }
+
+    /// Gives an entry of the warm pool the preview's names; without one, makes the preview as if there were no pool.
+    async fn hand_out(&self, place: &Place, input: &EnsureInput) -> Result<(bool, PasswordMark), StepError> {
+        let Some(entry) = &input.entry else { return Err(unknown_step(ENSURE, "hand_out")) };
+        let (target, db) = (place.server.key.clone(), entry.db.clone());
+        let row = self.0.store.read(move |connection| entries::find(connection, &target, &db)).await?;
+        let password = self.0.password(&place.server, &place.db, &place.role).await?;
+        let aimed = row.filter(|row| {
+            row.number == Some(input.number) && row.mark.fingerprint.as_ref() == Some(&password.fingerprint)
+        });
+        let (verifier, mark) = match aimed {
+            Some(row) => (None, row.mark),
+            None => {
+                let (verifier, mark) = password.verifier();
+                (Some(verifier), mark)
+            }
+        };
+        match self.0.hand_out(place, entry, verifier.as_deref()).await? {
+            HandedOut::Now => Ok((true, mark)),
+            HandedOut::Before => Ok((true, self.0.mend_role(place).await?)),
+            HandedOut::Gone => {
+                tracing::warn!(entry = %entry.db, "an entry of the pool is gone; making the preview without it");
+                let mark = self.0.make_role(place, &place.role).await?;
+                self.0.clone_template(place, &place.db).await?;
+                self.0.hand_over(place, &place.db, &place.role).await?;
+                Ok((true, mark))
+            }
+            HandedOut::InTheWay => {
+                self.release(place, entry).await?;
+                Ok((false, self.adopt(place).await?))
+            }
+        }
+    }
+
+    /// Puts an entry that was not used back into the pool.
+    async fn release(&self, place: &Place, entry: &EntryNames) -> Result<(), StepError> {
+        let (target, db) = (place.server.key.clone(), entry.db.clone());
+        let change = move |connection: &rusqlite::Connection| {
+            entries::advance(connection, (&target, &db), EntryState::Taken, EntryState::Ready).map(drop)
+        };
+        Ok(self.0.store.write(change).await?)
+    }
+
+    /// Takes a hand-out back: an entry that has its own names still is whole, and one that has the preview's goes.
+    async fn take_back(&self, place: &Place, input: &EnsureInput, cx: &StepContext) -> Result<(), StepError> {
+        let Some(entry) = &input.entry else { return Ok(()) };
+        if self.0.database_there(&place.server, &entry.db).await? {
+            self.release(place, entry).await?;
+        } else {
+            let (target, db) = (place.server.key.clone(), entry.db.clone());
+            let row = self.0.store.read(move |connection| entries::find(connection, &target, &db)).await?;
+            // Without its row the undo has come this far before.
+            if row.is_some() {
+                self.0.drop_database(&place.server, &place.db).await?;
+                self.0.drop_role(&place.server, &place.role).await?;
+                self.0.drop_role(&place.server, &entry.role).await?;
+                let (target, db) = (place.server.key.clone(), entry.db.clone());
+                let change = move |connection: &rusqlite::Connection| {
+                    entries::delete_taken(connection, &target, &db)
+                };
+                self.0.store.write(change).await?;
+            }
+        }
+        self.forget(place, input, cx).await
     }
 
     /// Takes over a database that is there: its role, the rights, and the password if another one was set.

@@ -2,6 +2,7 @@
 
 mod delete;
 mod ensure;
+mod pool;
 mod reset;
 mod template;
 
@@ -13,7 +14,8 @@ use pgdb_core::preview::PrNumber;
 use std::sync::Arc;
 
 pub use delete::{DELETE, DeleteInput};
-pub use ensure::{ENSURE, EnsureInput, Found};
+pub use ensure::{ENSURE, EnsureInput, EntryNames, Found};
+pub use pool::{EntryInput, POOL_DROP, POOL_FILL, begin_drop};
 pub use reset::{RESET, ResetInput};
 pub use template::{PREPARE_TEMPLATE, PrepareTemplateInput};
 
@@ -27,6 +29,8 @@ pub fn kinds(world: &Arc<PreviewWorld>) -> Vec<Arc<dyn OperationKind>> {
         Arc::new(ensure::Ensure(world())),
         Arc::new(delete::Delete(world())),
         Arc::new(reset::Reset(world())),
+        Arc::new(pool::PoolFill(world())),
+        Arc::new(pool::PoolDrop(world())),
         Arc::new(template::PrepareTemplate(world())),
     ]
 }

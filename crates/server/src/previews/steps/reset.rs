@@ -69,7 +69,7 @@ impl OperationKind for Reset {
                 let password = self.0.password(&place.server, &place.db, &place.role).await?;
                 let salt = cx.output::<Value>("make_role")?["salt"].as_str().map(str::to_owned);
                 let mark = PasswordMark { fingerprint: Some(password.fingerprint), salt };
-                let ready = Ready { created: false, generation: input.generation, mark };
+                let ready = Ready { news: false, generation: input.generation, mark };
                 let (target, db) = (place.server.key.clone(), place.db);
                 return Ok(StepDone::commit(move |connection| match record::by_db(connection, &target, &db)? {
                     Some(preview) => record::set_ready(connection, &preview.id, &ready),

@@ -1,0 +1,293 @@
+//! Templates whose objects have a holder, and clones of them whose objects get an owner.
+//!
+//! What is in a template belongs to a holder role that owns no database. In a clone everything that is the holder's
+//! goes to the clone's own role with one statement, `REASSIGN OWNED BY`, which would take databases along if the holder
+//! had any. Works for an operator that is no superuser but may create roles, and repeated changes nothing.
+
+use crate::connect::Client;
+use crate::error::PgError;
+use crate::quote::{identifier, literal};
+use crate::scram::is_verifier;
+
+/// Everything in a database that somebody owns: the keyword of `ALTER … OWNER`, the name, the owner. Not what
+/// PostgreSQL came with, not the members of extensions, not sequences of columns, whose tables take them along.
+const OWNED: &str = "
+    WITH found (position, keyword, name, owner, classid, objid) AS (
+        SELECT 1, 'SCHEMA', format('%I', nspname), nspowner, 'pg_namespace'::regclass, oid FROM pg_namespace
+        UNION ALL
+        SELECT 2, CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
+                       WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END,
+               format('%I.%I', nspname, relname), relowner, 'pg_class'::regclass, c.oid
+        FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+        WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c') AND relpersistence <> 't' AND NOT EXISTS (
+            SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND relkind = 'S'
+            AND d.refclassid = 'pg_class'::regclass AND deptype IN ('a', 'i'))
+        UNION ALL
+        SELECT 3, CASE typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END, format('%I.%I', nspname, typname), typowner,
+               'pg_type'::regclass, t.oid
+        FROM pg_type t JOIN pg_namespace n ON n.oid = typnamespace WHERE typtype IN ('d', 'e', 'r')
+        UNION ALL
+        SELECT 4, 'ROUTINE', format('%I.%I(%s)', nspname, proname, pg_get_function_identity_arguments(p.oid)), proowner,
+               'pg_proc'::regclass, p.oid
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
+        UNION ALL
+        SELECT 5, 'STATISTICS', format('%I.%I', nspname, stxname), stxowner, 'pg_statistic_ext'::regclass, s.oid
+        FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = stxnamespace
+        UNION ALL
+        SELECT 6, 'COLLATION', format('%I.%I', nspname, collname), collowner, 'pg_collation'::regclass, l.oid
+        FROM pg_collation l JOIN pg_namespace n ON n.oid = collnamespace
+    )
+    SELECT keyword, name, pg_get_userbyid(owner)::text FROM found
+    WHERE objid >= 16384 AND NOT EXISTS (
+        SELECT FROM pg_depend d WHERE d.classid = found.classid AND d.objid = found.objid AND deptype = 'e')
+    ORDER BY position, name";
+
+/// Something in a database that somebody owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owned {
+    /// `TABLE`, `SCHEMA`…
+    pub keyword: String,
+    /// Its name, quoted and with its schema.
+    pub name: String,
+    /// Its owner.
+    pub owner: String,
+}
+
+/// What stands in the way of a template's preparation: objects of others, which can be neither moved nor granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Strangers(pub Vec<Owned>);
+
+/// Sees to it that there is a role that nobody logs in as.
+pub async fn ensure_group(client: &Client, role: &str) -> Result<(), PgError> {
+    if !role_exists(client, role).await? {
+        client.batch("create the role", &format!("CREATE ROLE {} NOLOGIN", identifier(role)?)).await?;
+    }
+    Ok(())
+}
+
+async fn role_exists(client: &Client, role: &str) -> Result<bool, PgError> {
+    let sql = "SELECT FROM pg_roles WHERE rolname = $1";
+    Ok(!client.query("look for the role", sql, &[role]).await?.is_empty())
+}
+
+/// Lets the operator act as a role. From PostgreSQL 16 on, who creates a role may only hand it on.
+async fn act_as(client: &Client, role: &str) -> Result<(), PgError> {
+    let sql = "SELECT rolsuper::text, pg_has_role(current_user, $1, 'USAGE')::text FROM pg_roles \
+               WHERE rolname = current_user";
+    let rows = client.query("look at the operator's rights", sql, &[role]).await?;
+    let yes = |index: usize| rows.first().is_some_and(|row| row.get::<_, &str>(index) == "true");
+    if yes(0) || (yes(1) && client.major() < 16) {
+        return Ok(());
+    }
+    let with = if client.major() >= 16 { " WITH INHERIT TRUE, SET TRUE" } else { "" };
+    client.batch("join the role", &format!("GRANT {} TO CURRENT_USER{with}", identifier(role)?)).await
+}
+
+/// Gives everything in a template that is the operator's to its holder, which is made if there is none. `client` is the
+/// operator in the template.
+pub async fn give_to_holder(client: &Client, holder: &str) -> Result<Result<(), Strangers>, PgError> {
+    ensure_group(client, holder).await?;
+    act_as(client, holder).await?;
+    let quoted = identifier(holder)?;
+    let rows = client.query("look at the template's owners", OWNED, &[]).await?;
+    let me = client.query("ask who we are", "SELECT current_user::text", &[]).await?;
+    let me: &str = me.first().map_or("", |row| row.get(0));
+    let owned = rows.iter().map(|row| Owned { keyword: row.get(0), name: row.get(1), owner: row.get(2) });
+    let owned: Vec<Owned> = owned.filter(|owned| owned.owner != holder).collect();
+    let (mine, strange): (Vec<Owned>, Vec<Owned>) = owned.into_iter().partition(|owned| owned.owner == me);
+    if !strange.is_empty() {
+        return Ok(Err(Strangers(strange)));
+    }
+    let mut sql = format!(
+        "DO $do$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO %I', current_database(), {}); END $do$;\
+         GRANT USAGE, CREATE ON SCHEMA public TO {quoted};",
+        literal(holder)?
+    );
+    for Owned { keyword, name, .. } in mine {
+        sql.push_str(&format!("ALTER {keyword} {name} OWNER TO {quoted};"));
+    }
+    client.batch("give the template's objects to their holder", &sql).await?;
+    Ok(Ok(()))
+}
+
+/// Sees to it that there is a role that can log in, with this verifier, and that the operator can act as it.
+pub async fn ensure_login(client: &Client, role: &str, verifier: &str) -> Result<(), PgError> {
+    let verifier = checked(verifier)?;
+    let (verb, quoted) = (if role_exists(client, role).await? { "ALTER" } else { "CREATE" }, identifier(role)?);
+    client.batch("set the role's password", &format!("{verb} ROLE {quoted} LOGIN PASSWORD {verifier}")).await?;
+    act_as(client, role).await
+}
+
+/// Sets a role's verifier.
+pub async fn set_verifier(client: &Client, role: &str, verifier: &str) -> Result<(), PgError> {
+    let sql = format!("ALTER ROLE {} PASSWORD {}", identifier(role)?, checked(verifier)?);
+    client.batch("set the role's password", &sql).await
+}
+
+fn checked(verifier: &str) -> Result<String, PgError> {
+    if !is_verifier(verifier) {
+        return Err(PgError::NotAVerifier);
+    }
+    Ok(literal(verifier)?)
+}
+
+/// How a database is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// Through the log: quick for small ones, no checkpoint.
+    WalLog,
+    /// File by file: quick for large ones.
+    FileCopy,
+}
+
+impl Strategy {
+    /// Up to this size the log is quicker; measured on ext4 and XFS.
+    const SMALL_BYTES: u64 = 64 << 20;
+
+    /// The quicker one for a size.
+    pub fn of_size(bytes: u64) -> Self {
+        if bytes <= Self::SMALL_BYTES { Self::WalLog } else { Self::FileCopy }
+    }
+
+    /// As SQL and people have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WalLog => "wal_log",
+            Self::FileCopy => "file_copy",
+        }
+    }
+}
+
+/// Copies a template, unless there is a whole database of that name already.
+pub async fn copy(
+    client: &Client,
+    db: &str,
+    template: &str,
+    owner: &str,
+    strategy: Strategy,
+) -> Result<(), PgError> {
+    let look = "SELECT datconnlimit::text FROM pg_database WHERE datname = $1";
+    let quoted = identifier(db)?;
+    match client.query("look for the database", look, &[db]).await?.first().map(|row| row.get::<_, String>(0)) {
+        // The rest of a half-done drop.
+        Some(limit) if limit == "-2" => client.batch("drop the database", &format!("DROP DATABASE {quoted}")).await?,
+        Some(_) => return Ok(()),
+        None => {}
+    }
+    let mut sql = format!("CREATE DATABASE {quoted} TEMPLATE {} OWNER {}", identifier(template)?, identifier(owner)?);
+    if client.major() >= 15 {
+        sql.push_str(&format!(" STRATEGY {}", strategy.as_str()));
+    }
+    client.batch("copy the template", &sql).await
+}
+
+/// Gives a clone to its role: what is in it, what may be done with it, and nobody else but the dev role.
+///
+/// `client` is the operator in the clone. The database's settings and its rights are not copied by PostgreSQL; the
+/// settings are read from the template's.
+pub async fn hand_over(client: &Client, clone: &Clone<'_>) -> Result<(), PgError> {
+    act_as(client, clone.role).await?;
+    let rows = client.query("look at the clone's owners", OWNED, &[]).await?;
+    let schemas: Vec<String> = rows
+        .iter()
+        .filter(|row| row.get::<_, &str>(0) == "SCHEMA" && row.get::<_, &str>(2) == clone.holder)
+        .map(|row| row.get(1))
+        .collect();
+    let (db, role, dev) = (identifier(clone.db)?, identifier(clone.role)?, identifier(clone.dev)?);
+    let mut sql = format!(
+        "REVOKE CONNECT, TEMPORARY ON DATABASE {db} FROM PUBLIC;\
+         GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {db} TO {role};\
+         GRANT CONNECT, TEMPORARY ON DATABASE {db} TO {dev};"
+    );
+    for setting in settings(client, clone).await? {
+        sql.push_str(&setting);
+    }
+    for schema in schemas.iter().map(String::as_str).chain(["public"]) {
+        sql.push_str(&format!("ALTER SCHEMA {schema} OWNER TO {role};"));
+    }
+    sql.push_str(&format!("REASSIGN OWNED BY {} TO {role};SET LOCAL ROLE {role};", identifier(clone.holder)?));
+    for schema in schemas.iter().map(String::as_str).chain(["public"]) {
+        sql.push_str(&format!(
+            "GRANT USAGE ON SCHEMA {schema} TO {dev};\
+             GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA {schema} TO {dev};\
+             GRANT ALL ON ALL SEQUENCES IN SCHEMA {schema} TO {dev};\
+             GRANT EXECUTE ON ALL ROUTINES IN SCHEMA {schema} TO {dev};"
+        ));
+    }
+    sql.push_str(&format!(
+        "ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO {dev};\
+         ALTER DEFAULT PRIVILEGES GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON TABLES TO {dev};\
+         ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO {dev};\
+         ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON ROUTINES TO {dev};"
+    ));
+    client.batch("hand the clone over to its role", &sql).await
+}
+
+/// A clone and everybody who has to do with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Clone<'a> {
+    /// The database.
+    pub db: &'a str,
+    /// The role that gets everything in it.
+    pub role: &'a str,
+    /// Who held it in the template.
+    pub holder: &'a str,
+    /// The template.
+    pub template: &'a str,
+    /// The role that reads and writes in every clone.
+    pub dev: &'a str,
+}
+
+/// The template's own settings, to be made on the clone. Those that the operator may not make are left out.
+async fn settings(client: &Client, clone: &Clone<'_>) -> Result<Vec<String>, PgError> {
+    let sql = "SELECT split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1), \
+                      coalesce((SELECT context NOT IN ('superuser', 'superuser-backend') FROM pg_settings \
+                                WHERE pg_settings.name = split_part(setting, '=', 1)), true)::text \
+               FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase, unnest(setconfig) setting \
+               WHERE setrole = 0 AND datname = $1";
+    let mut statements = Vec::new();
+    for row in client.query("look at the template's settings", sql, &[clone.template]).await? {
+        let (name, value, allowed): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+        if allowed != "true" {
+            tracing::warn!(setting = name, clone = clone.db, "a setting that only a superuser makes is left out");
+            continue;
+        }
+        let value = literal(&value)?;
+        // Lists are kept as they were written, quotes and all.
+        let lists = ["search_path", "DateStyle", "temp_tablespaces", "session_preload_libraries"];
+        let value = if lists.contains(&name.as_str()) { row.get::<_, String>(1) } else { value };
+        statements.push(format!("ALTER DATABASE {} SET {name} TO {value};", identifier(clone.db)?));
+    }
+    Ok(statements)
+}
+
+/// Gives a prepared clone and its role other names, and the role a verifier where one is given: all of it or nothing.
+pub async fn hand_out(
+    client: &Client,
+    from: (&str, &str),
+    to: (&str, &str),
+    verifier: Option<&str>,
+) -> Result<(), PgError> {
+    let (db, role) = (identifier(to.0)?, identifier(to.1)?);
+    let mut sql = format!(
+        "ALTER DATABASE {} RENAME TO {db};ALTER ROLE {} RENAME TO {role};",
+        identifier(from.0)?,
+        identifier(from.1)?
+    );
+    if let Some(verifier) = verifier {
+        sql.push_str(&format!("ALTER ROLE {role} PASSWORD {}", checked(verifier)?));
+    }
+    client.batch("hand out the prepared clone", &sql).await
+}
+
+/// Drops a role, or says why it has to stay. One that is not there is fine.
+pub async fn drop_role(client: &Client, role: &str) -> Result<Option<String>, PgError> {
+    let sql = format!("DROP ROLE IF EXISTS {}", identifier(role)?);
+    match client.batch("drop the role", &sql).await {
+        Err(error) if error.sqlstate() == Some("2BP01") => {
+            let detail = error.server().and_then(|server| server.detail.clone()).unwrap_or_default();
+            Ok(Some(format!("others have given it rights or objects: {}", detail.replace('\n', "; "))))
+        }
+        done => done.map(|()| None),
+    }
+}
