@@ -7,6 +7,7 @@
 pub mod challenge;
 pub mod connect;
 pub mod error;
+pub mod extensions;
 pub mod look;
 pub mod provision;
 pub mod quote;

@@ -151,6 +151,12 @@ async fn rename(client: &Client, pairs: &[(&str, &str)], open: &str) -> Result<(
     client.batch("rename databases", &sql).await
 }
 
+/// Gives the database to a role, which the client must be able to act as.
+pub async fn set_owner(client: &Client, name: &str, role: &str) -> Result<(), PgError> {
+    let sql = format!("ALTER DATABASE {} OWNER TO {}", identifier(name)?, identifier(role)?);
+    client.batch("give the database to its owner", &sql).await
+}
+
 /// PostgreSQL's number of the database, which stays when it is renamed; none if there is no such database.
 pub async fn oid(client: &Client, name: &str) -> Result<Option<u32>, PgError> {
     let sql = "SELECT oid FROM pg_database WHERE datname = $1 AND datconnlimit <> -2";

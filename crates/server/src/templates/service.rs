@@ -92,7 +92,7 @@ impl TemplateService {
             );
             return Err(Problem::conflict("template_source_missing", message));
         }
-        let input = RefreshInput { names: self.names(which), spool: dump, definition: definition.id.clone() };
+        let input = RefreshInput { names: self.names(which), spool: dump };
         self.start(REFRESH, which, &input, Some(definition)).await
     }
 
@@ -103,7 +103,7 @@ impl TemplateService {
         if !build.force && definition.built_from.as_ref() == Some(&digest) && self.look(which).await?.exists {
             return Ok(None);
         }
-        let input = BuildInput { names: self.names(which), definition: definition.id.clone(), digest, files: build.files };
+        let input = BuildInput { names: self.names(which), digest, files: build.files };
         self.start(BUILD, which, &input, Some(definition)).await.map(Some)
     }
 
@@ -122,7 +122,7 @@ impl TemplateService {
 
     /// A name of its own for what the operation makes on the way.
     fn names(&self, which: &Which) -> names::Names {
-        names::Names::new(&which.server.key, &which.name, self.world.clock.now())
+        names::Names::new(&which.server.key, &which.name, self.world.clock.now(), &*self.world.entropy)
     }
 
     async fn start(
