@@ -242,11 +242,26 @@ impl PreviewService {
         })
     }
 
-    /// An entry of the pool by its database.
-    pub async fn entry(&self, on: Option<&str>, entry: &str) -> Result<EntryRecord, Problem> {
-        let (key, db) = (self.world.server(on).await?.key.clone(), entry.to_owned());
+    /// An entry of a template's pool by its database. One that no row knows is what is left of one, at most.
+    pub async fn entry(&self, template: &TemplateRecord, entry: &str) -> Result<EntryRecord, Problem> {
+        let unknown = || Problem::not_found("preview_not_found", "the pool has no such entry");
+        let names = self.world.config.settings.pool_names(entry.rsplit('_').next().unwrap_or_default());
+        if names.db != entry {
+            return Err(unknown());
+        }
+        let (key, db) = (template.target.clone(), names.db.clone());
         let found = self.world.store.read(move |connection| entries::find(connection, &key, &db)).await?;
-        found.ok_or_else(|| Problem::not_found("preview_not_found", "the pool has no such entry"))
+        Ok(found.unwrap_or_else(|| EntryRecord {
+            target: template.target.clone(),
+            db: names.db,
+            role: names.role,
+            template: template.name.clone(),
+            generation: template.generation,
+            state: EntryState::Dropping,
+            number: None,
+            mark: record::PasswordMark::default(),
+            made_at: self.world.clock.now(),
+        }))
     }
 
     /// Sees to it that the template is prepared. Returns its generation.

@@ -44,7 +44,7 @@ pub(super) async fn drop_pool_entry(
 ) -> Result<Response, HttpError> {
     caller.about("pool");
     let template = app.previews.template(query.on.as_deref(), &template).await?;
-    let entry = app.previews.entry(query.on.as_deref(), &entry).await?;
+    let entry = app.previews.entry(&template, &entry).await?;
     let started = app.keeper.cool(&entry).await?;
     finish(&app, &query, &template, started).await
 }
