@@ -89,11 +89,8 @@ pub async fn give_to_holder(client: &Client, holder: &str) -> Result<Result<(), 
     ensure_group(client, holder).await?;
     act_as(client, holder).await?;
     let quoted = identifier(holder)?;
-    let rows = client.query("look at the template's owners", OWNED, &[]).await?;
-    let me = client.query("ask who we are", "SELECT current_user::text", &[]).await?;
-    let me: &str = me.first().map_or("", |row| row.get(0));
-    let owned = rows.iter().map(|row| Owned { keyword: row.get(0), name: row.get(1), owner: row.get(2) });
-    let owned: Vec<Owned> = owned.filter(|owned| owned.owner != holder).collect();
+    let me = current_user(client).await?;
+    let owned: Vec<Owned> = owned(client).await?.into_iter().filter(|owned| owned.owner != holder).collect();
     let (mine, strange): (Vec<Owned>, Vec<Owned>) = owned.into_iter().partition(|owned| owned.owner == me);
     if !strange.is_empty() {
         return Ok(Err(Strangers(strange)));
@@ -178,7 +175,11 @@ pub async fn copy(
     if client.major() >= 15 {
         sql.push_str(&format!(" STRATEGY {}", strategy.as_str()));
     }
-    client.batch("copy the template", &sql).await
+    match client.batch("copy the template", &sql).await {
+        // A copy that an earlier call began has ended since we looked; it is whole, or it would not be there.
+        Err(error) if matches!(error.sqlstate(), Some("42P04" | "23505")) => Ok(()),
+        done => done,
+    }
 }
 
 /// Gives a clone to its role: what is in it, what may be done with it, and nobody else but the dev role.
@@ -187,12 +188,10 @@ pub async fn copy(
 /// settings are read from the template's.
 pub async fn hand_over(client: &Client, clone: &Clone<'_>) -> Result<(), PgError> {
     act_as(client, clone.role).await?;
-    let rows = client.query("look at the clone's owners", OWNED, &[]).await?;
-    let schemas: Vec<String> = rows
-        .iter()
-        .filter(|row| row.get::<_, &str>(0) == "SCHEMA" && row.get::<_, &str>(2) == clone.holder)
-        .map(|row| row.get(1))
-        .collect();
+    let me = current_user(client).await?;
+    let owned = owned(client).await?;
+    // In a clone everything is the holder's. A database that was found may hold what the operator made.
+    let ours = |one: &&Owned| [clone.holder, clone.role, &me].contains(&one.owner.as_str());
     let (db, role, dev) = (identifier(clone.db)?, identifier(clone.role)?, identifier(clone.dev)?);
     let mut sql = format!(
         "REVOKE CONNECT, TEMPORARY ON DATABASE {db} FROM PUBLIC;\
@@ -202,25 +201,58 @@ pub async fn hand_over(client: &Client, clone: &Clone<'_>) -> Result<(), PgError
     for setting in settings(client, clone).await? {
         sql.push_str(&setting);
     }
-    for schema in schemas.iter().map(String::as_str).chain(["public"]) {
+    let schemas = owned.iter().filter(ours).filter(|one| one.keyword == "SCHEMA").map(|one| one.name.as_str());
+    let schemas: Vec<&str> = schemas.chain(["public"]).collect();
+    for schema in &schemas {
         sql.push_str(&format!("ALTER SCHEMA {schema} OWNER TO {role};"));
     }
-    sql.push_str(&format!("REASSIGN OWNED BY {} TO {role};SET LOCAL ROLE {role};", identifier(clone.holder)?));
-    for schema in schemas.iter().map(String::as_str).chain(["public"]) {
-        sql.push_str(&format!(
-            "GRANT USAGE ON SCHEMA {schema} TO {dev};\
-             GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA {schema} TO {dev};\
-             GRANT ALL ON ALL SEQUENCES IN SCHEMA {schema} TO {dev};\
-             GRANT EXECUTE ON ALL ROUTINES IN SCHEMA {schema} TO {dev};"
-        ));
+    for Owned { keyword, name, .. } in owned.iter().filter(|one| one.owner == me && one.keyword != "SCHEMA") {
+        sql.push_str(&format!("ALTER {keyword} {name} OWNER TO {role};"));
     }
+    sql.push_str(&format!("REASSIGN OWNED BY {} TO {role};SET LOCAL ROLE {role};", identifier(clone.holder)?));
+    let mut grant = |what: &str, keyword: &str, names: Vec<&str>| {
+        if !names.is_empty() {
+            sql.push_str(&format!("GRANT {what} ON {keyword} {} TO {dev};", names.join(", ")));
+        }
+    };
+    let of_kind = |kinds: &[&str]| -> Vec<&str> {
+        let all = owned.iter().filter(ours).filter(|one| kinds.contains(&one.keyword.as_str()));
+        all.map(|one| one.name.as_str()).collect()
+    };
+    let sequences = sequences(client, &[clone.holder, clone.role, &me]).await?;
+    grant("USAGE", "SCHEMA", schemas);
+    grant(TABLE_RIGHTS, "TABLE", of_kind(&["TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE"]));
+    grant("ALL", "SEQUENCE", sequences.iter().map(String::as_str).collect());
+    grant("EXECUTE", "ROUTINE", of_kind(&["ROUTINE"]));
     sql.push_str(&format!(
         "ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO {dev};\
-         ALTER DEFAULT PRIVILEGES GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON TABLES TO {dev};\
+         ALTER DEFAULT PRIVILEGES GRANT {TABLE_RIGHTS} ON TABLES TO {dev};\
          ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO {dev};\
          ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON ROUTINES TO {dev};"
     ));
     client.batch("hand the clone over to its role", &sql).await
+}
+
+/// What the dev role may do with tables.
+const TABLE_RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE";
+
+/// Every sequence of these owners, those of columns too.
+async fn sequences(client: &Client, owners: &[&str]) -> Result<Vec<String>, PgError> {
+    let sql = "SELECT format('%I.%I', nspname, relname), pg_get_userbyid(relowner)::text FROM pg_class c \
+               JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind = 'S' AND c.oid >= 16384 \
+               AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = c.oid AND deptype = 'e') AND relpersistence <> 't'";
+    let rows = client.query("look at the sequences", sql, &[]).await?;
+    Ok(rows.iter().filter(|row| owners.contains(&row.get::<_, &str>(1))).map(|row| row.get(0)).collect())
+}
+
+async fn owned(client: &Client) -> Result<Vec<Owned>, PgError> {
+    let rows = client.query("look at the owners", OWNED, &[]).await?;
+    Ok(rows.iter().map(|row| Owned { keyword: row.get(0), name: row.get(1), owner: row.get(2) }).collect())
+}
+
+async fn current_user(client: &Client) -> Result<String, PgError> {
+    let rows = client.query("ask who we are", "SELECT current_user::text", &[]).await?;
+    Ok(rows.first().map(|row| row.get(0)).unwrap_or_default())
 }
 
 /// A clone and everybody who has to do with it.

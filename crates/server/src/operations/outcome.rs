@@ -41,7 +41,6 @@ const FAILURES: &[(&str, ProblemKind)] = &[
     ("port_taken", ProblemKind::Conflict),
     ("ports_used_up", ProblemKind::Conflict),
     ("preview_busy", ProblemKind::Busy),
-    ("preview_rights", ProblemKind::Conflict),
     ("preview_target_missing", ProblemKind::Conflict),
     ("sessions_remain", ProblemKind::Busy),
     ("template_missing", ProblemKind::Conflict),

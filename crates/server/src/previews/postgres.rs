@@ -9,10 +9,24 @@ use super::world::PreviewWorld;
 use crate::instances::world::pg;
 use crate::operations::StepError;
 use pgdb_pg::challenge::{Challenge, challenge};
+use pgdb_pg::error::PgError;
 use pgdb_pg::handover::{self, Strangers, Strategy};
 use pgdb_pg::{Client, connect, look, swap};
 use serde_json::Value;
 use std::time::Duration;
+
+/// Sessions that the operator may not end, a superuser's mostly, stand in the way of a delete until they leave.
+fn remaining(error: PgError) -> StepError {
+    match error {
+        PgError::SessionsRemain { .. } => StepError::passing("sessions_remain", error.to_string()),
+        error if error.sqlstate() == Some("42501") => {
+            let message = "a session in the database belongs to a superuser, and the operator may not end it; end it \
+                           yourself (SELECT pid, usename FROM pg_stat_activity), then try again";
+            StepError::passing("sessions_remain", message)
+        }
+        error => pg(error),
+    }
+}
 
 /// What came of a hand-out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,7 +221,7 @@ impl PreviewWorld {
         let session = self.session(server).await?;
         if swap::owner(&session, db).await.map_err(pg)?.is_some() {
             swap::allow_connections(&session, db, false).await.map_err(pg)?;
-            swap::end_sessions(&session, db).await.map_err(pg)?;
+            swap::end_sessions(&session, db).await.map_err(remaining)?;
         }
         session.release();
         Ok(())

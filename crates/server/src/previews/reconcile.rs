@@ -107,6 +107,13 @@ impl Keeper {
         let templates = self.world.store.read(templates::all).await?;
         let busy = self.engine.unfinished_inputs().await?;
         for template in templates {
+            if self.world.server_of(&template.target).await?.is_none() {
+                // Its instance was destroyed, and everything on it.
+                let target = template.target.clone();
+                tracing::info!(target, "forgetting the previews of an instance that is gone");
+                self.world.store.write(move |connection| templates::forget_target(connection, &target)).await?;
+                continue;
+            }
             self.keep_pool(&template, &busy).await?;
         }
         Ok(())

@@ -242,11 +242,26 @@ impl PreviewService {
         })
     }
 
-    /// An entry of the pool by its database.
-    pub async fn entry(&self, on: Option<&str>, entry: &str) -> Result<EntryRecord, Problem> {
-        let (key, db) = (self.world.server(on).await?.key.clone(), entry.to_owned());
+    /// An entry of a template's pool by its database. One that no row knows is what is left of one, at most.
+    pub async fn entry(&self, template: &TemplateRecord, entry: &str) -> Result<EntryRecord, Problem> {
+        let unknown = || Problem::not_found("preview_not_found", "the pool has no such entry");
+        let names = self.world.config.settings.pool_names(entry.rsplit('_').next().unwrap_or_default());
+        if names.db != entry {
+            return Err(unknown());
+        }
+        let (key, db) = (template.target.clone(), names.db.clone());
         let found = self.world.store.read(move |connection| entries::find(connection, &key, &db)).await?;
-        found.ok_or_else(|| Problem::not_found("preview_not_found", "the pool has no such entry"))
+        Ok(found.unwrap_or_else(|| EntryRecord {
+            target: template.target.clone(),
+            db: names.db,
+            role: names.role,
+            template: template.name.clone(),
+            generation: template.generation,
+            state: EntryState::Dropping,
+            number: None,
+            mark: record::PasswordMark::default(),
+            made_at: self.world.clock.now(),
+        }))
     }
 
     /// Sees to it that the template is prepared. Returns its generation.
@@ -526,29 +541,37 @@ impl PreviewService {
             Some(name) => Some(self.world.server(Some(name)).await?.key.clone()),
             None => None,
         };
-        let (all, entries) =
-            self.world.store.read(|connection| Ok((templates::all(connection)?, entries::all(connection)?))).await?;
+        let all = self.world.store.read(templates::all).await?;
         let mut pools = Vec::new();
-        for template in all.into_iter().filter(|template| only.as_ref().is_none_or(|key| *key == template.target)) {
-            let of_it = |entry: &&EntryRecord| entry.target == template.target && entry.template == template.name;
-            let mine: Vec<&EntryRecord> =
-                entries.iter().filter(of_it).filter(|entry| entry.generation == template.generation).collect();
-            let count = |state| u32::try_from(mine.iter().filter(|entry| entry.state == state).count()).unwrap_or(0);
-            let ready = mine.iter().filter(|entry| entry.state == EntryState::Ready);
-            let server = self.world.server_of(&template.target).await?;
-            pools.push(PreviewPool {
-                on: server.and_then(|server| server.instance.clone()),
-                generation: template.generation,
-                size_bytes: template.size_bytes,
-                ready: count(EntryState::Ready),
-                making: count(EntryState::Making),
-                entries: ready.clone().map(|entry| entry.db.clone()).collect(),
-                numbers: ready.filter_map(|entry| entry.number).collect(),
-                template: template.name,
-                strategy: template.strategy,
-            });
+        for template in all.iter().filter(|template| only.as_ref().is_none_or(|key| *key == template.target)) {
+            pools.push(self.pool(template).await?);
         }
         Ok(pools)
+    }
+
+    /// What is kept ready of a template.
+    pub async fn pool(&self, template: &TemplateRecord) -> Result<PreviewPool, Problem> {
+        let entries = self.world.store.read(entries::all).await?;
+        let of_it = |entry: &&EntryRecord| {
+            entry.target == template.target
+                && entry.template == template.name
+                && entry.generation == template.generation
+        };
+        let mine: Vec<&EntryRecord> = entries.iter().filter(of_it).collect();
+        let ready = mine.iter().filter(|entry| entry.state == EntryState::Ready);
+        let making = mine.iter().filter(|entry| entry.state == EntryState::Making).count();
+        let server = self.world.server_of(&template.target).await?;
+        Ok(PreviewPool {
+            on: server.and_then(|server| server.instance.clone()),
+            template: template.name.clone(),
+            generation: template.generation,
+            strategy: template.strategy.clone(),
+            size_bytes: template.size_bytes,
+            ready: u32::try_from(ready.clone().count()).unwrap_or(u32::MAX),
+            making: u32::try_from(making).unwrap_or(u32::MAX),
+            entries: ready.clone().map(|entry| entry.db.clone()).collect(),
+            numbers: ready.filter_map(|entry| entry.number).collect(),
+        })
     }
 
     /// The preview's row.

@@ -86,6 +86,15 @@ pub fn put(connection: &Connection, template: &TemplateRecord) -> Result<(), Pro
     Ok(())
 }
 
+/// Forgets everything about a server.
+pub fn forget_target(connection: &Connection, target: &str) -> Result<(), Problem> {
+    for table in ["previews", "preview_pool", "preview_templates"] {
+        connection.execute(&format!("DELETE FROM {table} WHERE target = ?1"), [target])?;
+    }
+    connection.execute("DELETE FROM preview_targets WHERE key = ?1", [target])?;
+    Ok(())
+}
+
 /// Notes a number that a template was asked for.
 pub fn saw_number(connection: &Connection, target: &str, name: &str, number: u64) -> Result<(), Problem> {
     let sql = "UPDATE preview_templates SET highest = ?3 WHERE target = ?1 AND name = ?2 AND highest < ?3";

@@ -5,8 +5,9 @@
 //! `PGHOST` and the other variables.
 
 use pgdb_testkit::daemon::Daemon;
-use pgdb_testkit::sql;
+use pgdb_testkit::{sql, wait};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// The instance that the server is.
 pub(crate) const SERVER: &str = "server";
@@ -44,9 +45,18 @@ impl Bed {
 
     /// With more in the daemon's environment.
     pub(crate) async fn start_with(env: &[(&str, &str)]) -> Self {
+        Self::start_server(json!({ "name": SERVER, "superuser": true }), env).await
+    }
+
+    /// The same on a PostgreSQL of this major.
+    pub(crate) async fn start_on(major: u16, env: &[(&str, &str)]) -> Self {
+        Self::start_server(json!({ "name": SERVER, "superuser": true, "version": major }), env).await
+    }
+
+    async fn start_server(server: Value, env: &[(&str, &str)]) -> Self {
         let mut daemon = Daemon::prepare(env!("CARGO_BIN_EXE_pgdb"));
         daemon.up(&[]).await;
-        let server = daemon.deploy(json!({ "name": SERVER, "superuser": true })).await;
+        let server = daemon.deploy(server).await;
         let text = |field: &str| server[field].as_str().expect(field).to_owned();
         let port = server["port"].as_u64().expect("a port");
         let mut bed = Self { daemon, port, admin: text("user"), password: text("password") };
@@ -120,6 +130,25 @@ impl Bed {
     pub(crate) fn app_url(&self, ensured: &Value) -> String {
         let text = |field: &str| ensured[field].as_str().expect(field);
         self.url(text("app_user"), text("app_password"), text("db_name"))
+    }
+
+    /// What the server has logged.
+    pub(crate) async fn server_log(&self) -> String {
+        let answer = self.daemon.get(&format!("/v1/db/{SERVER}/logs?lines=100000")).await;
+        assert_eq!(answer.status, 200);
+        String::from_utf8_lossy(&answer.bytes).into_owned()
+    }
+
+    /// Waits until the pool holds this many, with the passwords of exactly these numbers.
+    pub(crate) async fn wait_pool(&self, numbers: &[u64]) -> Value {
+        let look = || async {
+            let previews = self.daemon.get("/v1/previews").await.expect(200);
+            let pool = previews["pools"].get(0)?.clone();
+            let mut found: Vec<u64> = pool["numbers"].as_array()?.iter().filter_map(Value::as_u64).collect();
+            found.sort_unstable();
+            (found == numbers && pool["making"] == 0 && pool["ready"] == numbers.len()).then_some(pool)
+        };
+        wait::until(Duration::from_secs(30), &format!("a pool for {numbers:?}"), look).await
     }
 
     /// Databases and roles that begin as previews do, separated by spaces.

@@ -3,5 +3,6 @@
 pub(crate) mod bed;
 mod contract;
 mod crowds;
+mod isolation;
 mod lifetime;
 mod pool;

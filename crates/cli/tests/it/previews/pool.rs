@@ -1,23 +1,10 @@
 //! The warm pool: clones that are made ahead and handed out by renaming.
 
 use super::bed::Bed;
-use pgdb_testkit::{sql, wait};
-use serde_json::{Value, json};
-use std::time::Duration;
+use pgdb_testkit::sql;
+use serde_json::json;
 
 impl Bed {
-    /// Waits until the pool holds this many, with the passwords of exactly these numbers.
-    async fn wait_pool(&self, numbers: &[u64]) -> Value {
-        let look = || async {
-            let previews = self.daemon.get("/v1/previews").await.expect(200);
-            let pool = previews["pools"].get(0)?.clone();
-            let mut found: Vec<u64> = pool["numbers"].as_array()?.iter().filter_map(Value::as_u64).collect();
-            found.sort_unstable();
-            (found == numbers && pool["making"] == 0 && pool["ready"] == numbers.len()).then_some(pool)
-        };
-        wait::until(Duration::from_secs(30), &format!("a pool for {numbers:?}"), look).await
-    }
-
     /// The kinds of the steps of the newest ensure.
     async fn steps_of_last_ensure(&self) -> Vec<String> {
         let page = self.daemon.get("/v1/operations?kind=preview.ensure&limit=1").await.expect(200);

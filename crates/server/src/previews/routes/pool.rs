@@ -5,6 +5,8 @@ use crate::http::caller::Caller;
 use crate::http::error::HttpError;
 use crate::http::extract::{PathParams, QueryParams};
 use crate::http::state::App;
+use crate::operations::Started;
+use crate::previews::templates::TemplateRecord;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -25,7 +27,7 @@ pub(super) async fn warm_template(
     caller.about("pool");
     let template = app.previews.template(query.on.as_deref(), &template).await?;
     let started = app.keeper.warm(&template).await?;
-    finish(&app, &query, &template.name, started).await
+    finish(&app, &query, &template, started).await
 }
 
 /// Removes a clone that was made ahead.
@@ -42,21 +44,20 @@ pub(super) async fn drop_pool_entry(
 ) -> Result<Response, HttpError> {
     caller.about("pool");
     let template = app.previews.template(query.on.as_deref(), &template).await?;
-    let entry = app.previews.entry(query.on.as_deref(), &entry).await?;
+    let entry = app.previews.entry(&template, &entry).await?;
     let started = app.keeper.cool(&entry).await?;
-    finish(&app, &query, &template.name, started).await
+    finish(&app, &query, &template, started).await
 }
 
 async fn finish(
     app: &App,
     query: &PreviewQuery,
-    template: &str,
-    started: crate::operations::Started,
+    template: &TemplateRecord,
+    started: Started,
 ) -> Result<Response, HttpError> {
     if !query.wait {
         return accepted(app, &started).await;
     }
     app.previews.finish(&started.id).await?;
-    let pools = app.previews.pools(query.on.as_deref()).await?;
-    Ok(Json(pools.into_iter().find(|pool| pool.template == template)).into_response())
+    Ok(Json(app.previews.pool(template).await?).into_response())
 }

@@ -32,7 +32,6 @@ pub(super) async fn prepare_template(
         return accepted(&app, &started).await;
     }
     app.previews.finish(&started.id).await?;
-    let name = app.previews.template(on, &template).await?.name;
-    let pool = app.previews.pools(on).await?.into_iter().find(|pool| pool.template == name);
-    Ok(Json(pool).into_response())
+    let template = app.previews.template(on, &template).await?;
+    Ok(Json(app.previews.pool(&template).await?).into_response())
 }

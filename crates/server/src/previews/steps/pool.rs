@@ -151,7 +151,8 @@ impl OperationKind for PoolDrop {
 pub fn begin_drop(connection: &rusqlite::Connection, input: &EntryInput) -> Result<(), crate::problem::Problem> {
     let key = (input.target.as_str(), input.entry.as_str());
     match entries::find(connection, key.0, key.1)?.map(|entry| entry.state) {
-        Some(EntryState::Taken) | None => {
+        None => Ok(()),
+        Some(EntryState::Taken) => {
             Err(crate::problem::Problem::busy("preview_busy", "the entry of the pool is in use"))
         }
         Some(state) => entries::advance(connection, key, state, EntryState::Dropping).map(drop),
