@@ -112,11 +112,22 @@ pub struct TemplateList {
 #[into_params(parameter_in = Query)]
 pub struct TemplateQuery {
     /// The instance that it is on, where it is not the configured server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<String>,
     /// Whether to wait for the end.
     #[serde(default = "yes")]
     #[param(default = true)]
     pub wait: bool,
+}
+
+/// Query of routes about a template that make nothing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct TemplateLook {
+    /// The instance that it is on, where it is not the configured server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
 }
 
 fn yes() -> bool {

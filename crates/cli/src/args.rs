@@ -83,6 +83,9 @@ pub(crate) enum Command {
     /// A database for each pull request.
     #[command(subcommand)]
     Preview(commands::preview::Preview),
+    /// The databases that previews are cloned from.
+    #[command(subcommand)]
+    Template(commands::template::Template),
     /// Access tokens.
     #[command(subcommand)]
     Token(commands::token::Token),

@@ -68,6 +68,15 @@ impl InvalidSetting {
     }
 }
 
+/// A name that no template can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a template's name has at most {longest} letters, digits and '_', begins with no digit, and is neither a preview's nor protected"
+)]
+pub struct InvalidTemplateName {
+    longest: usize,
+}
+
 /// Database and role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
@@ -111,6 +120,16 @@ impl PreviewSettings {
             dev_role: dev_role.into(),
             protected: protected.split(',').map(|n| n.trim().to_lowercase()).filter(|n| !n.is_empty()).collect(),
         })
+    }
+
+    /// Checks the name of a template, behind which `room` more bytes have to fit.
+    pub fn check_template(&self, name: &str, room: usize) -> Result<(), InvalidTemplateName> {
+        let mut bytes = name.bytes();
+        let ok = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && name.len() + room <= 63;
+        let taken = name != self.template && self.is_protected(name) || name.starts_with(&self.prefix);
+        if ok && !taken { Ok(()) } else { Err(InvalidTemplateName { longest: 63 - room }) }
     }
 
     /// The template.

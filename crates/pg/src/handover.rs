@@ -70,6 +70,12 @@ async fn role_exists(client: &Client, role: &str) -> Result<bool, PgError> {
     Ok(!client.query("look for the role", sql, &[role]).await?.is_empty())
 }
 
+/// Whether the client is a superuser.
+pub async fn is_superuser(client: &Client) -> Result<bool, PgError> {
+    let sql = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user";
+    Ok(client.query("look at the operator's rights", sql, &[]).await?.first().is_some_and(|row| row.get(0)))
+}
+
 /// Lets the operator act as a role. From PostgreSQL 16 on, who creates a role may only hand it on.
 async fn act_as(client: &Client, role: &str) -> Result<(), PgError> {
     let sql = "SELECT rolsuper::text, pg_has_role(current_user, $1, 'USAGE')::text FROM pg_roles \
@@ -156,13 +162,7 @@ impl Strategy {
 }
 
 /// Copies a template, unless there is a whole database of that name already.
-pub async fn copy(
-    client: &Client,
-    db: &str,
-    template: &str,
-    owner: &str,
-    strategy: Strategy,
-) -> Result<(), PgError> {
+pub async fn copy(client: &Client, db: &str, template: &str, owner: &str, strategy: Strategy) -> Result<(), PgError> {
     let look = "SELECT datconnlimit::text FROM pg_database WHERE datname = $1";
     let quoted = identifier(db)?;
     match client.query("look for the database", look, &[db]).await?.first().map(|row| row.get::<_, String>(0)) {

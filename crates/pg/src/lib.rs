@@ -8,6 +8,7 @@ pub mod challenge;
 pub mod connect;
 pub mod error;
 pub mod extensions;
+pub mod handover;
 pub mod look;
 pub mod provision;
 pub mod quote;
@@ -15,7 +16,6 @@ pub mod ready;
 pub mod scram;
 pub mod script;
 pub mod swap;
-pub mod handover;
 mod tls;
 pub mod url;
 

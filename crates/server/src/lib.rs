@@ -20,6 +20,7 @@ pub mod problem;
 pub mod secrets;
 pub mod store;
 pub mod system;
+pub mod templates;
 mod tls;
 pub mod tokens;
 

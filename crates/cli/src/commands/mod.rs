@@ -25,6 +25,7 @@ pub(crate) mod rotate_password;
 pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod status;
+pub(crate) mod template;
 pub(crate) mod token;
 pub(crate) mod url;
 pub(crate) mod version;
@@ -86,6 +87,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<()> {
             Command::Dump(command) => command.run(&cx).await,
             Command::Restore(command) => command.run(&cx).await,
             Command::Preview(command) => command.run(&cx).await,
+            Command::Template(command) => command.run(&cx).await,
             Command::Token(command) => command.run(&cx).await,
             Command::Audit(command) => command.run(&cx).await,
             Command::Operations(command) => command.run(&cx).await,

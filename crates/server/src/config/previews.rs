@@ -62,6 +62,8 @@ pub struct PreviewOptions {
 pub struct PreviewConfig {
     /// Where previews are made.
     pub target: TargetConfig,
+    /// The file of the authority of the server that we were told of.
+    pub sslrootcert: Option<PathBuf>,
     /// Template, prefixes, roles and protected names.
     pub settings: PreviewSettings,
     /// How long a preview lives that says nothing itself, in seconds.
@@ -199,6 +201,7 @@ impl PreviewOptions {
             return Err(value("PGDB_PREVIEW_POOL_MIN", format!("{pool_min} is more than the most, {pool_max}")));
         }
         Ok(PreviewConfig {
+            sslrootcert: self.sslrootcert.clone(),
             max: number("PGDB_PREVIEW_MAX", self.max, DEFAULT_MAX, 1)?,
             pool_max,
             pool_min,

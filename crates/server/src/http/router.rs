@@ -21,6 +21,7 @@ fn capabilities() -> Routes {
         .merge(crate::admin::routes::routes())
         .merge(crate::instances::routes::routes())
         .merge(crate::previews::routes::routes())
+        .merge(crate::templates::routes::routes())
         .merge(crate::operations::routes::routes())
         .merge(crate::engines::routes::routes())
         .merge(crate::tokens::routes::routes())

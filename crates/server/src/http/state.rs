@@ -7,11 +7,12 @@ use crate::http::limiter::Limiter;
 use crate::http::metrics::Metrics;
 use crate::instances::reconcile::Reconciler;
 use crate::instances::{InstanceService, World, record};
+use crate::operations::{Engine, EngineConfig, Observer, OperationRecord, StepRecord};
 use crate::previews::reconcile::{Keeper, Nudge};
 use crate::previews::{PreviewService, PreviewWorld};
-use crate::operations::{Engine, EngineConfig, Observer, OperationRecord, StepRecord};
 use crate::secrets::Sealer;
 use crate::store::Store;
+use crate::templates::TemplateService;
 use crate::tokens::Tokens;
 use jiff::Timestamp;
 use pgdb_core::random::Entropy;
@@ -61,6 +62,8 @@ pub struct Parts {
     pub instances: InstanceService,
     /// What previews can be asked.
     pub previews: PreviewService,
+    /// What templates can be asked.
+    pub templates: TemplateService,
     /// What PostgreSQL installations can be asked.
     pub engines: EngineService,
     /// Keeps previews as they should be.
@@ -100,6 +103,7 @@ impl App {
             crate::instances::steps::kinds(&world),
             crate::engines::steps::kinds(&world),
             crate::previews::steps::kinds(&previews),
+            crate::templates::kinds(&previews),
         ]
         .concat();
         let nudge = Nudge(Arc::clone(&previews));
@@ -109,10 +113,12 @@ impl App {
         let limits = EngineConfig::default();
         let operations = Engine::new(store.clone(), engine_clock, engine_entropy, limits, kinds, observers);
         let instances = InstanceService::new(Arc::clone(&world), operations.clone());
+        let templates = TemplateService::new(Arc::clone(&previews), operations.clone());
         let previews = PreviewService::new(previews, operations.clone(), instances.clone());
         Self(Arc::new(Parts {
             keeper: Keeper::new(previews.clone(), operations.clone()),
             previews,
+            templates,
             instances,
             engines: EngineService::new(world, operations.clone()),
             operations,

@@ -6,6 +6,7 @@
 
 pub mod checks;
 pub mod entries;
+mod loader;
 pub mod look;
 mod pool;
 mod postgres;

@@ -46,21 +46,33 @@ const LOGIN: Duration = Duration::from_secs(10);
 impl PreviewWorld {
     /// Looks at a template and gives its objects a holder.
     pub(super) async fn prepare_template(&self, server: &Server, template: &str) -> Result<TemplateRecord, StepError> {
-        let session = self.session(server).await?;
         if server.instance.is_some() {
+            let session = self.session(server).await?;
             self.prepare_own(&session, template).await?;
+            session.release();
         }
-        let seen = look::look(&session, template, "", "").await.map_err(pg)?;
-        let missing = || StepError::lasting("template_missing", format!("there is no database '{template}'"));
+        self.prepare_database(server, template, template).await
+    }
+
+    /// Gives the objects of a database, which is a template or becomes one, to the template's holder, and closes it.
+    pub async fn prepare_database(
+        &self,
+        server: &Server,
+        db: &str,
+        template: &str,
+    ) -> Result<TemplateRecord, StepError> {
+        let session = self.session(server).await?;
+        let seen = look::look(&session, db, "", "").await.map_err(pg)?;
+        let missing = || StepError::lasting("template_missing", format!("there is no database '{db}'"));
         let seen = seen.template.ok_or_else(missing)?;
         let holder = format!("{template}_owner");
         // Closed again whatever comes of it: an open template cannot be copied while somebody is in it.
-        swap::allow_connections(&session, template, true).await.map_err(pg)?;
-        let given = self.give_to_holder(server, template, &holder).await;
-        swap::allow_connections(&session, template, false).await.map_err(pg)?;
+        swap::allow_connections(&session, db, true).await.map_err(pg)?;
+        let given = self.give_to_holder(server, db, &holder).await;
+        swap::allow_connections(&session, db, false).await.map_err(pg)?;
         given?;
-        swap::end_sessions(&session, template).await.map_err(pg)?;
-        let size_bytes = swap::database_size(&session, template).await.map_err(pg)?.unwrap_or(0);
+        swap::end_sessions(&session, db).await.map_err(pg)?;
+        let size_bytes = swap::database_size(&session, db).await.map_err(pg)?.unwrap_or(0);
         session.release();
         Ok(TemplateRecord {
             target: server.key.clone(),
@@ -81,7 +93,8 @@ impl PreviewWorld {
         let given = handover::give_to_holder(&client, holder).await.map_err(pg);
         client.close().await;
         let Err(Strangers(strangers)) = given? else { return Ok(()) };
-        let mut listed: Vec<String> = strangers.iter().take(10).map(|one| format!("{} {} of {}", one.keyword, one.name, one.owner)).collect();
+        let mut listed: Vec<String> =
+            strangers.iter().take(10).map(|one| format!("{} {} of {}", one.keyword, one.name, one.owner)).collect();
         if strangers.len() > listed.len() {
             listed.push(format!("and {} more", strangers.len() - listed.len()));
         }

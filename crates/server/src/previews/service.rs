@@ -306,8 +306,7 @@ impl PreviewService {
             return Ok(());
         }
         let id = preview.id.clone();
-        let change =
-            move |connection: &Connection| record::touch(connection, &id, now, expires_at, labels.as_ref());
+        let change = move |connection: &Connection| record::touch(connection, &id, now, expires_at, labels.as_ref());
         self.world.store.write(change).await
     }
 
@@ -694,10 +693,7 @@ fn deleted(place: &Place, operation: &OperationRecord) -> DeletedPreview {
 }
 
 fn protected(preview: &PreviewRecord) -> Problem {
-    let message = format!(
-        "{} is protected; run `pgdb preview unprotect {}` first",
-        preview.db, preview.number
-    );
+    let message = format!("{} is protected; run `pgdb preview unprotect {}` first", preview.db, preview.number);
     Problem::locked("protected", message)
 }
 

@@ -4,10 +4,11 @@ use crate::problem::Problem;
 use crate::store::rows::{from_micros, micros};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// One template of one server.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TemplateRecord {
     /// The server.
     pub target: String,
@@ -31,8 +32,7 @@ pub struct TemplateRecord {
     pub prepared_at: Timestamp,
 }
 
-const COLUMNS: &str =
-    "target, name, oid, holder, size_bytes, strategy, facts, generation, highest, prepared_at";
+const COLUMNS: &str = "target, name, oid, holder, size_bytes, strategy, facts, generation, highest, prepared_at";
 
 /// One template.
 pub fn find(connection: &Connection, target: &str, name: &str) -> Result<Option<TemplateRecord>, Problem> {
@@ -59,6 +59,13 @@ fn read(row: &Row<'_>) -> rusqlite::Result<TemplateRecord> {
         highest: row.get("highest")?,
         prepared_at: from_micros(row.get("prepared_at")?),
     })
+}
+
+/// The servers and names of all templates.
+pub fn names(connection: &Connection) -> Result<Vec<(String, String)>, Problem> {
+    let sql = "SELECT target, name FROM preview_templates";
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    Ok(connection.prepare_cached(sql)?.query_map([], read)?.collect::<Result<_, _>>()?)
 }
 
 /// Writes what was found out about a template; its generation is the next one.

@@ -93,6 +93,16 @@ impl PreviewWorld {
         }
     }
 
+    /// Seals a secret for a row.
+    pub fn seal(&self, aad: &str, secret: &SecretString) -> Result<Vec<u8>, Problem> {
+        self.sealer.seal(&*self.entropy, aad, secret)
+    }
+
+    /// Opens what was sealed for a row.
+    pub fn unseal(&self, aad: &str, sealed: &[u8]) -> Result<SecretString, Problem> {
+        self.sealer.open_sealed(aad, sealed)
+    }
+
     /// The password of a preview's role.
     pub async fn password(&self, server: &Server, db: &str, role: &str) -> Result<RolePassword, Problem> {
         let secret = match &self.given_secret {

@@ -11,7 +11,7 @@ const MAX_JOBS: u32 = 32;
 const MAX_ITEMS: usize = 10_000;
 
 /// Checks a definition. `{"source_url": …}` and the like are named where they are wrong.
-pub fn definition(definition: &TemplateDefinition) -> Result<(), Problem> {
+pub(super) fn definition(definition: &TemplateDefinition) -> Result<(), Problem> {
     for (field, url) in [("source_url", &definition.source_url), ("admin_url", &definition.admin_url)] {
         if let Some(url) = url {
             self::url(field, url)?;
@@ -32,7 +32,7 @@ pub fn definition(definition: &TemplateDefinition) -> Result<(), Problem> {
 }
 
 /// A URL of a field.
-pub fn url(field: &str, url: &str) -> Result<ParsedUrl, Problem> {
+pub(super) fn url(field: &str, url: &str) -> Result<ParsedUrl, Problem> {
     parse(url).map_err(|error| Problem::invalid("invalid_value", format!("{field}: {error}")))
 }
 
@@ -44,7 +44,7 @@ fn text(field: &str, text: &str) -> Result<(), Problem> {
 }
 
 /// Checks the files of a build and puts them in order. Returns their digest.
-pub fn files(build: &mut BuildTemplate) -> Result<String, Problem> {
+pub(super) fn files(build: &mut BuildTemplate) -> Result<String, Problem> {
     if build.files.is_empty() || build.files.len() > MAX_ITEMS {
         return Err(Problem::invalid("invalid_value", format!("files: give 1 to {MAX_ITEMS}")));
     }
@@ -58,7 +58,10 @@ pub fn files(build: &mut BuildTemplate) -> Result<String, Problem> {
     }
     for file in &build.files {
         if file.name.is_empty() || file.name.len() > 500 || file.sql.contains('\0') {
-            return Err(Problem::invalid("invalid_value", "files: a name is empty or too long, or a file holds a NUL byte"));
+            return Err(Problem::invalid(
+                "invalid_value",
+                "files: a name is empty or too long, or a file holds a NUL byte",
+            ));
         }
         for part in [&file.name, &file.sql] {
             digest.update((part.len() as u64).to_be_bytes());

@@ -3,7 +3,8 @@
 use super::record::{self, DefinitionRecord, subject};
 use super::steps::{BUILD, BuildInput, REFRESH, ROLLBACK, RefreshInput, RollbackInput, names};
 use super::{checks, source};
-use crate::operations::{Engine, NewOperation, OperationRecord, Started};
+use crate::instances::world::pg;
+use crate::operations::{Engine, NewOperation, OperationRecord, Started, step_problem};
 use crate::previews::PreviewWorld;
 use crate::previews::server::Server;
 use crate::previews::templates::{self, TemplateRecord};
@@ -48,7 +49,8 @@ impl TemplateService {
 
     /// Which template is meant by a name, on the configured server or a named instance.
     pub async fn which(&self, on: Option<&str>, name: &str) -> Result<Which, Problem> {
-        self.world.config.settings.check_template(name).map_err(|why| Problem::invalid("invalid_name", why.to_string()))?;
+        let checked = self.world.config.settings.check_template(name, names::LONGEST_SUFFIX);
+        checked.map_err(|why| Problem::invalid("invalid_name", why.to_string()))?;
         Ok(Which { server: self.world.server(on).await?, name: name.to_owned() })
     }
 
@@ -109,12 +111,13 @@ impl TemplateService {
 
     /// Begins a rollback: the template and the one before it change places.
     pub async fn start_rollback(&self, which: &Which) -> Result<Started, Problem> {
-        let session = self.world.session(&which.server).await?;
+        let session = self.world.session(&which.server).await.map_err(step_problem)?;
         let names = self.names(which);
-        let previous = swap::oid(&session, &names.previous).await.map_err(crate::instances::world::pg)?;
+        let previous = swap::oid(&session, &names.previous).await.map_err(|error| step_problem(pg(error)))?;
         session.release();
         let previous = previous.ok_or_else(|| {
-            let message = format!("no template is kept from before '{}': there is no database {}", which.name, names.previous);
+            let message =
+                format!("no template is kept from before '{}': there is no database {}", which.name, names.previous);
             Problem::conflict("template_previous_missing", message)
         })?;
         self.start(ROLLBACK, which, &RollbackInput { names, previous }, None).await
@@ -136,7 +139,10 @@ impl TemplateService {
         let prepare = move |connection: &Connection| {
             let known = record::find(connection, &target, &name)?;
             if known.as_ref().is_some_and(|known| known.locked) {
-                return Err(Problem::locked("protected", format!("'{name}' is locked; run `pgdb template unlock {name}` first")));
+                return Err(Problem::locked(
+                    "protected",
+                    format!("'{name}' is locked; run `pgdb template unlock {name}` first"),
+                ));
             }
             match (known, definition) {
                 (None, Some(definition)) => record::put(connection, &definition),
@@ -176,9 +182,9 @@ impl TemplateService {
 
     async fn look(&self, which: &Which) -> Result<Template, Problem> {
         let names = self.names(which);
-        let session = self.world.session(&which.server).await?;
+        let session = self.world.session(&which.server).await.map_err(step_problem)?;
         let seen = pgdb_pg::look::look(&session, &which.name, &names.previous, "").await;
-        let seen = seen.map_err(crate::instances::world::pg)?;
+        let seen = seen.map_err(|error| step_problem(pg(error)))?;
         session.release();
         let (target, name) = (which.server.key.clone(), which.name.clone());
         let found = self.world.store.read(move |connection| {

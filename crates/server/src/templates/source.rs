@@ -12,27 +12,21 @@ use std::time::Duration;
 const LOGIN: Duration = Duration::from_secs(15);
 
 /// A URL without its password, for people to see.
-pub fn shown(url: &ParsedUrl) -> String {
+pub(super) fn shown(url: &ParsedUrl) -> String {
     format!("postgres://{}@{}:{}/{}?sslmode={}", url.user, url.host, url.port, url.db, url.sslmode)
 }
 
 /// A URL that was sealed. It was checked before.
-pub fn opened(url: &SecretString) -> Result<ParsedUrl, StepError> {
+pub(super) fn opened(url: &SecretString) -> Result<ParsedUrl, StepError> {
     parse(url.expose_secret()).map_err(|error| StepError::lasting("invalid_value", error.to_string()))
 }
 
 /// A session as the URL says, in its database or another one.
-pub async fn session(url: &ParsedUrl, db: Option<&str>) -> Result<Client, StepError> {
+pub(super) async fn session(url: &ParsedUrl, db: Option<&str>) -> Result<Client, StepError> {
     connect(&url.target(), &url.user, url.password.as_ref(), db.unwrap_or(&url.db), LOGIN).await.map_err(pg)
 }
 
 /// The server of a URL, for client programs.
-pub fn server(url: &ParsedUrl, major: u16) -> OtherServer {
-    OtherServer {
-        host: url.host.clone(),
-        port: url.port,
-        sslmode: url.sslmode.to_owned(),
-        sslrootcert: None,
-        major,
-    }
+pub(super) fn server(url: &ParsedUrl, major: u16) -> OtherServer {
+    OtherServer { host: url.host.clone(), port: url.port, sslmode: url.sslmode.to_owned(), sslrootcert: None, major }
 }

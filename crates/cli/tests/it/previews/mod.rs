@@ -6,3 +6,4 @@ mod crowds;
 mod isolation;
 mod lifetime;
 mod pool;
+mod templates;

@@ -166,7 +166,7 @@ impl Restore {
 }
 
 /// Why a dump could not be read: mostly because of what is in it, which trying again does not change.
-fn load_failed(error: RuntimeError) -> StepError {
+pub(crate) fn load_failed(error: RuntimeError) -> StepError {
     let RuntimeError::ToolFailed { stderr, .. } = &error else {
         return StepError { passing: false, ..runtime_step(error) };
     };

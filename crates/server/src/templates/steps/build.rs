@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The kind.
-pub const BUILD: &str = "template.build";
+pub(crate) const BUILD: &str = "template.build";
 
 /// What is built of what.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct BuildInput {
+pub(crate) struct BuildInput {
     /// The databases that take part.
     pub names: Names,
     /// Digest of the files.

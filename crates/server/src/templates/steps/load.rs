@@ -56,9 +56,13 @@ impl Making<'_> {
         let session = self.world.session(&self.server).await?;
         let available = pgdb_pg::extensions::available(&session).await.map_err(pg)?;
         session.release();
-        let missing: Vec<&str> = wanted.iter().filter(|name| !available.contains_key(*name)).map(String::as_str).collect();
+        let missing: Vec<&str> =
+            wanted.iter().filter(|name| !available.contains_key(*name)).map(String::as_str).collect();
         if !missing.is_empty() {
-            let message = format!("the server that previews are made on lacks these extensions: {}; install them there", missing.join(", "));
+            let message = format!(
+                "the server that previews are made on lacks these extensions: {}; install them there",
+                missing.join(", ")
+            );
             return Err(StepError::lasting("template_extension_missing", message));
         }
         let untrusted: BTreeSet<&String> =
@@ -93,13 +97,22 @@ impl Making<'_> {
         let dump = self.scratch().await?.join(DUMP).display().to_string();
         let loader = self.world.loader(&self.server).await?;
         let args = ["--list".to_owned(), dump];
-        let tool = Tool { program: "pg_restore", args: &args, user: &loader.role, password: None, db: "postgres", stdin: None };
+        let tool = Tool {
+            program: "pg_restore",
+            args: &args,
+            user: &loader.role,
+            password: None,
+            db: "postgres",
+            stdin: None,
+        };
         let server = loader.tool_server();
-        let mut running = self.world.instances.runtime(TOOLS)?.tool(server.as_spec(), tool).await.map_err(runtime_step)?;
+        let mut running = self.world.instances.runtime(TOOLS)?.tool(server, tool).await.map_err(runtime_step)?;
         let mut text = String::new();
         let read = running.stdout.read_to_string(&mut text).await;
         running.finished.await.map_err(load_failed)?;
-        read.map_err(|error| StepError::passing("internal", format!("the dump's contents could not be read: {error}")))?;
+        read.map_err(|error| {
+            StepError::passing("internal", format!("the dump's contents could not be read: {error}"))
+        })?;
         Ok(text)
     }
 
@@ -117,7 +130,11 @@ impl Making<'_> {
         let server = source::server(&url, client.major());
         client.close().await;
         let mut args: Vec<String> = PLAIN[..5].iter().map(|flag| (*flag).to_owned()).collect();
-        args.extend(["--no-password".to_owned(), "--format=directory".to_owned(), format!("--jobs={}", definition.jobs)]);
+        args.extend([
+            "--no-password".to_owned(),
+            "--format=directory".to_owned(),
+            format!("--jobs={}", definition.jobs),
+        ]);
         args.extend(definition.exclude_table_data.iter().map(|pattern| format!("--exclude-table-data={pattern}")));
         args.extend(["--file".to_owned(), dump.display().to_string()]);
         let tool = Tool {
@@ -141,10 +158,9 @@ impl Making<'_> {
     pub(super) async fn load(&self, definition: &DefinitionRecord, cx: &StepContext) -> Result<StepDone, StepError> {
         self.fresh_staging().await?;
         let scratch = self.scratch().await?;
-        let by_admin: Vec<String> = serde_json::from_value(
-            cx.output::<serde_json::Value>("preflight")?["by_admin"].clone(),
-        )
-        .unwrap_or_default();
+        let by_admin: Vec<String> =
+            serde_json::from_value(cx.output::<serde_json::Value>("preflight")?["by_admin"].clone())
+                .unwrap_or_default();
         let mut args: Vec<String> = PLAIN.iter().map(|flag| (*flag).to_owned()).collect();
         args.extend(["--no-password".to_owned(), "--exit-on-error".to_owned(), format!("--jobs={}", definition.jobs)]);
         if !by_admin.is_empty() {
@@ -169,7 +185,7 @@ impl Making<'_> {
         };
         let server = loader.tool_server();
         let runtime = self.world.instances.runtime(TOOLS)?;
-        let running = runtime.tool(server.as_spec(), tool).await.map_err(runtime_step)?;
+        let running = runtime.tool(server, tool).await.map_err(runtime_step)?;
         tokio::select! {
             ended = running.finished => ended.map_err(load_failed)?,
             () = cx.cancelled.cancelled() => return Err(cancelled()),
@@ -207,7 +223,9 @@ fn extension_of(line: &str) -> Option<&str> {
 /// The table of contents without the comments on extensions that are somebody else's.
 fn without_comments(contents: &str, extensions: &[String]) -> String {
     let foreign = |line: &&str| {
-        line.split_once(" COMMENT - EXTENSION ").is_some_and(|(_, name)| extensions.iter().any(|one| name.trim_end().split_whitespace().next() == Some(one)))
+        line.split_once(" COMMENT - EXTENSION ").is_some_and(|(_, name)| {
+            extensions.iter().any(|one| name.trim_end().split_whitespace().next() == Some(one))
+        })
     };
     contents.lines().filter(|line| !foreign(line)).fold(String::new(), |text, line| text + line + "\n")
 }
@@ -225,7 +243,10 @@ mod tests {
         let found: Vec<&str> = CONTENTS.lines().filter_map(extension_of).collect();
         assert_eq!(found, ["pgcrypto", "file_fdw"]);
         let kept = without_comments(CONTENTS, &["file_fdw".to_owned()]);
-        assert!(kept.contains("COMMENT - EXTENSION pgcrypto") && !kept.contains("COMMENT - EXTENSION file_fdw"), "{kept}");
+        assert!(
+            kept.contains("COMMENT - EXTENSION pgcrypto") && !kept.contains("COMMENT - EXTENSION file_fdw"),
+            "{kept}"
+        );
         assert_eq!(kept.lines().count(), CONTENTS.lines().count() - 1);
     }
 }

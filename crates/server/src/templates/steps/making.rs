@@ -73,7 +73,11 @@ impl<'a> Making<'a> {
         done.map_err(|error| {
             let step = pg(error);
             // A passing error is the server's; any other one is the script's, which trying again does not change.
-            if step.passing { step } else { StepError::lasting("template_script_failed", format!("{what}: {}", step.message)) }
+            if step.passing {
+                step
+            } else {
+                StepError::lasting("template_script_failed", format!("{what}: {}", step.message))
+            }
         })
     }
 
@@ -116,7 +120,9 @@ impl<'a> Making<'a> {
         swap::set_owner(&session, &self.names.staging, owner).await.map_err(pg)?;
         session.release();
         let found = self.world.prepare_database(&self.server, &self.names.staging, &self.names.template).await?;
-        Ok(StepDone::output(serde_json::to_value(found).map_err(|error| StepError::lasting("internal", error.to_string()))?))
+        Ok(StepDone::output(
+            serde_json::to_value(found).map_err(|error| StepError::lasting("internal", error.to_string()))?,
+        ))
     }
 
     /// Puts the new database in the template's place. Whoever wants to clone waits for that, and for no more.
@@ -184,7 +190,12 @@ impl<'a> Making<'a> {
     /// Drops what is not needed any more. The template stands; what cannot be dropped now is told, not tried for ever.
     pub(super) async fn tidy(&self, cx: &StepContext, built_from: Option<String>) -> Result<StepDone, StepError> {
         let definition = self.definition().await?;
-        self.world.instances.runtime(TOOLS)?.remove_scratch(&self.names.scratch).await.map_err(crate::instances::world::runtime_step)?;
+        self.world
+            .instances
+            .runtime(TOOLS)?
+            .remove_scratch(&self.names.scratch)
+            .await
+            .map_err(crate::instances::world::runtime_step)?;
         let left = match self.drop_database(&self.names.outdated).await {
             Ok(()) => Value::Null,
             Err(error) => {

@@ -3,7 +3,7 @@
 mod build;
 mod load;
 mod making;
-pub mod names;
+pub(super) mod names;
 mod refresh;
 mod rollback;
 
@@ -11,9 +11,9 @@ use crate::operations::{OperationKind, StepError};
 use crate::previews::PreviewWorld;
 use std::sync::Arc;
 
-pub use build::{BUILD, BuildInput};
-pub use refresh::{REFRESH, RefreshInput};
-pub use rollback::{ROLLBACK, RollbackInput};
+pub(super) use build::{BUILD, BuildInput};
+pub(super) use refresh::{REFRESH, RefreshInput};
+pub(super) use rollback::{ROLLBACK, RollbackInput};
 
 /// Every kind of operation on templates.
 pub fn kinds(world: &Arc<PreviewWorld>) -> Vec<Arc<dyn OperationKind>> {

@@ -6,11 +6,11 @@ use pgdb_core::random::Entropy;
 use serde::{Deserialize, Serialize};
 
 /// What is put behind a template's name at most, so that it still fits into PostgreSQL's 63 bytes.
-pub const LONGEST_SUFFIX: usize = "_staging_20261231235959_old".len();
+pub(crate) const LONGEST_SUFFIX: usize = "_staging_20261231235959_old".len();
 
 /// The databases of one operation on a template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Names {
+pub(crate) struct Names {
     /// The server.
     pub target: String,
     /// The template.
@@ -27,7 +27,7 @@ pub struct Names {
 
 impl Names {
     /// Names for an operation that begins now.
-    pub fn new(target: &str, template: &str, now: Timestamp, entropy: &dyn Entropy) -> Self {
+    pub(crate) fn new(target: &str, template: &str, now: Timestamp, entropy: &dyn Entropy) -> Self {
         let staging = format!("{template}_staging_{}", now.to_zoned(TimeZone::UTC).strftime("%Y%m%d%H%M%S"));
         Self {
             target: target.to_owned(),

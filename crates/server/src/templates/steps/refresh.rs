@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The kind.
-pub const REFRESH: &str = "template.refresh";
+pub(crate) const REFRESH: &str = "template.refresh";
 
 /// What is refreshed from what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefreshInput {
+pub(crate) struct RefreshInput {
     /// The databases that take part.
     pub names: Names,
     /// An uploaded dump, ours to remove; the template's source when there is none.

@@ -14,11 +14,11 @@ use serde_json::Value;
 use std::sync::Arc;
 
 /// The kind.
-pub const ROLLBACK: &str = "template.rollback";
+pub(crate) const ROLLBACK: &str = "template.rollback";
 
 /// What is rolled back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RollbackInput {
+pub(crate) struct RollbackInput {
     /// The databases that take part.
     pub names: Names,
     /// PostgreSQL's number of the one before, which becomes the template.
