@@ -40,7 +40,9 @@ fn forget_empty_variables() {
     let prefixes: [&[u8]; 3] = [b"PGDB_", b"DB_P", b"DB_T"];
     let ours = |name: &std::ffi::OsStr| {
         let bytes = name.as_encoded_bytes();
-        ["PORT", "PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT"].iter().any(|ours| name == *ours)
+        ["PORT", "PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT"]
+            .iter()
+            .any(|ours| name == *ours)
             || prefixes.iter().any(|prefix| bytes.starts_with(prefix))
     };
     for (name, _) in std::env::vars_os().filter(|(name, value)| value.is_empty() && ours(name)) {

@@ -156,13 +156,7 @@ impl Strategy {
 }
 
 /// Copies a template, unless there is a whole database of that name already.
-pub async fn copy(
-    client: &Client,
-    db: &str,
-    template: &str,
-    owner: &str,
-    strategy: Strategy,
-) -> Result<(), PgError> {
+pub async fn copy(client: &Client, db: &str, template: &str, owner: &str, strategy: Strategy) -> Result<(), PgError> {
     let look = "SELECT datconnlimit::text FROM pg_database WHERE datname = $1";
     let quoted = identifier(db)?;
     match client.query("look for the database", look, &[db]).await?.first().map(|row| row.get::<_, String>(0)) {

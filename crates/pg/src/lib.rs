@@ -7,13 +7,14 @@
 pub mod challenge;
 pub mod connect;
 pub mod error;
+pub mod handover;
+pub mod inventory;
 pub mod look;
 pub mod provision;
 pub mod quote;
 pub mod ready;
 pub mod scram;
 pub mod swap;
-pub mod handover;
 mod tls;
 
 pub use connect::{Client, Target, TlsMode, connect};

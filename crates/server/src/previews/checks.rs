@@ -110,7 +110,8 @@ mod tests {
         for good in [json!(123), json!("123")] {
             assert_eq!(number(&good).expect("taken").get(), 123, "{good}");
         }
-        for bad in [json!(0), json!(-1), json!(1.5), json!("1.0"), json!("abc"), json!(""), json!("1; DROP"), json!(null)]
+        for bad in
+            [json!(0), json!(-1), json!(1.5), json!("1.0"), json!("abc"), json!(""), json!("1; DROP"), json!(null)]
         {
             assert_eq!(number(&bad).expect_err("refused").code, "invalid_pr_number", "{bad}");
         }

@@ -7,6 +7,7 @@
 pub mod checks;
 pub mod entries;
 pub mod look;
+pub mod orphans;
 mod pool;
 mod postgres;
 pub mod reconcile;

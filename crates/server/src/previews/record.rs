@@ -147,9 +147,8 @@ pub fn all(connection: &Connection) -> Result<Vec<PreviewRecord>, Problem> {
 
 /// Previews whose time is over and that may be deleted, the longest overdue first.
 pub fn expired(connection: &Connection, now: Timestamp, at_most: u32) -> Result<Vec<PreviewRecord>, Problem> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM previews WHERE expires_at <= ?1 AND protected = 0 ORDER BY expires_at LIMIT ?2"
-    );
+    let sql =
+        format!("SELECT {COLUMNS} FROM previews WHERE expires_at <= ?1 AND protected = 0 ORDER BY expires_at LIMIT ?2");
     Ok(connection.prepare(&sql)?.query_map(params![micros(now), at_most], read)?.collect::<Result<_, _>>()?)
 }
 

@@ -306,8 +306,7 @@ impl PreviewService {
             return Ok(());
         }
         let id = preview.id.clone();
-        let change =
-            move |connection: &Connection| record::touch(connection, &id, now, expires_at, labels.as_ref());
+        let change = move |connection: &Connection| record::touch(connection, &id, now, expires_at, labels.as_ref());
         self.world.store.write(change).await
     }
 
@@ -400,7 +399,7 @@ impl PreviewService {
     pub async fn delete(&self, place: &Place, wait: bool) -> Result<Progress<DeletedPreview>, Problem> {
         for _ in 0..ROUNDS {
             let known = self.record(place).await?;
-            let seen = match self.look_at_names(place).await {
+            let seen = match self.look_at_once(place).await {
                 Ok(seen) => seen,
                 // What is known of has to go all the same, once its server is back.
                 Err(_) if known.is_some() => Look::assumed(),
@@ -694,10 +693,7 @@ fn deleted(place: &Place, operation: &OperationRecord) -> DeletedPreview {
 }
 
 fn protected(preview: &PreviewRecord) -> Problem {
-    let message = format!(
-        "{} is protected; run `pgdb preview unprotect {}` first",
-        preview.db, preview.number
-    );
+    let message = format!("{} is protected; run `pgdb preview unprotect {}` first", preview.db, preview.number);
     Problem::locked("protected", message)
 }
 

@@ -31,8 +31,7 @@ pub struct TemplateRecord {
     pub prepared_at: Timestamp,
 }
 
-const COLUMNS: &str =
-    "target, name, oid, holder, size_bytes, strategy, facts, generation, highest, prepared_at";
+const COLUMNS: &str = "target, name, oid, holder, size_bytes, strategy, facts, generation, highest, prepared_at";
 
 /// One template.
 pub fn find(connection: &Connection, target: &str, name: &str) -> Result<Option<TemplateRecord>, Problem> {

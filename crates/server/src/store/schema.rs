@@ -103,7 +103,8 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX audit_by_subject ON audit (subject, id);
 
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-    ", "
+    ",
+    "
     -- Servers that previews are made on: 'external', or the id of an instance.
     CREATE TABLE preview_targets (
         key TEXT PRIMARY KEY,
@@ -167,7 +168,8 @@ const MIGRATIONS: &[&str] = &[
         made_at INTEGER NOT NULL,
         PRIMARY KEY (target, db)
     ) WITHOUT ROWID;
-    "];
+    ",
+];
 
 pub(super) fn known_version() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)

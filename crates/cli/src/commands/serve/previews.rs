@@ -37,7 +37,12 @@ pub(super) struct PreviewArgs {
     #[arg(id = "preview-owner", long = "preview-owner", env = "DB_PREVIEW_OWNER", value_name = "ROLE")]
     owner: Option<String>,
     /// What the names of their roles begin with [default: medusa_pr_app_].
-    #[arg(id = "preview-app-user-prefix", long = "preview-app-user-prefix", env = "DB_PREVIEW_APP_USER_PREFIX", value_name = "PREFIX")]
+    #[arg(
+        id = "preview-app-user-prefix",
+        long = "preview-app-user-prefix",
+        env = "DB_PREVIEW_APP_USER_PREFIX",
+        value_name = "PREFIX"
+    )]
     app_prefix: Option<String>,
     /// The role that reads and writes in every preview [default: medusa_dev].
     #[arg(id = "preview-dev-role", long = "preview-dev-role", env = "DB_PREVIEW_DEV_ROLE", value_name = "ROLE")]

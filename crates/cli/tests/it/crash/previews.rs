@@ -32,7 +32,8 @@ impl Server {
         let server = Self { url: text("database_url"), db: text("db") };
         server.run("CREATE ROLE zane_operator").await;
         server.run("CREATE DATABASE template_medusa OWNER zane_operator").await;
-        let fill = "CREATE ROLE template_medusa_owner NOLOGIN; CREATE TABLE stock AS SELECT n FROM generate_series(1, 50) n;
+        let fill =
+            "CREATE ROLE template_medusa_owner NOLOGIN; CREATE TABLE stock AS SELECT n FROM generate_series(1, 50) n;
                     ALTER TABLE stock OWNER TO template_medusa_owner";
         sql::run(&server.url_of("template_medusa"), fill).await;
         server
@@ -63,7 +64,10 @@ impl Server {
         let shown = daemon.get(&format!("/v1/previews/-/{number}")).await.expect(200);
         assert_eq!(shown["state"], "ready", "{shown:#}");
         let url = shown["database_url"].as_str().expect("a URL");
-        assert_eq!(sql::run(url, "SELECT current_user || ' ' || count(*) FROM stock").await, format!("medusa_pr_app_{number} 50"));
+        assert_eq!(
+            sql::run(url, "SELECT current_user || ' ' || count(*) FROM stock").await,
+            format!("medusa_pr_app_{number} 50")
+        );
         sql::run(url, "ALTER TABLE stock ADD COLUMN more text; ALTER TABLE stock DROP COLUMN more; SELECT 1").await;
     }
 

@@ -11,12 +11,16 @@ async fn a_preview_is_made_found_again_and_removed() {
     let first = bed.ensure(123).await;
     let fields: Vec<&String> = first.as_object().expect("an object").keys().collect();
     assert_eq!(fields, ["app_password", "app_user", "created", "db_name"]);
-    assert_eq!((first["db_name"].as_str(), first["app_user"].as_str()), (Some("medusa_pr_123"), Some("medusa_pr_app_123")));
+    assert_eq!(
+        (first["db_name"].as_str(), first["app_user"].as_str()),
+        (Some("medusa_pr_123"), Some("medusa_pr_app_123"))
+    );
     assert_eq!(first["created"], true);
     assert!(first["app_password"].as_str().expect("a password").starts_with("za_"));
     let url = bed.app_url(&first);
     assert_eq!(sql::run(&url, "SELECT count(*) FROM shop.orders").await, "100");
-    sql::run(&url, "ALTER TABLE shop.orders ADD COLUMN more text; CREATE SCHEMA mine; CREATE TABLE mine.t (id int)").await;
+    sql::run(&url, "ALTER TABLE shop.orders ADD COLUMN more text; CREATE SCHEMA mine; CREATE TABLE mine.t (id int)")
+        .await;
 
     // A number as digits is the same number; what the app has made is still there.
     let again = bed.daemon.post("/v1/preview-db/ensure", &json!({ "pr_number": "123" })).await.expect(200);
@@ -24,12 +28,18 @@ async fn a_preview_is_made_found_again_and_removed() {
     assert_eq!(sql::run(&url, "SELECT count(*) FROM mine.t").await, "0");
 
     let gone = bed.delete(123).await;
-    assert_eq!(gone, json!({
-        "db_name": "medusa_pr_123", "deleted": true, "app_user": "medusa_pr_app_123", "role_deleted": true
-    }));
+    assert_eq!(
+        gone,
+        json!({
+            "db_name": "medusa_pr_123", "deleted": true, "app_user": "medusa_pr_app_123", "role_deleted": true
+        })
+    );
     assert_eq!(bed.leftovers().await, "");
     let nothing = bed.delete(123).await;
-    assert_eq!((&nothing["deleted"], &nothing["role_deleted"], &nothing["noop"]), (&json!(false), &json!(false), &json!(true)));
+    assert_eq!(
+        (&nothing["deleted"], &nothing["role_deleted"], &nothing["noop"]),
+        (&json!(false), &json!(false), &json!(true))
+    );
     assert_eq!(bed.ensure(123).await["created"], true, "a new one is created anew");
 }
 

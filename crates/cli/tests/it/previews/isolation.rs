@@ -23,16 +23,31 @@ async fn check(major: u16) {
     for (own, other) in [(&cold, &warm), (&warm, &cold)] {
         let url = bed.app_url(own);
         // Owns and can change all of it.
-        sql::run(&url, "ALTER TABLE shop.orders ADD COLUMN c int; DROP VIEW shop.recent; REFRESH MATERIALIZED VIEW shop.counted").await;
-        sql::run(&url, "CREATE OR REPLACE FUNCTION shop.twice(n integer) RETURNS integer LANGUAGE sql AS 'SELECT n + n'").await;
+        sql::run(
+            &url,
+            "ALTER TABLE shop.orders ADD COLUMN c int; DROP VIEW shop.recent; REFRESH MATERIALIZED VIEW shop.counted",
+        )
+        .await;
+        sql::run(
+            &url,
+            "CREATE OR REPLACE FUNCTION shop.twice(n integer) RETURNS integer LANGUAGE sql AS 'SELECT n + n'",
+        )
+        .await;
         sql::run(&url, "ALTER TYPE shop.mood ADD VALUE 'odd'; ALTER SEQUENCE public.numbers RESTART; ALTER SCHEMA shop RENAME TO shop2").await;
-        sql::run(&url, "CREATE TABLE public.later (id serial PRIMARY KEY); CREATE SCHEMA own; CREATE TABLE own.t (id int)").await;
+        sql::run(
+            &url,
+            "CREATE TABLE public.later (id serial PRIMARY KEY); CREATE SCHEMA own; CREATE TABLE own.t (id int)",
+        )
+        .await;
         let strangers = "SELECT count(*) FROM pg_class WHERE oid >= 16384 AND relowner <> current_user::regrole";
         assert_eq!(sql::run(&url, strangers).await, "0");
         // But nothing of another's, nor the template.
         let (user, password) = (text(own, "app_user"), text(own, "app_password"));
         assert_eq!(refusal(&bed.url(&user, &password, &text(other, "db_name")), "SELECT 1").await, "42501");
-        assert!(["42501", "55000"].contains(&refusal(&bed.url(&user, &password, "template_medusa"), "SELECT 1").await.as_str()));
+        assert!(
+            ["42501", "55000"]
+                .contains(&refusal(&bed.url(&user, &password, "template_medusa"), "SELECT 1").await.as_str())
+        );
         assert_eq!(refusal(&url, "CREATE DATABASE stolen TEMPLATE template_medusa").await, "42501");
         assert_eq!(refusal(&url, "SET ROLE zane_operator").await, "42501");
         // The dev role reads and writes, also what the app has made since.
@@ -49,7 +64,8 @@ async fn check(major: u16) {
     }
     let owners = "SELECT string_agg(DISTINCT pg_get_userbyid(datdba)::text, ' ') FROM pg_database WHERE datname ~ '^(medusa_pr_|template_medusa)'";
     assert_eq!(bed.admin(owners).await, "zane_operator");
-    let template = "SELECT datallowconn::text || datistemplate::text FROM pg_database WHERE datname = 'template_medusa'";
+    let template =
+        "SELECT datallowconn::text || datistemplate::text FROM pg_database WHERE datname = 'template_medusa'";
     assert_eq!(bed.admin(template).await, "falsefalse");
     for number in [1, 2] {
         assert_eq!(bed.delete(number).await["role_deleted"], true);

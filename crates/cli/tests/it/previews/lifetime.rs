@@ -19,7 +19,8 @@ async fn what_has_expired_is_deleted_and_what_is_protected_is_not() {
         let shown = bed.daemon.post(&format!("{template}/{number}/extend"), &json!({ "ttl": "1s" })).await.expect(200);
         assert_eq!(shown["number"], number);
     }
-    let look = || async { (bed.leftovers().await == "medusa_pr_2 medusa_pr_3 medusa_pr_app_2 medusa_pr_app_3").then_some(()) };
+    let look =
+        || async { (bed.leftovers().await == "medusa_pr_2 medusa_pr_3 medusa_pr_app_2 medusa_pr_app_3").then_some(()) };
     wait::until(Duration::from_secs(30), "the sweeper", look).await;
     bed.daemon.get(&format!("{template}/1")).await.refused(404);
 

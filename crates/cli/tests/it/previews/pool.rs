@@ -22,7 +22,10 @@ async fn entries_are_made_for_the_numbers_to_come_and_handed_out() {
 
     let foreseen = bed.ensure(11).await;
     assert_eq!((bed.steps_of_last_ensure().await, &foreseen["created"]), (vec!["hand_out".to_owned()], &json!(true)));
-    assert_eq!(sql::run(&bed.app_url(&foreseen), "SELECT current_user || ' ' || current_database()").await, "medusa_pr_app_11 medusa_pr_11");
+    assert_eq!(
+        sql::run(&bed.app_url(&foreseen), "SELECT current_user || ' ' || current_database()").await,
+        "medusa_pr_app_11 medusa_pr_11"
+    );
     bed.wait_pool(&[12, 13]).await;
     let unforeseen = bed.ensure(500).await;
     assert_eq!(bed.steps_of_last_ensure().await, ["hand_out"]);

@@ -205,9 +205,7 @@ impl Ensure {
                 self.0.drop_role(&place.server, &place.role).await?;
                 self.0.drop_role(&place.server, &entry.role).await?;
                 let (target, db) = (place.server.key.clone(), entry.db.clone());
-                let change = move |connection: &rusqlite::Connection| {
-                    entries::delete_taken(connection, &target, &db)
-                };
+                let change = move |connection: &rusqlite::Connection| entries::delete_taken(connection, &target, &db);
                 self.0.store.write(change).await?;
             }
         }
@@ -226,9 +224,7 @@ impl Ensure {
         let (target, db) = (place.server.key.clone(), place.db.clone());
         let (known, why) = (input.known, cx.operation.error.clone().map(|(_, message)| message));
         let change = move |connection: &rusqlite::Connection| match record::by_db(connection, &target, &db)? {
-            Some(preview) if known => {
-                record::set_state(connection, &preview.id, PreviewState::Broken, why.as_deref())
-            }
+            Some(preview) if known => record::set_state(connection, &preview.id, PreviewState::Broken, why.as_deref()),
             Some(_) => record::delete(connection, &target, &db),
             None => Ok(()),
         };

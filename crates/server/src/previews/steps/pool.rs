@@ -94,9 +94,8 @@ impl OperationKind for PoolFill {
             "clone" => self.0.drop_database(&place.server, &input.entry).await,
             "make_role" => {
                 self.0.drop_role(&place.server, &input.role).await?;
-                let change = move |connection: &rusqlite::Connection| {
-                    entries::delete(connection, &input.target, &input.entry)
-                };
+                let change =
+                    move |connection: &rusqlite::Connection| entries::delete(connection, &input.target, &input.entry);
                 Ok(self.0.store.write(change).await?)
             }
             _ => Ok(()),
