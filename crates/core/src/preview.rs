@@ -137,6 +137,16 @@ impl PreviewSettings {
         &self.template
     }
 
+    /// What the names of databases begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What the names of roles begin with.
+    pub fn app_prefix(&self) -> &str {
+        &self.app_prefix
+    }
+
     /// The owner.
     pub fn owner(&self) -> &str {
         &self.owner

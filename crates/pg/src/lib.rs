@@ -9,6 +9,7 @@ pub mod connect;
 pub mod error;
 pub mod extensions;
 pub mod handover;
+pub mod inventory;
 pub mod look;
 pub mod provision;
 pub mod quote;

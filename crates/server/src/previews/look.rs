@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// How long a server may take to begin a login.
 const CHALLENGE: Duration = Duration::from_secs(5);
+/// How long an ensure waits for a server that is being restarted.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What a server holds of a preview.
 #[derive(Debug, Clone)]
@@ -63,25 +65,39 @@ impl PreviewService {
             let _permit = place.server.challenges.acquire().await.ok()?;
             challenge(&target, &place.role, &place.db, CHALLENGE).await.ok()
         };
-        let (seen, challenge) = tokio::join!(self.seen(place), begun);
+        let (seen, challenge) = tokio::join!(self.seen(place, PATIENCE), begun);
         Ok(Look::new(seen?, challenge.unwrap_or(Challenge::Unknown)))
     }
 
     /// Looks at a preview's names alone.
     pub(super) async fn look_at_names(&self, place: &Place) -> Result<Look, Problem> {
-        Ok(Look::new(self.seen(place).await?, Challenge::Unknown))
+        Ok(Look::new(self.seen(place, PATIENCE).await?, Challenge::Unknown))
     }
 
-    async fn seen(&self, place: &Place) -> Result<Seen, Problem> {
-        let seen = match self.try_seen(place).await {
-            // A session that was kept may have died with its server since.
-            Err(error) if error.passing => {
-                place.server.forget_sessions();
-                self.try_seen(place).await
+    /// The same without waiting for a server that does not answer.
+    pub(super) async fn look_at_once(&self, place: &Place) -> Result<Look, Problem> {
+        Ok(Look::new(self.seen(place, Duration::ZERO).await?, Challenge::Unknown))
+    }
+
+    /// A server that is being restarted is waited for, up to `patience`.
+    async fn seen(&self, place: &Place, patience: Duration) -> Result<Seen, Problem> {
+        let begin = self.world.clock.monotonic_ms();
+        let mut pause = Duration::ZERO;
+        loop {
+            let error = match self.try_seen(place).await {
+                Ok(seen) => return Ok(seen),
+                Err(error) => error,
+            };
+            // Sessions that were kept have died with their server.
+            place.server.forget_sessions();
+            let waited = Duration::from_millis(self.world.clock.monotonic_ms().saturating_sub(begin));
+            let first = pause.is_zero();
+            if !error.passing || (!first && waited + pause > patience) {
+                return Err(step_problem(error));
             }
-            seen => seen,
-        };
-        seen.map_err(step_problem)
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).clamp(Duration::from_millis(50), Duration::from_secs(1));
+        }
     }
 
     async fn try_seen(&self, place: &Place) -> Result<Seen, StepError> {

@@ -8,6 +8,7 @@ pub mod checks;
 pub mod entries;
 mod loader;
 pub mod look;
+pub mod orphans;
 mod pool;
 mod postgres;
 pub mod reconcile;

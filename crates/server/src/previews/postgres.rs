@@ -11,21 +11,22 @@ use crate::operations::StepError;
 use pgdb_pg::challenge::{Challenge, challenge};
 use pgdb_pg::error::PgError;
 use pgdb_pg::handover::{self, Strangers, Strategy};
-use pgdb_pg::{Client, connect, look, swap};
+use pgdb_pg::{Client, connect, inventory, look, swap};
 use serde_json::Value;
 use std::time::Duration;
 
-/// Sessions that the operator may not end, a superuser's mostly, stand in the way of a delete until they leave.
-fn remaining(error: PgError) -> StepError {
-    match error {
-        PgError::SessionsRemain { .. } => StepError::passing("sessions_remain", error.to_string()),
-        error if error.sqlstate() == Some("42501") => {
-            let message = "a session in the database belongs to a superuser, and the operator may not end it; end it \
-                           yourself (SELECT pid, usename FROM pg_stat_activity), then try again";
-            StepError::passing("sessions_remain", message)
-        }
-        error => pg(error),
+/// Ends the sessions of a database. Those of a superuser the operator may not end: they are named.
+async fn end_sessions(session: &Client, db: &str) -> Result<(), StepError> {
+    let Err(error) = swap::end_sessions(session, db).await else { return Ok(()) };
+    if !matches!(error, PgError::SessionsRemain { .. }) && error.sqlstate() != Some("42501") {
+        return Err(pg(error));
     }
+    let pids = inventory::sessions(session, db).await.map_err(pg)?.join(", ");
+    let message = format!(
+        "sessions in the database {db} do not end, for they are a superuser's: pid {pids}; end them yourself, then try \
+         again"
+    );
+    Err(StepError::lasting("sessions_remain", message))
 }
 
 /// What came of a hand-out.
@@ -71,7 +72,7 @@ impl PreviewWorld {
         let given = self.give_to_holder(server, db, &holder).await;
         swap::allow_connections(&session, db, false).await.map_err(pg)?;
         given?;
-        swap::end_sessions(&session, db).await.map_err(pg)?;
+        end_sessions(&session, db).await?;
         let size_bytes = swap::database_size(&session, db).await.map_err(pg)?.unwrap_or(0);
         session.release();
         Ok(TemplateRecord {
@@ -232,9 +233,10 @@ impl PreviewWorld {
     pub(super) async fn disconnect(&self, server: &Server, db: &str) -> Result<(), StepError> {
         let _catalog = server.catalog.lock().await;
         let session = self.session(server).await?;
-        if swap::owner(&session, db).await.map_err(pg)?.is_some() {
+        // The rest of a half-done drop has no sessions, and cannot be altered.
+        if swap::database_exists(&session, db).await.map_err(pg)? {
             swap::allow_connections(&session, db, false).await.map_err(pg)?;
-            swap::end_sessions(&session, db).await.map_err(remaining)?;
+            end_sessions(&session, db).await?;
         }
         session.release();
         Ok(())

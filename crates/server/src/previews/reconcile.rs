@@ -3,6 +3,7 @@
 //! It takes no input but the rows, does nothing when they are as they should be, and runs on events (an operation's
 //! end, the next expiry) as well as on a slow tick, because an event can be missed.
 
+use super::orphans::Treatment;
 use super::record;
 use super::service::PreviewService;
 use super::steps::POOL_FILL;
@@ -18,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The slow tick.
 const TICK: Duration = Duration::from_secs(30);
+/// Between two looks for orphans.
+const ORPHANS_EVERY_MS: u64 = 600_000;
 /// The pool is not filled while somebody waits for an ensure, and for this long after.
 const QUIET: Duration = Duration::from_millis(150);
 /// But it is after this long, however busy it is.
@@ -28,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Keeper {
     pub(super) world: Arc<PreviewWorld>,
     pub(super) engine: Engine,
-    service: PreviewService,
+    pub(super) service: PreviewService,
     stopping: CancellationToken,
 }
 
@@ -45,7 +48,15 @@ impl Keeper {
 
     /// Watches until [`Self::stop`].
     pub async fn run(self) {
+        let mut orphans_ms = None;
         loop {
+            let now_ms = self.world.clock.monotonic_ms();
+            if orphans_ms.is_none_or(|last| now_ms.saturating_sub(last) >= ORPHANS_EVERY_MS) {
+                orphans_ms = Some(now_ms);
+                if let Err(problem) = self.treat_orphans().await {
+                    tracing::warn!(%problem, "orphans could not be looked for; trying again later");
+                }
+            }
             if let Err(problem) = self.sweep().await {
                 tracing::warn!(%problem, "expired previews could not be deleted; trying again at the next tick");
             }
@@ -98,6 +109,19 @@ impl Keeper {
             tracing::info!(preview = %preview.db, "its time is over; deleting it");
             if let Err(problem) = self.service.delete_expired(&preview).await {
                 tracing::warn!(preview = %preview.db, %problem, "an expired preview could not be deleted");
+            }
+        }
+        Ok(())
+    }
+
+    /// Treats orphans as configured, on every server that previews were ever made on.
+    async fn treat_orphans(&self) -> Result<(), Problem> {
+        let templates = self.world.store.read(templates::all).await?;
+        for template in templates {
+            let Some(server) = self.world.server_of(&template.target).await? else { continue };
+            let found = self.orphans(&server, Treatment::Apply(self.world.config.orphans)).await?;
+            for orphan in found.iter().filter(|orphan| orphan.action == "reported") {
+                tracing::warn!(orphan = %orphan.name, kind = %orphan.kind, "{}; see `pgdb preview gc --dry-run`", orphan.message);
             }
         }
         Ok(())

@@ -399,7 +399,7 @@ impl PreviewService {
     pub async fn delete(&self, place: &Place, wait: bool) -> Result<Progress<DeletedPreview>, Problem> {
         for _ in 0..ROUNDS {
             let known = self.record(place).await?;
-            let seen = match self.look_at_names(place).await {
+            let seen = match self.look_at_once(place).await {
                 Ok(seen) => seen,
                 // What is known of has to go all the same, once its server is back.
                 Err(_) if known.is_some() => Look::assumed(),

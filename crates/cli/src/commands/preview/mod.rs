@@ -4,6 +4,7 @@ mod connect;
 mod delete;
 mod ensure;
 mod extend;
+mod gc;
 mod list;
 mod protect;
 mod reset;
@@ -35,6 +36,8 @@ pub(crate) enum Preview {
     Protect(protect::Protect),
     /// Allow to delete and reset a preview again.
     Unprotect(protect::Protect),
+    /// Remove what no record accounts for.
+    Gc(gc::Gc),
     /// Open psql in a preview.
     Psql(connect::Psql),
     /// The connection URL of a preview.
@@ -65,6 +68,7 @@ impl Preview {
             Self::Extend(command) => command.run(cx).await,
             Self::Protect(command) => command.run(cx, true).await,
             Self::Unprotect(command) => command.run(cx, false).await,
+            Self::Gc(command) => command.run(cx).await,
             Self::Psql(command) => command.run(cx).await,
             Self::Url(command) => command.run(cx).await,
         }

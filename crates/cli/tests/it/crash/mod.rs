@@ -13,6 +13,7 @@ mod password;
 mod power;
 mod previews;
 mod restore;
+mod templates;
 
 use driver::{Scenario, drive};
 use pgdb_testkit::daemon::Daemon;
@@ -33,6 +34,9 @@ const SCENARIOS: &[&str] = &[
     previews::PoolFill::KIND,
     previews::PoolDrop::KIND,
     previews::PrepareTemplate::KIND,
+    templates::Refresh::KIND,
+    templates::Build::KIND,
+    templates::Rollback::KIND,
 ];
 
 #[tokio::test]
@@ -123,6 +127,26 @@ async fn the_removal_of_an_entry_reaches_its_end() {
 #[tokio::test]
 async fn the_preparation_of_a_template_reaches_its_end() {
     drive(previews::PrepareTemplate).await;
+}
+
+#[tokio::test]
+async fn a_refresh_from_a_dump_gives_the_new_template_or_the_old_one() {
+    drive(templates::Refresh { from_dump: true }).await;
+}
+
+#[tokio::test]
+async fn a_refresh_from_a_source_gives_the_new_template_or_the_old_one() {
+    drive(templates::Refresh { from_dump: false }).await;
+}
+
+#[tokio::test]
+async fn a_build_gives_the_new_template_or_the_old_one() {
+    drive(templates::Build).await;
+}
+
+#[tokio::test]
+async fn a_rollback_exchanges_both_templates_or_none() {
+    drive(templates::Rollback).await;
 }
 
 #[tokio::test]

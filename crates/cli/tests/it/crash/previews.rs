@@ -10,9 +10,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// The instance that previews are made on where nobody names a server.
-const INSTANCE: &str = "previews";
+pub(super) const INSTANCE: &str = "previews";
 /// Nothing is made that was not asked for.
-const NO_POOL: &[(&str, &str)] = &[("PGDB_PREVIEW_POOL_MAX", "0")];
+pub(super) const NO_POOL: &[(&str, &str)] = &[("PGDB_PREVIEW_POOL_MAX", "0")];
 /// Databases and roles of previews.
 const NAMES: &str = "SELECT coalesce(string_agg(name, ' ' ORDER BY name), '') FROM (
     SELECT datname AS name FROM pg_database WHERE datname LIKE 'medusa\\_pr\\_%'
@@ -20,7 +20,7 @@ const NAMES: &str = "SELECT coalesce(string_agg(name, ' ' ORDER BY name), '') FR
 
 /// The instance's superuser, in a database of it.
 pub(super) struct Server {
-    url: String,
+    pub(super) url: String,
     db: String,
 }
 
@@ -40,17 +40,17 @@ impl Server {
     }
 
     /// The same, with the template prepared.
-    async fn deploy_prepared(daemon: &Daemon) -> Self {
+    pub(super) async fn deploy_prepared(daemon: &Daemon) -> Self {
         let server = Self::deploy(daemon).await;
         daemon.poke("/v1/previews/-/prepare").await.expect(200);
         server
     }
 
-    fn url_of(&self, db: &str) -> String {
+    pub(super) fn url_of(&self, db: &str) -> String {
         self.url.replace(&format!("/{}?", self.db), &format!("/{db}?"))
     }
 
-    async fn run(&self, statements: &str) -> String {
+    pub(super) async fn run(&self, statements: &str) -> String {
         sql::run(&self.url, statements).await
     }
 
@@ -71,7 +71,7 @@ impl Server {
         sql::run(url, "ALTER TABLE stock ADD COLUMN more text; ALTER TABLE stock DROP COLUMN more; SELECT 1").await;
     }
 
-    async fn clean_up(self, daemon: &Daemon) {
+    pub(super) async fn clean_up(self, daemon: &Daemon) {
         for preview in daemon.get("/v1/previews").await.expect(200)["items"].as_array().expect("items") {
             daemon.delete(&format!("/v1/preview-db/{}", preview["number"])).await.expect(200);
         }

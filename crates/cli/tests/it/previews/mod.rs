@@ -1,9 +1,11 @@
 //! Previews on a real PostgreSQL server that the daemon was told of.
 
+mod bad_days;
 pub(crate) mod bed;
 mod contract;
 mod crowds;
 mod isolation;
 mod lifetime;
+mod orphans;
 mod pool;
 mod templates;

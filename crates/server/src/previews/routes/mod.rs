@@ -4,6 +4,7 @@ mod delete;
 mod ensure;
 mod extend;
 mod list;
+mod orphans;
 mod pool;
 mod prepare;
 mod protect;
@@ -32,6 +33,8 @@ pub fn routes() -> Routes {
         .route(change(), routes!(prepare::prepare_template))
         .route(change(), routes!(pool::warm_template))
         .route(change(), routes!(pool::drop_pool_entry))
+        .route(look(), routes!(orphans::list_orphans))
+        .route(change(), routes!(orphans::collect_orphans))
         .route(look(), routes!(list::list_previews))
         .route(look(), routes!(show::show_preview))
         .route(change(), routes!(reset::reset_preview))
