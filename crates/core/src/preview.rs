@@ -1,4 +1,4 @@
-//! Previews: names and passwords. Stand-in until the full module is merged.
+//! Previews: the numbers, names and passwords of databases for pull requests.
 
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -176,7 +176,8 @@ impl PreviewSettings {
     }
 }
 
-/// The password of a preview's role.
+/// The password of a preview's role: `za_` and the HMAC-SHA256 of `DB:ROLE` in base64 for URLs, without padding. The
+/// original derives the same, so that previews keep theirs.
 pub fn derive_password(secret: &SecretString, db: &str, role: &str) -> SecretString {
     let mut key = [0u8; 64];
     let bytes = secret.expose_secret().as_bytes();
@@ -197,4 +198,51 @@ pub fn derive_password(secret: &SecretString, db: &str, role: &str) -> SecretStr
         }
     }
     text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(prefix: &str) -> Result<PreviewSettings, &'static str> {
+        let parsed = PreviewSettings::parse("template_medusa", prefix, "op", "app_", "dev", "Precious, other");
+        parsed.map_err(|error| error.variable())
+    }
+
+    #[test]
+    fn passwords_are_the_originals() {
+        let derived = |secret: &str| {
+            let password = derive_password(&secret.into(), "medusa_pr_1", "medusa_pr_app_1");
+            password.expose_secret().to_owned()
+        };
+        assert_eq!(derived("s"), "za_E0EIi_kZzKfvGL249x5N5uTMKr5MyCocvYx1fbkSGVg");
+        // A key longer than a block is hashed first.
+        assert_ne!(derived(&"k".repeat(65)), derived(&"k".repeat(64)));
+        assert_eq!(derived(&"k".repeat(100)).len(), 46);
+    }
+
+    #[test]
+    fn names_are_checked_with_room_for_what_follows() {
+        assert_eq!(settings(&"p".repeat(51)), Err("DB_PREVIEW_PREFIX"));
+        for bad in ["", "1a", "a-b", "a b", "a\"b", "größe"] {
+            assert_eq!(settings(bad), Err("DB_PREVIEW_PREFIX"), "{bad}");
+        }
+        let settings = settings("pr_").expect("parsed");
+        let names = settings.names(PrNumber::new(9_999_999_999).expect("a number")).expect("names");
+        assert_eq!((names.db.as_str(), names.role.as_str()), ("pr_9999999999", "app_9999999999"));
+        for name in ["postgres", "TEMPLATE1", "Template_Medusa", "precious", "OTHER"] {
+            assert!(settings.is_protected(name), "{name}");
+        }
+        assert!(!settings.is_protected("pr_1"));
+    }
+
+    #[test]
+    fn numbers_are_positive_digits() {
+        for good in ["1", "0012", "9999999999"] {
+            assert!(good.parse::<PrNumber>().is_ok(), "{good}");
+        }
+        for bad in ["", "0", "-1", "+1", "1.0", "1e3", "10000000000", "x", " 1"] {
+            assert!(bad.parse::<PrNumber>().is_err(), "{bad}");
+        }
+    }
 }

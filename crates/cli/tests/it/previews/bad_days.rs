@@ -115,6 +115,34 @@ async fn configuration_that_makes_no_sense_is_named_at_the_start() {
 }
 
 #[tokio::test]
+async fn an_instance_whose_template_somebody_has_filled_is_used() {
+    let daemon = Daemon::start(env!("CARGO_BIN_EXE_pgdb")).await;
+    let deployed = daemon.deploy(json!({ "name": "previews", "superuser": true })).await;
+    let (url, db) = (deployed["database_url"].as_str().expect("a URL"), deployed["db"].as_str().expect("db"));
+    daemon.poke("/v1/previews/-/prepare").await.expect(200);
+    sql::run(url, "ALTER DATABASE template_medusa ALLOW_CONNECTIONS true").await;
+    let template = url.replace(&format!("/{db}?"), "/template_medusa?");
+    sql::run(&template, "CREATE SCHEMA shop; CREATE TABLE shop.t AS SELECT 1 AS n").await;
+    daemon.post("/v1/preview-db/ensure", &json!({ "pr_number": 1 })).await.expect(200);
+    let shown = daemon.get("/v1/previews/-/1?on=previews").await.expect(200);
+    let preview = shown["database_url"].as_str().expect("a URL");
+    assert_eq!(sql::run(preview, "ALTER TABLE shop.t ADD COLUMN m int; SELECT n FROM shop.t").await, "1");
+}
+
+#[tokio::test]
+async fn what_the_operator_does_not_own_is_listed() {
+    let bed = Bed::start().await;
+    sql::run(&bed.admin_url("template_medusa"), "CREATE TABLE public.strange (id int)").await;
+    let answer = bed.daemon.post("/v1/preview-db/ensure", &json!({ "pr_number": 1 })).await;
+    assert_eq!(answer.refused(409), "template_not_ours");
+    assert!(answer.message().contains("TABLE public.strange"), "{}", answer.message());
+    assert_eq!(bed.leftovers().await, "");
+    bed.admin("ALTER DATABASE template_medusa RENAME TO elsewhere").await;
+    let answer = bed.daemon.post("/v1/preview-db/ensure", &json!({ "pr_number": 1 })).await;
+    assert_eq!(answer.refused(409), "template_missing");
+}
+
+#[tokio::test]
 async fn without_a_server_an_instance_is_made_at_the_first_use() {
     let mut daemon = Daemon::prepare(env!("CARGO_BIN_EXE_pgdb"));
     daemon.set_env("PGDB_PREVIEW_POOL_MAX", "0");
