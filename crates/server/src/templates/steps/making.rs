@@ -112,10 +112,12 @@ impl<'a> Making<'a> {
 
     /// Makes the new database fit for being cloned.
     pub(super) async fn prepare(&self) -> Result<StepDone, StepError> {
-        let client = self.inside().await?;
+        let session = self.world.session(&self.server).await?;
+        // An interrupted try may have closed it.
+        swap::allow_connections(&session, &self.names.staging, true).await.map_err(pg)?;
+        let client = self.world.connect(&self.server, Some(&self.names.staging)).await?;
         client.batch("vacuum and analyze the new template", "VACUUM (ANALYZE)").await.map_err(pg)?;
         client.close().await;
-        let session = self.world.session(&self.server).await?;
         let owner = self.world.config.settings.owner();
         swap::set_owner(&session, &self.names.staging, owner).await.map_err(pg)?;
         session.release();
