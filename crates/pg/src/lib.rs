@@ -14,6 +14,7 @@ pub mod look;
 pub mod provision;
 pub mod quote;
 pub mod ready;
+pub mod rights;
 pub mod scram;
 pub mod script;
 pub mod swap;
