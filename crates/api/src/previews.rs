@@ -58,6 +58,22 @@ pub struct EnsuredPreview {
     pub app_password: String,
 }
 
+/// Body of `POST /v1/previews/bootstrap`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BootstrapRequest {
+    /// URL of an administrator of the server. Not kept.
+    #[schema(example = "postgres://postgres:secret@db.example/postgres")]
+    pub admin_url: String,
+}
+
+/// Answer of `POST /v1/previews/bootstrap`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct BootstrapResponse {
+    /// What was changed, a sentence each; empty when everything was as it has to be.
+    pub changed: Vec<String>,
+}
+
 /// Answer of `DELETE /v1/preview-db/{pr_number}`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DeletedPreview {

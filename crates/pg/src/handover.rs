@@ -10,7 +10,8 @@ use crate::quote::{identifier, literal};
 use crate::scram::is_verifier;
 
 /// Everything in a database that somebody owns: the keyword of `ALTER … OWNER`, the name, the owner. Not what
-/// PostgreSQL came with, not the members of extensions, not sequences of columns, whose tables take them along.
+/// PostgreSQL came with, not the members of extensions, not sequences of columns, whose tables take them along; nor what
+/// only a superuser can own (event triggers, languages, foreign-data wrappers), nor extensions, which have no `ALTER`.
 const OWNED: &str = "
     WITH found (position, keyword, name, owner, classid, objid) AS (
         SELECT 1, 'SCHEMA', format('%I', nspname), nspowner, 'pg_namespace'::regclass, oid FROM pg_namespace
@@ -36,6 +37,31 @@ const OWNED: &str = "
         UNION ALL
         SELECT 6, 'COLLATION', format('%I.%I', nspname, collname), collowner, 'pg_collation'::regclass, l.oid
         FROM pg_collation l JOIN pg_namespace n ON n.oid = collnamespace
+        UNION ALL
+        SELECT 7, 'OPERATOR', oid::regoperator::text, oprowner, 'pg_operator'::regclass, oid FROM pg_operator
+        UNION ALL
+        SELECT 8, 'OPERATOR FAMILY', format('%I.%I USING %I', nspname, opfname, amname), opfowner,
+               'pg_opfamily'::regclass, f.oid
+        FROM pg_opfamily f JOIN pg_namespace n ON n.oid = opfnamespace JOIN pg_am a ON a.oid = opfmethod
+        UNION ALL
+        SELECT 9, 'OPERATOR CLASS', format('%I.%I USING %I', nspname, opcname, amname), opcowner,
+               'pg_opclass'::regclass, c.oid
+        FROM pg_opclass c JOIN pg_namespace n ON n.oid = opcnamespace JOIN pg_am a ON a.oid = opcmethod
+        UNION ALL
+        SELECT 10, 'CONVERSION', format('%I.%I', nspname, conname), conowner, 'pg_conversion'::regclass, c.oid
+        FROM pg_conversion c JOIN pg_namespace n ON n.oid = connamespace
+        UNION ALL
+        SELECT 11, 'TEXT SEARCH DICTIONARY', format('%I.%I', nspname, dictname), dictowner, 'pg_ts_dict'::regclass, d.oid
+        FROM pg_ts_dict d JOIN pg_namespace n ON n.oid = dictnamespace
+        UNION ALL
+        SELECT 12, 'TEXT SEARCH CONFIGURATION', format('%I.%I', nspname, cfgname), cfgowner, 'pg_ts_config'::regclass, c.oid
+        FROM pg_ts_config c JOIN pg_namespace n ON n.oid = cfgnamespace
+        UNION ALL
+        SELECT 13, 'LARGE OBJECT', oid::text, lomowner, 'pg_largeobject'::regclass, oid FROM pg_largeobject_metadata
+        UNION ALL
+        SELECT 14, 'PUBLICATION', format('%I', pubname), pubowner, 'pg_publication'::regclass, oid FROM pg_publication
+        UNION ALL
+        SELECT 15, 'SERVER', format('%I', srvname), srvowner, 'pg_foreign_server'::regclass, oid FROM pg_foreign_server
     )
     SELECT keyword, name, pg_get_userbyid(owner)::text FROM found
     WHERE objid >= 16384 AND NOT EXISTS (
@@ -78,15 +104,22 @@ pub async fn is_superuser(client: &Client) -> Result<bool, PgError> {
 
 /// Lets the operator act as a role. From PostgreSQL 16 on, who creates a role may only hand it on.
 async fn act_as(client: &Client, role: &str) -> Result<(), PgError> {
-    let sql = "SELECT rolsuper::text, pg_has_role(current_user, $1, 'USAGE')::text FROM pg_roles \
-               WHERE rolname = current_user";
-    let rows = client.query("look at the operator's rights", sql, &[role]).await?;
-    let yes = |index: usize| rows.first().is_some_and(|row| row.get::<_, &str>(index) == "true");
-    if yes(0) || (yes(1) && client.major() < 16) {
+    let set = if client.major() >= 16 { " AND pg_has_role(current_user, $1, 'SET')" } else { "" };
+    let sql = format!(
+        "SELECT rolsuper OR (pg_has_role(current_user, $1, 'USAGE'){set}) FROM pg_roles WHERE rolname = current_user"
+    );
+    let rows = client.query("look at the operator's rights", &sql, &[role]).await?;
+    // Only where it is needed: what changes a shared catalog can collide with what others do there.
+    if rows.first().is_some_and(|row| row.get(0)) {
         return Ok(());
     }
     let with = if client.major() >= 16 { " WITH INHERIT TRUE, SET TRUE" } else { "" };
     client.batch("join the role", &format!("GRANT {} TO CURRENT_USER{with}", identifier(role)?)).await
+}
+
+/// What in a template is not its holder's.
+pub(crate) async fn strangers_to(client: &Client, holder: &str) -> Result<Vec<Owned>, PgError> {
+    Ok(owned(client).await?.into_iter().filter(|owned| owned.owner != holder).collect())
 }
 
 /// Gives everything in a template that is the operator's to its holder, which is made if there is none. `client` is the
@@ -96,24 +129,64 @@ pub async fn give_to_holder(client: &Client, holder: &str) -> Result<Result<(), 
     act_as(client, holder).await?;
     let quoted = identifier(holder)?;
     let me = current_user(client).await?;
-    let owned: Vec<Owned> = owned(client).await?.into_iter().filter(|owned| owned.owner != holder).collect();
+    let owned = strangers_to(client, holder).await?;
     // A superuser can give away what is anybody's.
-    let sql = "SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper";
-    let superuser = !client.query("look at the operator's rights", sql, &[]).await?.is_empty();
+    let superuser = is_superuser(client).await?;
     let (mine, strange): (Vec<Owned>, Vec<Owned>) = owned.into_iter().partition(|owned| superuser || owned.owner == me);
     if !strange.is_empty() {
         return Ok(Err(Strangers(strange)));
     }
     let mut sql = format!(
-        "DO $do$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO %I', current_database(), {}); END $do$;\
-         GRANT USAGE, CREATE ON SCHEMA public TO {quoted};",
+        "DO $do$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO %I', current_database(), {}); END $do$;",
         literal(holder)?
     );
+    if let Some(public) = public_owner(client).await? {
+        sql.push_str(&format!("GRANT USAGE, CREATE ON SCHEMA public TO {quoted};"));
+        if public == DATABASE_OWNER {
+            // Whoever owns the database: in the template the operator, who is to own nothing in it.
+            sql.push_str(&format!("ALTER SCHEMA public OWNER TO {quoted};"));
+        }
+    }
     for Owned { keyword, name, .. } in mine {
         sql.push_str(&format!("ALTER {keyword} {name} OWNER TO {quoted};"));
     }
     client.batch("give the template's objects to their holder", &sql).await?;
+    give_extensions(client, holder, superuser).await?;
     Ok(Ok(()))
+}
+
+/// The role that stands for whoever owns the database.
+const DATABASE_OWNER: &str = "pg_database_owner";
+
+/// Who owns the schema `public`, if there is one.
+async fn public_owner(client: &Client) -> Result<Option<String>, PgError> {
+    let sql = "SELECT pg_get_userbyid(nspowner)::text FROM pg_namespace WHERE nspname = 'public'";
+    Ok(client.query("look at the schema public", sql, &[]).await?.first().map(|row| row.get(0)))
+}
+
+/// Extensions have no `ALTER … OWNER`: only `REASSIGN OWNED BY` moves them, which takes databases and tablespaces along.
+/// They get their owner back in the same transaction, so that nobody ever sees them with another one.
+async fn give_extensions(client: &Client, holder: &str, superuser: bool) -> Result<(), PgError> {
+    // What the bootstrap superuser owns cannot be reassigned: such an extension stays as it is.
+    let sql = "SELECT DISTINCT pg_get_userbyid(extowner)::text, (extowner = (SELECT oid FROM pg_roles \
+               WHERE rolname = current_user)) FROM pg_extension WHERE extowner <> 10 \
+               AND pg_get_userbyid(extowner) <> $1";
+    for row in client.query("look at the template's extensions", sql, &[holder]).await? {
+        let (owner, is_me): (String, bool) = (row.get(0), row.get(1));
+        if !is_me && !superuser {
+            continue;
+        }
+        let (from, to) = (literal(&owner)?, literal(holder)?);
+        let sql = format!(
+            "DO $do$ DECLARE one text; BEGIN \
+             EXECUTE format('REASSIGN OWNED BY %I TO %I', {from}, {to}); \
+             FOR one IN SELECT format('DATABASE %I', datname) FROM pg_database WHERE pg_get_userbyid(datdba) = {to} \
+             UNION ALL SELECT format('TABLESPACE %I', spcname) FROM pg_tablespace WHERE pg_get_userbyid(spcowner) = {to} \
+             LOOP EXECUTE format('ALTER %s OWNER TO %I', one, {from}); END LOOP; END $do$"
+        );
+        client.batch("give the template's extensions to their holder", &sql).await?;
+    }
+    Ok(())
 }
 
 /// Sees to it that there is a role that can log in, with this verifier, and that the operator can act as it.
@@ -144,11 +217,15 @@ pub enum Strategy {
     WalLog,
     /// File by file: quick for large ones.
     FileCopy,
+    /// File by file, sharing blocks: quick for any size, from PostgreSQL 18 on and where the file system can.
+    Clone,
 }
 
 impl Strategy {
     /// Up to this size the log is quicker; measured on ext4 and XFS.
     const SMALL_BYTES: u64 = 64 << 20;
+    /// Up to this size even sharing blocks costs more, for it needs a checkpoint.
+    const TINY_BYTES: u64 = 16 << 20;
 
     /// The quicker one for a size.
     pub fn of_size(bytes: u64) -> Self {
@@ -160,8 +237,27 @@ impl Strategy {
         match self {
             Self::WalLog => "wal_log",
             Self::FileCopy => "file_copy",
+            Self::Clone => "clone",
         }
     }
+
+    /// The strategy of this name; the one that always works for any other word.
+    pub fn parse(word: &str) -> Self {
+        match word {
+            "file_copy" => Self::FileCopy,
+            "clone" => Self::Clone,
+            _ => Self::WalLog,
+        }
+    }
+}
+
+/// The quickest way to copy a database of this size on this server. Servers of ours are told to share blocks where the
+/// file system was found to be able to; of others it is believed if somebody has told them so.
+pub async fn choose_strategy(client: &Client, bytes: u64) -> Result<Strategy, PgError> {
+    let sql = "SELECT coalesce(current_setting('file_copy_method', true), '')";
+    let rows = client.query("look at how files are copied", sql, &[]).await?;
+    let shares = rows.first().is_some_and(|row| row.get::<_, &str>(0) == "clone");
+    Ok(if shares && bytes > Strategy::TINY_BYTES { Strategy::Clone } else { Strategy::of_size(bytes) })
 }
 
 /// Copies a template, unless there is a whole database of that name already.
@@ -176,7 +272,8 @@ pub async fn copy(client: &Client, db: &str, template: &str, owner: &str, strate
     }
     let mut sql = format!("CREATE DATABASE {quoted} TEMPLATE {} OWNER {}", identifier(template)?, identifier(owner)?);
     if client.major() >= 15 {
-        sql.push_str(&format!(" STRATEGY {}", strategy.as_str()));
+        let strategy = if strategy == Strategy::WalLog { "wal_log" } else { "file_copy" };
+        sql.push_str(&format!(" STRATEGY {strategy}"));
     }
     match client.batch("copy the template", &sql).await {
         // A copy that an earlier call began has ended since we looked; it is whole, or it would not be there.
@@ -201,11 +298,14 @@ pub async fn hand_over(client: &Client, clone: &Clone<'_>) -> Result<(), PgError
          GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {db} TO {role};\
          GRANT CONNECT, TEMPORARY ON DATABASE {db} TO {dev};"
     );
-    for setting in settings(client, clone).await? {
-        sql.push_str(&setting);
+    for grant in database_grants(client, clone).await? {
+        sql.push_str(&grant);
     }
+    let public = public_owner(client)
+        .await?
+        .filter(|owner| [DATABASE_OWNER, clone.holder, clone.role, &me].contains(&owner.as_str()));
     let schemas = owned.iter().filter(ours).filter(|one| one.keyword == "SCHEMA").map(|one| one.name.as_str());
-    let schemas: Vec<&str> = schemas.chain(["public"]).collect();
+    let schemas: Vec<&str> = schemas.chain(public.as_ref().map(|_| "public")).collect();
     for schema in &schemas {
         sql.push_str(&format!("ALTER SCHEMA {schema} OWNER TO {role};"));
     }
@@ -233,7 +333,29 @@ pub async fn hand_over(client: &Client, clone: &Clone<'_>) -> Result<(), PgError
          ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO {dev};\
          ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON ROUTINES TO {dev};"
     ));
-    client.batch("hand the clone over to its role", &sql).await
+    client.batch("hand the clone over to its role", &sql).await?;
+    // Last and apart, for while they are made they hold for this session too.
+    match settings(client, clone).await? {
+        none if none.is_empty() => Ok(()),
+        some => client.batch("make the template's settings on the clone", &some).await,
+    }
+}
+
+/// What the template's owner has granted to others on the database, which PostgreSQL does not copy.
+async fn database_grants(client: &Client, clone: &Clone<'_>) -> Result<Vec<String>, PgError> {
+    let sql = "SELECT pg_get_userbyid(grantee)::text, string_agg(privilege_type, ', ' ORDER BY privilege_type), \
+                      is_grantable FROM pg_database, aclexplode(datacl) \
+               WHERE datname = $1 AND grantee <> 0 AND grantee <> datdba AND pg_get_userbyid(grantee) <> $2 \
+               GROUP BY grantee, is_grantable";
+    let rows = client.query("look at the template's rights", sql, &[clone.template, clone.holder]).await?;
+    let db = identifier(clone.db)?;
+    let mut grants = Vec::new();
+    for row in rows {
+        let (grantee, rights, grantable): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
+        let option = if grantable { " WITH GRANT OPTION" } else { "" };
+        grants.push(format!("GRANT {rights} ON DATABASE {db} TO {}{option};", identifier(&grantee)?));
+    }
+    Ok(grants)
 }
 
 /// What the dev role may do with tables.
@@ -274,24 +396,28 @@ pub struct Clone<'a> {
 }
 
 /// The template's own settings, to be made on the clone. Those that the operator may not make are left out.
-async fn settings(client: &Client, clone: &Clone<'_>) -> Result<Vec<String>, PgError> {
+async fn settings(client: &Client, clone: &Clone<'_>) -> Result<String, PgError> {
     let sql = "SELECT split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1), \
                       coalesce((SELECT context NOT IN ('superuser', 'superuser-backend') FROM pg_settings \
                                 WHERE pg_settings.name = split_part(setting, '=', 1)), true)::text \
                FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase, unnest(setconfig) setting \
                WHERE setrole = 0 AND datname = $1";
-    let mut statements = Vec::new();
+    let mut statements = String::new();
     for row in client.query("look at the template's settings", sql, &[clone.template]).await? {
         let (name, value, allowed): (String, String, String) = (row.get(0), row.get(1), row.get(2));
         if allowed != "true" {
             tracing::warn!(setting = name, clone = clone.db, "a setting that only a superuser makes is left out");
             continue;
         }
-        let value = literal(&value)?;
-        // Lists are kept as they were written, quotes and all.
-        let lists = ["search_path", "DateStyle", "temp_tablespaces", "session_preload_libraries"];
-        let value = if lists.contains(&name.as_str()) { row.get::<_, String>(1) } else { value };
-        statements.push(format!("ALTER DATABASE {} SET {name} TO {value};", identifier(clone.db)?));
+        // A list is kept as it was written, quotes and all: made here as it is, and taken from here.
+        let parts: Result<Vec<String>, _> = name.split('.').map(identifier).collect();
+        statements.push_str(&format!(
+            "SELECT set_config({}, {}, true);ALTER DATABASE {} SET {} FROM CURRENT;",
+            literal(&name)?,
+            literal(&value)?,
+            identifier(clone.db)?,
+            parts?.join(".")
+        ));
     }
     Ok(statements)
 }

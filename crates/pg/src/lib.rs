@@ -4,6 +4,7 @@
 //! after a crash. Passwords leave this crate in two ways only: in the answer to a server's SCRAM challenge, and
 //! never otherwise; a role's password is set by its verifier (see [`scram`]).
 
+pub mod bootstrap;
 pub mod challenge;
 pub mod connect;
 pub mod error;

@@ -5,6 +5,7 @@
 //! larger parts, `look` the one look that it takes to answer, `steps` what the operations do; `reconcile`, `pool` and
 //! `orphans` see to what nobody asks for.
 
+mod bootstrap;
 pub mod checks;
 mod ensure;
 pub mod entries;

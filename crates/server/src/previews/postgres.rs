@@ -74,6 +74,7 @@ impl PreviewWorld {
         given?;
         end_sessions(&session, db).await?;
         let size_bytes = swap::database_size(&session, db).await.map_err(pg)?.unwrap_or(0);
+        let strategy = handover::choose_strategy(&session, size_bytes).await.map_err(pg)?;
         session.release();
         Ok(TemplateRecord {
             target: server.key.clone(),
@@ -81,7 +82,7 @@ impl PreviewWorld {
             oid: seen.oid,
             holder,
             size_bytes,
-            strategy: Strategy::of_size(size_bytes).as_str().to_owned(),
+            strategy: strategy.as_str().to_owned(),
             facts: Value::Null,
             generation: 1,
             highest: 0,
@@ -91,6 +92,7 @@ impl PreviewWorld {
 
     async fn give_to_holder(&self, server: &Server, template: &str, holder: &str) -> Result<(), StepError> {
         let client = self.connect(server, Some(template)).await?;
+        let _catalog = server.catalog.lock().await;
         let given = handover::give_to_holder(&client, holder).await.map_err(pg);
         client.close().await;
         let Err(Strangers(strangers)) = given? else { return Ok(()) };
@@ -150,10 +152,7 @@ impl PreviewWorld {
     pub(super) async fn clone_template(&self, place: &Place, db: &str) -> Result<(), StepError> {
         let _permit = place.server.clones.acquire().await.map_err(ending)?;
         let session = self.session(&place.server).await?;
-        let strategy = match self.template_strategy(place).await?.as_deref() {
-            Some("file_copy") => Strategy::FileCopy,
-            _ => Strategy::WalLog,
-        };
+        let strategy = Strategy::parse(&self.template_strategy(place).await?.unwrap_or_default());
         let owner = self.config.settings.owner();
         handover::copy(&session, db, &place.template, owner, strategy).await.map_err(pg)?;
         session.release();

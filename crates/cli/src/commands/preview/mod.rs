@@ -1,5 +1,6 @@
 //! `pgdb preview …`: a database for each pull request.
 
+mod bootstrap;
 mod connect;
 mod delete;
 mod ensure;
@@ -20,6 +21,8 @@ use pgdb_core::preview::PrNumber;
 /// A database for each pull request.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Preview {
+    /// Make or mend what previews need on the server that the daemon was told of.
+    Bootstrap(bootstrap::Bootstrap),
     /// See to it that a pull request has its database.
     Ensure(ensure::Ensure),
     /// Remove a pull request's database and its role.
@@ -60,6 +63,7 @@ pub(crate) struct Which {
 impl Preview {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         match self {
+            Self::Bootstrap(command) => command.run(cx).await,
             Self::Ensure(command) => command.run(cx).await,
             Self::Delete(command) => command.run(cx).await,
             Self::List(command) => command.run(cx).await,

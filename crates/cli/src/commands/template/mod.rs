@@ -8,6 +8,8 @@ mod refresh;
 mod rollback;
 mod show;
 
+pub(super) use refresh::url;
+
 use super::Context;
 use crate::client::segment;
 use clap::{Args, Subcommand};

@@ -73,7 +73,7 @@ pub(super) async fn refresh(cx: &Context<'_>, which: &Which, source: Source) -> 
 }
 
 /// A URL from a file or the environment; never from an argument, which everybody on the machine can read.
-fn url(file: Option<&Path>, variable: &str) -> anyhow::Result<Option<String>> {
+pub(in crate::commands) fn url(file: Option<&Path>, variable: &str) -> anyhow::Result<Option<String>> {
     let text = match file {
         Some(path) if path.as_os_str() == "-" => {
             let mut text = String::new();

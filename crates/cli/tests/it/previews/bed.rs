@@ -35,6 +35,23 @@ const TEMPLATE: &str = "
     CREATE TYPE shop.mood AS ENUM ('fine', 'bad');
     CREATE FUNCTION shop.twice(n integer) RETURNS integer LANGUAGE sql AS 'SELECT n * 2';
     CREATE SEQUENCE public.numbers;
+    CREATE TABLE shop.parts (id integer, at date) PARTITION BY RANGE (at);
+    CREATE TABLE shop.parts_1 PARTITION OF shop.parts FOR VALUES FROM ('2020-01-01') TO ('2030-01-01');
+    CREATE DOMAIN shop.price AS numeric CHECK (VALUE >= 0);
+    CREATE TYPE shop.span AS RANGE (subtype = integer);
+    CREATE TYPE shop.pair AS (a integer, b text);
+    CREATE PROCEDURE shop.nothing() LANGUAGE sql AS 'SELECT 1';
+    CREATE AGGREGATE shop.total(integer) (sfunc = int4pl, stype = integer, initcond = '0');
+    CREATE FUNCTION shop.same(integer, integer) RETURNS boolean LANGUAGE sql AS 'SELECT $1 = $2';
+    CREATE OPERATOR shop.=== (leftarg = integer, rightarg = integer, function = shop.same);
+    CREATE TEXT SEARCH DICTIONARY shop.dictionary (TEMPLATE = simple);
+    CREATE TEXT SEARCH CONFIGURATION shop.words (COPY = simple);
+    CREATE COLLATION shop.plain (provider = libc, locale = 'C');
+    CREATE STATISTICS shop.numbers ON id, note FROM shop.orders;
+    CREATE CONVERSION shop.conversion FOR 'UTF8' TO 'LATIN1' FROM utf8_to_iso8859_1;
+    CREATE PUBLICATION told FOR TABLE shop.orders;
+    SELECT lo_create(4711);
+    CREATE EXTENSION citext SCHEMA shop;
 ";
 
 impl Bed {
@@ -45,22 +62,29 @@ impl Bed {
 
     /// With more in the daemon's environment.
     pub(crate) async fn start_with(env: &[(&str, &str)]) -> Self {
-        Self::start_server(json!({ "name": SERVER, "superuser": true }), env).await
+        Self::start_server(json!({ "name": SERVER, "superuser": true }), env, true).await
+    }
+
+    /// On a server that nobody has prepared.
+    pub(crate) async fn start_bare(major: u16) -> Self {
+        Self::start_server(json!({ "name": SERVER, "superuser": true, "version": major }), &[], false).await
     }
 
     /// The same on a PostgreSQL of this major.
     pub(crate) async fn start_on(major: u16, env: &[(&str, &str)]) -> Self {
-        Self::start_server(json!({ "name": SERVER, "superuser": true, "version": major }), env).await
+        Self::start_server(json!({ "name": SERVER, "superuser": true, "version": major }), env, true).await
     }
 
-    async fn start_server(server: Value, env: &[(&str, &str)]) -> Self {
+    async fn start_server(server: Value, env: &[(&str, &str)], prepared: bool) -> Self {
         let mut daemon = Daemon::prepare(env!("CARGO_BIN_EXE_pgdb"));
         daemon.up(&[]).await;
         let server = daemon.deploy(server).await;
         let text = |field: &str| server[field].as_str().expect(field).to_owned();
         let port = server["port"].as_u64().expect("a port");
         let mut bed = Self { daemon, port, admin: text("user"), password: text("password") };
-        bed.prepare_server().await;
+        if prepared {
+            bed.prepare_server().await;
+        }
         for (name, value) in [
             ("PGHOST", "127.0.0.1"),
             ("PGPORT", &port.to_string()),

@@ -19,6 +19,26 @@ async fn check(major: u16) {
         bed.wait_pool(&[2]).await;
         bed.ensure(2).await
     });
+    // Of everything that has an owner nothing is left to anybody else, extensions included.
+    for (db, owner) in [
+        ("medusa_pr_1", "medusa_pr_app_1"),
+        ("medusa_pr_2", "medusa_pr_app_2"),
+        ("template_medusa", "template_medusa_owner"),
+    ] {
+        let strangers = format!(
+            "SELECT coalesce(string_agg(pg_describe_object(classid, objid, 0) || ' of ' || pg_get_userbyid(refobjid), ', '), '') \
+             FROM pg_shdepend WHERE deptype = 'o' AND refobjid <> '{owner}'::regrole \
+             AND dbid = (SELECT oid FROM pg_database WHERE datname = '{db}')"
+        );
+        let place = if db == "template_medusa" { "ALLOW_CONNECTIONS true" } else { "CONNECTION LIMIT -1" };
+        bed.admin(&format!("ALTER DATABASE {db} {place}")).await;
+        assert_eq!(sql::run(&bed.admin_url(db), &strangers).await, "", "{db}");
+    }
+    bed.admin("ALTER DATABASE template_medusa ALLOW_CONNECTIONS false").await;
+    for ensured in [&cold, &warm] {
+        sql::run(&bed.app_url(ensured), "ALTER EXTENSION citext SET SCHEMA public; SELECT lo_unlink(4711)").await;
+        sql::run(&bed.app_url(ensured), "DROP PUBLICATION told; DROP OPERATOR shop.=== (integer, integer)").await;
+    }
     let text = |of: &serde_json::Value, field: &str| of[field].as_str().expect(field).to_owned();
     for (own, other) in [(&cold, &warm), (&warm, &cold)] {
         let url = bed.app_url(own);
@@ -96,6 +116,9 @@ async fn previews_are_isolated_on_18() {
 async fn what_the_pool_hands_out_looks_like_what_is_cloned() {
     let bed = Bed::start_with(&[("PGDB_PREVIEW_POOL_MIN", "1"), ("PGDB_PREVIEW_POOL_MAX", "1")]).await;
     bed.admin("ALTER DATABASE template_medusa SET work_mem TO '7MB'").await;
+    bed.admin("ALTER DATABASE template_medusa SET search_path TO shop, 'odd, name', public").await;
+    bed.admin("ALTER DATABASE template_medusa SET my.own TO 'it''s \"mine\"; DROP TABLE x'").await;
+    bed.admin("CREATE ROLE reporting; GRANT CONNECT ON DATABASE template_medusa TO reporting WITH GRANT OPTION").await;
     bed.ensure(1).await;
     bed.wait_pool(&[2]).await;
     bed.ensure(2).await;
@@ -113,6 +136,17 @@ async fn what_the_pool_hands_out_looks_like_what_is_cloned() {
     let (cold, warm) = (shared(1).await, shared(2).await);
     assert_eq!(cold, warm);
     assert!(cold.contains("work_mem=7MB"), "{cold}");
+    let settings = |db: &str| {
+        let sql = format!(
+            "SELECT array_to_string(setconfig, '~') FROM pg_db_role_setting WHERE setrole = 0 AND setdatabase = \
+             (SELECT oid FROM pg_database WHERE datname = '{db}')"
+        );
+        let bed = &bed;
+        async move { bed.admin(&sql).await }
+    };
+    assert_eq!(settings("medusa_pr_1").await, settings("template_medusa").await, "settings are the template's");
+    let may = "SELECT has_database_privilege('reporting', 'medusa_pr_1', 'CONNECT WITH GRANT OPTION')";
+    assert!(bed.admin(may).await.starts_with('t'), "rights on the database are the template's");
     let inside = |number: u64| {
         let url = bed.admin_url(&format!("medusa_pr_{number}"));
         async move {

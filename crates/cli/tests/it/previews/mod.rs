@@ -2,6 +2,7 @@
 
 mod bad_days;
 pub(crate) mod bed;
+mod bootstrap;
 mod command_line;
 mod contract;
 mod crowds;

@@ -1,5 +1,6 @@
 //! Previews over HTTP.
 
+mod bootstrap;
 mod delete;
 mod ensure;
 mod extend;
@@ -28,6 +29,7 @@ pub fn routes() -> Routes {
     let look = || Rule::scope(Scope::Previews);
     let change = || Rule::scope(Scope::Previews).waits();
     Routes::new()
+        .route(Rule::scope(Scope::Templates).waits(), routes!(bootstrap::bootstrap_previews))
         .route(change(), routes!(ensure::ensure_preview))
         .route(change(), routes!(delete::delete_preview))
         .route(change(), routes!(prepare::prepare_template))
