@@ -65,7 +65,7 @@ const OWNED: &str = "
     )
     SELECT keyword, name, pg_get_userbyid(owner)::text FROM found
     WHERE objid >= 16384 AND NOT EXISTS (
-        SELECT FROM pg_depend d WHERE d.classid = found.classid AND d.objid = found.objid AND deptype = 'e')
+        SELECT FROM pg_depend d WHERE d.classid = found.classid AND d.objid = found.objid AND deptype IN ('e', 'i'))
     ORDER BY position, name";
 
 /// Something in a database that somebody owns.
@@ -334,11 +334,7 @@ pub async fn hand_over(client: &Client, clone: &Clone<'_>) -> Result<(), PgError
          ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON ROUTINES TO {dev};"
     ));
     client.batch("hand the clone over to its role", &sql).await?;
-    // Last and apart, for while they are made they hold for this session too.
-    match settings(client, clone).await? {
-        none if none.is_empty() => Ok(()),
-        some => client.batch("make the template's settings on the clone", &some).await,
-    }
+    make_settings(client, clone).await
 }
 
 /// What the template's owner has granted to others on the database, which PostgreSQL does not copy.
@@ -395,31 +391,32 @@ pub struct Clone<'a> {
     pub dev: &'a str,
 }
 
-/// The template's own settings, to be made on the clone. Those that the operator may not make are left out.
-async fn settings(client: &Client, clone: &Clone<'_>) -> Result<String, PgError> {
-    let sql = "SELECT split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1), \
-                      coalesce((SELECT context NOT IN ('superuser', 'superuser-backend') FROM pg_settings \
-                                WHERE pg_settings.name = split_part(setting, '=', 1)), true)::text \
+/// Makes the template's own settings on the clone. Those that the operator may not make are left out. Last of all, for
+/// while one is made it holds for this session too.
+async fn make_settings(client: &Client, clone: &Clone<'_>) -> Result<(), PgError> {
+    let sql = "SELECT split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1) \
                FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase, unnest(setconfig) setting \
                WHERE setrole = 0 AND datname = $1";
-    let mut statements = String::new();
+    let db = identifier(clone.db)?;
     for row in client.query("look at the template's settings", sql, &[clone.template]).await? {
-        let (name, value, allowed): (String, String, String) = (row.get(0), row.get(1), row.get(2));
-        if allowed != "true" {
-            tracing::warn!(setting = name, clone = clone.db, "a setting that only a superuser makes is left out");
-            continue;
-        }
-        // A list is kept as it was written, quotes and all: made here as it is, and taken from here.
+        let (name, value): (String, String) = (row.get(0), row.get(1));
         let parts: Result<Vec<String>, _> = name.split('.').map(identifier).collect();
-        statements.push_str(&format!(
-            "SELECT set_config({}, {}, true);ALTER DATABASE {} SET {} FROM CURRENT;",
+        // A list is kept as it was written, quotes and all: made here as it is, and taken from here.
+        let make = format!(
+            "SELECT set_config({}, {}, true);ALTER DATABASE {db} SET {} FROM CURRENT",
             literal(&name)?,
             literal(&value)?,
-            identifier(clone.db)?,
             parts?.join(".")
-        ));
+        );
+        match client.batch("make a setting of the template on the clone", &make).await {
+            // Not the operator's to make, not known here, or no longer valid.
+            Err(error) if matches!(error.sqlstate(), Some("42501" | "42704" | "22023")) => {
+                tracing::warn!(setting = name, clone = clone.db, "a setting of the template is left out");
+            }
+            done => done?,
+        }
     }
-    Ok(statements)
+    Ok(())
 }
 
 /// Gives a prepared clone and its role other names, and the role a verifier where one is given: all of it or nothing.

@@ -40,6 +40,8 @@ pub(super) enum HandedOut {
     Gone,
     /// There is a database of the preview's name beside the entry.
     InTheWay,
+    /// There is no such database, and a role of the preview's name.
+    RoleInTheWay,
 }
 
 const LOGIN: Duration = Duration::from_secs(10);
@@ -201,6 +203,7 @@ impl PreviewWorld {
             (false, true) => HandedOut::Before,
             (false, false) => HandedOut::Gone,
             (true, true) => HandedOut::InTheWay,
+            (true, false) if error.sqlstate() == Some("42710") => HandedOut::RoleInTheWay,
             (true, false) => return Err(pg(error)),
         };
         session.release();

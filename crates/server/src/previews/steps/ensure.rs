@@ -170,16 +170,25 @@ impl Ensure {
             HandedOut::Before => Ok((true, self.0.mend_role(place).await?)),
             HandedOut::Gone => {
                 tracing::warn!(entry = %entry.db, "an entry of the pool is gone; making the preview without it");
-                let mark = self.0.make_role(place, &place.role).await?;
-                self.0.clone_template(place, &place.db).await?;
-                self.0.hand_over(place, &place.db, &place.role).await?;
-                Ok((true, mark))
+                Ok((true, self.make(place).await?))
+            }
+            HandedOut::RoleInTheWay => {
+                self.release(place, entry).await?;
+                Ok((true, self.make(place).await?))
             }
             HandedOut::InTheWay => {
                 self.release(place, entry).await?;
                 Ok((false, self.adopt(place).await?))
             }
         }
+    }
+
+    /// Makes the preview without the pool.
+    async fn make(&self, place: &Place) -> Result<PasswordMark, StepError> {
+        let mark = self.0.make_role(place, &place.role).await?;
+        self.0.clone_template(place, &place.db).await?;
+        self.0.hand_over(place, &place.db, &place.role).await?;
+        Ok(mark)
     }
 
     /// Puts an entry that was not used back into the pool.

@@ -224,7 +224,7 @@ fn extension_of(line: &str) -> Option<&str> {
 fn without_comments(contents: &str, extensions: &[String]) -> String {
     let foreign = |line: &&str| {
         line.split_once(" COMMENT - EXTENSION ").is_some_and(|(_, name)| {
-            extensions.iter().any(|one| name.trim_end().split_whitespace().next() == Some(one))
+            extensions.iter().any(|one| name.split_whitespace().next() == Some(one))
         })
     };
     contents.lines().filter(|line| !foreign(line)).fold(String::new(), |text, line| text + line + "\n")
