@@ -130,8 +130,8 @@ def fill_wide(session, gigabytes):
 
 
 @contextmanager
-def bed(folder, fill, major=None, settings=(), loading=()):
-    """A server in a folder, with a template that `fill` has filled."""
+def bed(folder, fill, major=None, settings=(), loading=(), log=None):
+    """A server in a folder, with a template that `fill` has filled. `log` is the file that its log is added to."""
     work = tempfile.mkdtemp(prefix="pgdb-previews-", dir=folder)
     os.chmod(work, 0o755)
     if ROOT:
@@ -157,6 +157,9 @@ def bed(folder, fill, major=None, settings=(), loading=()):
         yield server
     finally:
         server.stop()
+        if log:
+            with open(os.path.join(work, "pg.log")) as said, open(log, "a") as out:
+                shutil.copyfileobj(said, out)
         shutil.rmtree(work, ignore_errors=True)
 
 
