@@ -202,8 +202,7 @@ class Bare:
             f"ALTER DEFAULT PRIVILEGES GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON TABLES TO {DEV};",
             f"ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO {DEV};",
             f"ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON ROUTINES TO {DEV};",
-            "COMMIT;",
-            "\\connect postgres\n",
+            "COMMIT;\n",
         ])
 
     @staticmethod
