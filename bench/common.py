@@ -58,6 +58,7 @@ class Session:
     """A session of the simple protocol over TCP, after a SCRAM login."""
 
     def __init__(self, host, port, user, password, database):
+        """Without a password the login is begun and not finished."""
         try:
             self.socket = socket.create_connection((host, port), timeout=600)
         except ConnectionError as error:
@@ -65,7 +66,9 @@ class Session:
         self.stream = self.socket.makefile("rb")
         try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.log_in(user, password, database)
+            first, challenge = self.begin(user, database)
+            if password is not None:
+                self.log_in(password, first, challenge)
         except BaseException:
             self.close()
             raise
@@ -73,14 +76,16 @@ class Session:
     def send(self, kind, body):
         self.socket.sendall(kind + struct.pack("!I", len(body) + 4) + body)
 
-    def log_in(self, user, password, database):
+    def begin(self, user, database):
         self.send(b"", struct.pack("!I", 196608) + f"user\0{user}\0database\0{database}\0\0".encode())
         kind, body = read_message(self.stream)
         assert kind == b"R" and body[:4] == struct.pack("!I", 10), "the server does not ask for SCRAM"
         first = "n=,r=" + secrets.token_urlsafe(18)
         initial = ("n,," + first).encode()
         self.send(b"p", b"SCRAM-SHA-256\0" + struct.pack("!I", len(initial)) + initial)
-        challenge = read_message(self.stream)[1][4:].decode()
+        return first, read_message(self.stream)[1][4:].decode()
+
+    def log_in(self, password, first, challenge):
         parts = dict(part.split("=", 1) for part in challenge.split(","))
         salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(parts["s"]), int(parts["i"]))
         client_key = hmac.digest(salted, b"Client Key", "sha256")
