@@ -238,3 +238,31 @@ def spread(values):
 
 def when(text):
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000
+
+
+def in_words(values, digits=None):
+    """Median, in brackets the quartiles."""
+    middle = median(values)
+    digits = digits if digits is not None else 2 if middle < 5 else 1 if middle < 50 else 0
+    if len(values) < 2:
+        return f"{middle:.{digits}f}"
+    low, high = statistics.quantiles(values, n=4)[::2]
+    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def p99(values):
+    return sorted(values)[min(len(values) - 1, int(len(values) * 0.99))]
+
+
+def row(what, ours, beside, ratio, goal):
+    print(f"| {what} | {ours} | {beside} | {ratio} | {goal} |", flush=True)
+
+
+def ratio(ours, theirs):
+    return f"{median(ours) / median(theirs):.2f} ×"
+
+
+def timed(run):
+    begin = time.perf_counter()
+    result = run()
+    return (time.perf_counter() - begin) * 1000, result
