@@ -61,10 +61,10 @@ class Server:
                     with open(os.path.join(self.work, "pg.log")) as log:
                         raise RuntimeError(log.read()[-2000:]) from None
 
-    def stop(self):
+    def stop(self, how=signal.SIGINT):
         if self.child and self.child.poll() is None:
-            self.child.send_signal(signal.SIGINT)
-            self.child.wait(120)
+            self.child.send_signal(how)
+            self.child.wait(300)
         self.child = None
 
     def admin(self, database="postgres"):
@@ -156,7 +156,8 @@ def bed(folder, fill, major=None, settings=(), loading=(), log=None):
         server.template_bytes = size
         yield server
     finally:
-        server.stop()
+        # At once: the checkpoint of a shutdown would write what is thrown away.
+        server.stop(signal.SIGQUIT)
         if log:
             with open(os.path.join(work, "pg.log")) as said, open(log, "a") as out:
                 shutil.copyfileobj(said, out)
