@@ -119,7 +119,8 @@ impl ProcessRuntime {
         if let Some(known) = self.reflink.get() {
             return Ok(*known);
         }
-        let dir = self.layout.instances.clone();
+        // Where it is removed at the next start if we are killed half-way.
+        let dir = self.layout.trash.clone();
         let found = blocking(move || {
             let name = format!(".probe-{}", std::process::id());
             Ok(copy::can_reflink(&data.join("global/pg_control"), &dir, &name))

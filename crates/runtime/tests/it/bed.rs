@@ -1,5 +1,7 @@
 //! A data directory of its own for each test, and nothing left of it afterwards.
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use pgdb_core::sizing::ServerSettings;
 use pgdb_runtime::Runtime;
 use pgdb_runtime::process::{ProcessConfig, ProcessRuntime};
@@ -85,7 +87,7 @@ impl Drop for Bed {
             if left.is_empty() {
                 break;
             }
-            let signal = if round < 200 { "QUIT" } else { "KILL" };
+            let signal = if round < 200 { Signal::SIGQUIT } else { Signal::SIGKILL };
             for pid in left {
                 kill(pid, signal);
             }
@@ -156,8 +158,9 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-pub(crate) fn kill(pid: u32, signal: &str) {
-    Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).output().expect("kill runs");
+pub(crate) fn kill(pid: u32, signal: Signal) {
+    // It may have ended by itself.
+    let _ = signal::kill(Pid::from_raw(pid.cast_signed()), signal);
 }
 
 /// Processes whose working directory is below a folder.

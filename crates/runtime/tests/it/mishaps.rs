@@ -1,6 +1,7 @@
 //! Bad days: each ends with a clear error or a whole server.
 
 use crate::bed::{Bed, config, free_port, kill, spec, working_below};
+use nix::sys::signal::Signal;
 use pgdb_runtime::process::ProcessRuntime;
 use pgdb_runtime::spec::{Observed, PREPARED_DB};
 use pgdb_runtime::{Runtime, RuntimeError};
@@ -18,7 +19,7 @@ async fn a_killed_server_starts_again_at_once() {
     for _ in 0..3 {
         let pid = bed.pid(&spec).await;
         let watch = bed.runtime.exited(&spec);
-        kill(pid, "KILL");
+        kill(pid, Signal::SIGKILL);
         watch.await.expect("seen");
         assert_eq!(bed.runtime.observe(&spec).await.expect("observed"), Observed::Stopped);
         bed.runtime.start(&spec).await.expect("started");
@@ -28,10 +29,10 @@ async fn a_killed_server_starts_again_at_once() {
     // A child that hangs keeps the shared memory of a killed server; a start must not wait for it.
     let pid = bed.pid(&spec).await;
     let child = working_below(&bed.instance(&spec)).into_iter().find(|child| *child != pid).expect("children");
-    kill(child, "STOP");
-    kill(pid, "KILL");
+    kill(child, Signal::SIGSTOP);
+    kill(pid, Signal::SIGKILL);
     bed.runtime.start(&spec).await.expect("started");
-    kill(bed.pid(&spec).await, "KILL");
+    kill(bed.pid(&spec).await, Signal::SIGKILL);
     bed.runtime.stop(&spec).await.expect("stopped");
     assert!(working_below(&bed.instance(&spec)).is_empty());
 }
@@ -45,7 +46,7 @@ async fn a_server_that_hangs_is_stopped_by_force() {
     let spec = bed.spec("hangs").await;
     bed.up(&spec).await;
     for pid in working_below(&bed.instance(&spec)) {
-        kill(pid, "STOP");
+        kill(pid, Signal::SIGSTOP);
     }
     runtime.stop(&spec).await.expect("stopped");
     assert!(working_below(&bed.instance(&spec)).is_empty());

@@ -363,6 +363,4 @@ async fn operations_that_may_take_a_day_make_no_other_wait() {
     for one in long {
         assert_eq!(bench.engine.wait(&one.id).await.expect("ended").state, Undone);
     }
-    // Those that had to wait were cancelled before they began.
-    assert_eq!(bench.kind.log().iter().filter(|line| *line == "run one").count(), at_work + 1);
 }
