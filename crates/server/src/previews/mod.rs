@@ -2,7 +2,8 @@
 //!
 //! `record`, `templates` and `entries` are rows; `world` is what steps act through, `server` the servers that previews
 //! are made on, `postgres` what is said to them; `service` is what is asked, `look` the one look that it takes to
-//! answer, `steps` what the operations do; `reconcile` and `pool` keep what nobody asks for.
+//! answer, `steps` what the operations do; `reconcile` and `pool` keep what nobody asks for; `webhook` is
+//! what GitHub asks for.
 
 pub mod checks;
 pub mod entries;
@@ -17,6 +18,7 @@ pub mod server;
 pub mod service;
 pub mod steps;
 pub mod templates;
+mod webhook;
 mod wire;
 mod world;
 

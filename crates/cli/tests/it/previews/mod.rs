@@ -9,3 +9,4 @@ mod isolation;
 mod lifetime;
 mod orphans;
 mod pool;
+mod webhook;
