@@ -9,4 +9,6 @@ mod isolation;
 mod lifetime;
 mod orphans;
 mod pool;
+mod role_script;
 mod webhook;
+mod workflow;
