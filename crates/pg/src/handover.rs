@@ -94,8 +94,7 @@ pub async fn give_to_holder(client: &Client, holder: &str) -> Result<Result<(), 
     // A superuser can give away what is anybody's.
     let sql = "SELECT FROM pg_roles WHERE rolname = current_user AND rolsuper";
     let superuser = !client.query("look at the operator's rights", sql, &[]).await?.is_empty();
-    let (mine, strange): (Vec<Owned>, Vec<Owned>) =
-        owned.into_iter().partition(|owned| superuser || owned.owner == me);
+    let (mine, strange): (Vec<Owned>, Vec<Owned>) = owned.into_iter().partition(|owned| superuser || owned.owner == me);
     if !strange.is_empty() {
         return Ok(Err(Strangers(strange)));
     }

@@ -1,18 +1,22 @@
 //! Previews: a database for each pull request, cloned from a template.
 //!
 //! `record`, `templates` and `entries` are rows; `world` is what steps act through, `server` the servers that previews
-//! are made on, `postgres` what is said to them; `service` is what is asked, `look` the one look that it takes to
-//! answer, `steps` what the operations do; `reconcile` and `pool` keep what nobody asks for; `webhook` is
-//! what GitHub asks for.
+//! are made on, `postgres` what is said to them; `service` is what is asked, with `ensure`, `remove` and `prepare` as its
+//! larger parts, `look` the one look that it takes to answer, `steps` what the operations do; `reconcile`, `pool` and
+//! `orphans` see to what nobody asks for; `webhook` is what GitHub asks
+//! for.
 
 pub mod checks;
+mod ensure;
 pub mod entries;
 pub mod look;
 pub mod orphans;
 mod pool;
 mod postgres;
+mod prepare;
 pub mod reconcile;
 pub mod record;
+mod remove;
 pub mod routes;
 pub mod server;
 pub mod service;

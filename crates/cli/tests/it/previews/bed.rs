@@ -80,10 +80,10 @@ impl Bed {
         bed
     }
 
-    /// A server that nobody has prepared, and a daemon that does not know of it yet.
-    pub(crate) async fn bare() -> Self {
+    /// A server of this major that nobody has prepared, and a daemon that does not know of it yet.
+    pub(crate) async fn bare(major: u16) -> Self {
         let daemon = Daemon::start(env!("CARGO_BIN_EXE_pgdb")).await;
-        let server = daemon.deploy(json!({ "name": SERVER, "superuser": true })).await;
+        let server = daemon.deploy(json!({ "name": SERVER, "superuser": true, "version": major })).await;
         let text = |field: &str| server[field].as_str().expect(field).to_owned();
         let port = server["port"].as_u64().expect("a port");
         Self { daemon, port, admin: text("user"), password: text("password") }

@@ -30,7 +30,10 @@ async fn every_command_does_what_it_says() {
     let (_, listed, _) = run(&bed, &["list"]);
     assert!(listed.contains("12") && listed.contains("ready") && !listed.contains("za_"), "{listed}");
     let (_, shown, _) = run(&bed, &["show", "12"]);
-    assert!(shown.contains("labels: branch=main") && shown.contains("password: ***") && !shown.contains("za_"), "{shown}");
+    assert!(
+        shown.contains("labels: branch=main") && shown.contains("password: ***") && !shown.contains("za_"),
+        "{shown}"
+    );
     assert_eq!(json(&bed, &["show", "12", "--reveal"])["app_password"], made["app_password"]);
     assert_eq!(json(&bed, &["url", "12", "--reveal"])["DATABASE_URL"], url);
     let (_, masked, _) = run(&bed, &["url", "12"]);

@@ -5,6 +5,7 @@ pub(crate) mod bed;
 mod command_line;
 mod contract;
 mod crowds;
+mod env_example;
 mod isolation;
 mod lifetime;
 mod orphans;

@@ -53,7 +53,13 @@ const EXPECTED: &str = "medusa_dev login=t db=f role=f super=f; template_medusa 
 
 #[tokio::test]
 async fn a_server_is_prepared_twice_and_previews_are_made_on_it() {
-    let mut bed = Bed::bare().await;
+    // Rights on roles are others before 16.
+    for major in [15, 18] {
+        prepare_and_use(Bed::bare(major).await).await;
+    }
+}
+
+async fn prepare_and_use(mut bed: Bed) {
     let secrets = [("PGDB_OPERATOR_PASSWORD", PASSWORD), ("PGDB_DEV_PASSWORD", DEV_PASSWORD)];
     succeeds(&bed, &secrets);
     assert_eq!(bed.admin(STATE).await, EXPECTED);
@@ -96,7 +102,7 @@ async fn a_server_is_prepared_twice_and_previews_are_made_on_it() {
 
 #[tokio::test]
 async fn an_empty_template_is_enough_and_names_and_files_are_taken() {
-    let mut bed = Bed::bare().await;
+    let mut bed = Bed::bare(18).await;
     let file = bed.daemon.folder().join("operator-password");
     std::fs::write(&file, format!("{PASSWORD}\n")).expect("write a file");
     let names = [("DB_PREVIEW_OWNER", "Op"), ("DB_PREVIEW_DEV_ROLE", "Dev"), ("DB_TEMPLATE_NAME", "Base_1")];
@@ -117,7 +123,7 @@ async fn an_empty_template_is_enough_and_names_and_files_are_taken() {
 
 #[tokio::test]
 async fn what_is_missing_or_hostile_is_named_and_nothing_is_made() {
-    let bed = Bed::bare().await;
+    let bed = Bed::bare(18).await;
     let cases: [(&str, &[(&str, &str)]); 5] = [
         ("PGDB_OPERATOR_PASSWORD", &[]),
         ("PGDB_OPERATOR_PASSWORD_FILE", &[("PGDB_OPERATOR_PASSWORD_FILE", "/nowhere/at/all")]),

@@ -22,6 +22,7 @@ fn run(folder: &Path, step: &str, env: &[(&str, &str)]) -> Output {
     let mut command = Command::new("bash");
     command.args(["--noprofile", "--norc", "-eo", "pipefail"]).arg(&file).env_clear();
     command.env("PATH", std::env::var("PATH").expect("a path")).env("GITHUB_OUTPUT", folder.join("output"));
+    command.env("TMPDIR", folder);
     command.envs(env.iter().copied()).current_dir(folder).output().expect("run the script")
 }
 
