@@ -116,11 +116,7 @@ fn invalid(code: &'static str, message: String) -> HttpError {
 }
 
 fn too_large(limit: usize) -> HttpError {
-    HttpError::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "body_too_large",
-        format!("the body is larger than {limit} bytes"),
-    )
+    HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("the body is larger than {limit} bytes"))
 }
 
 fn shorten(message: &str) -> String {

@@ -75,7 +75,12 @@ pub(super) struct PreviewArgs {
     #[arg(id = "preview-orphans", long = "preview-orphans", env = "PGDB_PREVIEW_ORPHANS", value_name = "POLICY")]
     orphans: Option<String>,
     /// Whose pull requests the webhook takes, owner/name separated by commas [default: all].
-    #[arg(id = "github-repositories", long = "github-repositories", env = "PGDB_GITHUB_REPOSITORIES", value_name = "NAMES")]
+    #[arg(
+        id = "github-repositories",
+        long = "github-repositories",
+        env = "PGDB_GITHUB_REPOSITORIES",
+        value_name = "NAMES"
+    )]
     github_repositories: Option<String>,
 }
 

@@ -60,6 +60,9 @@ async fn a_server_is_prepared_twice_and_previews_are_made_on_it() {
 }
 
 async fn prepare_and_use(mut bed: Bed) {
+    // A server that writes every statement down.
+    bed.admin("ALTER SYSTEM SET log_statement = 'all'").await;
+    bed.admin("SELECT pg_reload_conf()").await;
     let secrets = [("PGDB_OPERATOR_PASSWORD", PASSWORD), ("PGDB_DEV_PASSWORD", DEV_PASSWORD)];
     succeeds(&bed, &secrets);
     assert_eq!(bed.admin(STATE).await, EXPECTED);
@@ -69,14 +72,17 @@ async fn prepare_and_use(mut bed: Bed) {
                   WHERE rolname IN ('zane_operator', 'medusa_dev')";
     assert_eq!(bed.admin(stored).await, "true");
     let logs = bed.daemon.get("/v1/db/server/logs").await;
-    for secret in [PASSWORD, DEV_PASSWORD] {
-        assert!(!String::from_utf8_lossy(&logs.bytes).contains(secret), "a password is in the server's log");
+    let logs = String::from_utf8_lossy(&logs.bytes);
+    assert!(logs.contains("SET log_statement = 'none'"), "nothing was written down: {logs}");
+    for part in ["quo", "the dev"] {
+        assert!(!logs.contains(part), "a password is in the server's log");
     }
 
     // A third time, without passwords: they stay, and so does what is in the template by then.
     bed.admin("ALTER DATABASE template_medusa ALLOW_CONNECTIONS true").await;
     let operator = bed.url("zane_operator", PASSWORD, "template_medusa");
-    sql::run(&operator, "CREATE TABLE public.orders (id int PRIMARY KEY); INSERT INTO public.orders VALUES (1), (2)").await;
+    sql::run(&operator, "CREATE TABLE public.orders (id int PRIMARY KEY); INSERT INTO public.orders VALUES (1), (2)")
+        .await;
     succeeds(&bed, &[]);
     assert_eq!(sql::run(&operator, "SELECT count(*) FROM public.orders").await, "2");
 
@@ -129,13 +135,17 @@ async fn what_is_missing_or_hostile_is_named_and_nothing_is_made() {
         ("PGDB_OPERATOR_PASSWORD_FILE", &[("PGDB_OPERATOR_PASSWORD_FILE", "/nowhere/at/all")]),
         ("DB_TEMPLATE_NAME", &[("DB_TEMPLATE_NAME", "a\"; DROP DATABASE postgres; --")]),
         ("DB_PREVIEW_OWNER", &[("DB_PREVIEW_OWNER", "1op")]),
-        ("DB_TEMPLATE_NAME", &[("DB_TEMPLATE_NAME", "a_name_that_is_so_long_that_its_holder_would_have_a_name_of_more")]),
+        (
+            "DB_TEMPLATE_NAME",
+            &[("DB_TEMPLATE_NAME", "a_name_that_is_so_long_that_its_holder_would_have_a_name_of_more")],
+        ),
     ];
     for (variable, env) in cases {
         let output = run(&bed, env);
         let complained = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && complained.contains(variable), "{variable}: {complained}");
     }
-    let made = "SELECT count(*) FROM pg_roles WHERE rolname IN ('zane_operator', 'medusa_dev', 'template_medusa_owner')";
+    let made =
+        "SELECT count(*) FROM pg_roles WHERE rolname IN ('zane_operator', 'medusa_dev', 'template_medusa_owner')";
     assert_eq!(bed.admin(made).await, "0");
 }

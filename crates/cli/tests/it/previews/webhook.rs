@@ -63,7 +63,8 @@ impl GitHub<'_> {
     }
 
     async fn pull_request(&self, action: &str, number: u64) -> Value {
-        let (status, answer) = self.deliver("pull_request", &pull_request(action, number, "shop/app", "shop/app")).await;
+        let (status, answer) =
+            self.deliver("pull_request", &pull_request(action, number, "shop/app", "shop/app")).await;
         assert_eq!(status, 202, "{answer}");
         answer
     }
@@ -105,7 +106,10 @@ async fn a_preview_comes_and_goes_with_its_pull_request() {
     // New commits, and the first delivery once more: what is there stays.
     for action in ["synchronize", "opened"] {
         let kept = github.pull_request(action, 12).await;
-        assert_eq!((&kept["preview"]["db_name"], &kept["preview"]["app_password"]), (&json!("medusa_pr_12"), &json!("")));
+        assert_eq!(
+            (&kept["preview"]["db_name"], &kept["preview"]["app_password"]),
+            (&json!("medusa_pr_12"), &json!(""))
+        );
     }
     assert_eq!(sql::run(&url, "SELECT count(*) FROM public.mine").await, "0");
 

@@ -76,7 +76,8 @@ async fn the_steps_make_and_delete_a_preview_and_mask_its_password() {
         with("PR_NUMBER", "");
     }
     assert_eq!(bed.leftovers().await, "");
-    let left: Vec<_> = std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("one").file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("one").file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
 }
 

@@ -49,8 +49,16 @@ mod tests {
         let sha1 = SIGNED.replace("sha256=", "sha1=");
         let longer = format!("{SIGNED}0");
         let signed = SIGNED.replace("75", "+5");
-        for bad in ["", "sha256=", &SIGNED[..SIGNED.len() - 1], &SIGNED["sha256=".len()..], &sha1, &longer, &signed, "sha256=é"]
-        {
+        for bad in [
+            "",
+            "sha256=",
+            &SIGNED[..SIGNED.len() - 1],
+            &SIGNED["sha256=".len()..],
+            &sha1,
+            &longer,
+            &signed,
+            "sha256=é",
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }
