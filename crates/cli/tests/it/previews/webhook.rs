@@ -99,7 +99,10 @@ async fn a_preview_comes_and_goes_with_its_pull_request() {
     let opened = github.pull_request("opened", 12).await;
     assert_eq!(opened["kind"], "preview.ensure", "{opened}");
     github.done(&opened).await;
+    // Deliveries tell nobody that it is new; the first who asks is told.
+    assert_eq!(github.pull_request("synchronize", 12).await["preview"]["state"], "ready");
     let ensured = bed.ensure(12).await;
+    assert_eq!(ensured["created"], true);
     let url = bed.app_url(&ensured);
     sql::run(&url, "CREATE TABLE public.mine (id int)").await;
 
@@ -128,7 +131,7 @@ async fn a_preview_comes_and_goes_with_its_pull_request() {
     let audit = bed.daemon.get("/v1/audit").await.expect(200);
     let rows: Vec<&Value> = audit["items"].as_array().expect("rows").iter().collect();
     let of_github: Vec<_> = rows.iter().filter(|row| row["actor"] == "github").collect();
-    assert_eq!(of_github.len(), 7, "{audit}");
+    assert_eq!(of_github.len(), 8, "{audit}");
     for row in of_github {
         assert_eq!(row["action"], "POST /v1/webhooks/github");
         assert!(row["subject"].as_str().is_some_and(|subject| subject.ends_with("medusa_pr_12")), "{row}");

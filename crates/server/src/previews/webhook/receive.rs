@@ -8,6 +8,7 @@ use crate::http::extract::read_up_to;
 use crate::http::state::App;
 use crate::operations::routes::wire;
 use crate::previews::checks::Wanted;
+use crate::previews::record;
 use crate::previews::service::{Place, Progress};
 use crate::problem::Problem;
 use axum::Json;
@@ -138,8 +139,13 @@ async fn begin(app: &App, caller: &Caller, number: PrNumber, change: Change) -> 
 async fn ensure(app: &App, place: &Place) -> Result<WebhookAnswer, Problem> {
     match app.previews.ensure(place, &Wanted::default(), false).await? {
         Progress::Started(started) => operation(app, &started.id).await,
-        Progress::Done(_) => match app.previews.record(place).await? {
+        Progress::Done(answer) => match app.previews.record(place).await? {
             Some(preview) => {
+                if answer.created {
+                    // GitHub does not want to know; who asks for the password does.
+                    let id = preview.id.clone();
+                    app.store.write(move |connection| record::put_news_back(connection, &id)).await?;
+                }
                 let preview = Box::new(app.previews.world.wire(&preview, false).await?);
                 Ok(WebhookAnswer::Present { preview })
             }
