@@ -1,5 +1,6 @@
 //! Previews: a database for each pull request, cloned from a template.
 
+use crate::operations::Operation;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -96,6 +97,40 @@ pub struct DeletedPreview {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub noop_reason: Option<String>,
+}
+
+/// Answer of `POST /v1/webhooks/github`, never with a password.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum WebhookAnswer {
+    /// To a `ping`.
+    Pong {
+        /// Always true.
+        pong: bool,
+    },
+    /// Nothing is done.
+    Ignored {
+        /// Why.
+        ignored: String,
+    },
+    /// The preview was there already.
+    Present {
+        /// The preview, with an empty password.
+        preview: Box<Preview>,
+    },
+    /// There was nothing to delete.
+    Absent {
+        /// What a delete answers.
+        deleted: DeletedPreview,
+    },
+    /// It has to wait for something else first, such as the preparation of the template. It begins as soon as it can,
+    /// unless the daemon ends before that.
+    Pending {
+        /// What will be made or deleted, such as `preview 123`.
+        pending: String,
+    },
+    /// The operation that was begun.
+    Operation(Box<Operation>),
 }
 
 /// Query of the routes of a preview.

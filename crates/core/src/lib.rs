@@ -4,6 +4,7 @@
 //! randomness come in as arguments (see [`time::Clock`] and [`random::Entropy`]).
 
 pub mod duration;
+pub mod hmac;
 pub mod id;
 pub mod instance;
 pub mod name;

@@ -1,7 +1,7 @@
 //! Previews: the numbers, names and passwords of databases for pull requests.
 
+use crate::hmac::hmac_sha256;
 use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
 use std::fmt;
 use std::str::FromStr;
 
@@ -179,16 +179,8 @@ impl PreviewSettings {
 /// The password of a preview's role: `za_` and the HMAC-SHA256 of `DB:ROLE` in base64 for URLs, without padding. The
 /// original derives the same, so that previews keep theirs.
 pub fn derive_password(secret: &SecretString, db: &str, role: &str) -> SecretString {
-    let mut key = [0u8; 64];
-    let bytes = secret.expose_secret().as_bytes();
-    if bytes.len() > 64 {
-        key[..32].copy_from_slice(&Sha256::digest(bytes));
-    } else {
-        key[..bytes.len()].copy_from_slice(bytes);
-    }
-    let pad = |with: u8| key.map(|byte| byte ^ with);
-    let inner = Sha256::new().chain_update(pad(0x36)).chain_update(format!("{db}:{role}")).finalize();
-    let outer = Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize();
+    let parts = [db.as_bytes(), b":", role.as_bytes()];
+    let outer = hmac_sha256(secret.expose_secret().as_bytes(), &parts);
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::from("za_");
     for chunk in outer.chunks(3) {

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Secrets come from the environment or from files, never from flags: PGDB_TOKEN, API_AUTH_TOKEN, \
-                        INTERNAL_API_KEY, PGDB_MASTER_KEY, PGPASSWORD, DB_PREVIEW_APP_PASSWORD_SECRET.\nWithout a token one is made in DATA_DIR/token.\n\n\
+                        INTERNAL_API_KEY, PGDB_MASTER_KEY, PGPASSWORD, DB_PREVIEW_APP_PASSWORD_SECRET, \
+                        PGDB_GITHUB_WEBHOOK_SECRET.\nWithout a token one is made in DATA_DIR/token.\n\n\
                         The databases go on when the daemon ends, and the next one finds them; `pgdb down` ends both."
 )]
 pub(crate) struct Serve {

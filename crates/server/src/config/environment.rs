@@ -17,6 +17,8 @@ pub struct EnvSecrets {
     pub preview_password: Option<SecretString>,
     /// `DB_PREVIEW_APP_PASSWORD_SECRET`: what the passwords of previews are derived from.
     pub preview_app_secret: Option<SecretString>,
+    /// `PGDB_GITHUB_WEBHOOK_SECRET`: what GitHub signs its deliveries with.
+    pub github_webhook_secret: Option<SecretString>,
 }
 
 impl EnvSecrets {
@@ -36,6 +38,7 @@ impl EnvSecrets {
             master_key: read("PGDB_MASTER_KEY"),
             preview_password: exact("PGPASSWORD"),
             preview_app_secret: exact("DB_PREVIEW_APP_PASSWORD_SECRET"),
+            github_webhook_secret: read("PGDB_GITHUB_WEBHOOK_SECRET"),
         }
     }
 

@@ -55,6 +55,8 @@ pub struct PreviewOptions {
     pub sweep_max: Option<u32>,
     /// `PGDB_PREVIEW_ORPHANS`: `report`, `adopt` or `remove`.
     pub orphans: Option<String>,
+    /// `PGDB_GITHUB_REPOSITORIES`: whose pull requests the webhook takes, `owner/name` separated by commas; all when empty.
+    pub github_repositories: Option<String>,
 }
 
 /// What the options come to.
@@ -80,6 +82,8 @@ pub struct PreviewConfig {
     pub sweep_max: u32,
     /// What becomes of databases that no record knows.
     pub orphans: OrphanPolicy,
+    /// Whose pull requests the webhook takes, `owner/name`; all when empty.
+    pub github_repositories: Vec<String>,
 }
 
 /// Where previews are made.
@@ -164,6 +168,7 @@ impl PreviewOptions {
             clones: self.clones.or(file.clones),
             sweep_max: self.sweep_max.or(file.sweep_max),
             orphans: self.orphans.or(file.orphans),
+            github_repositories: self.github_repositories.or(file.github_repositories),
         }
     }
 
@@ -195,6 +200,7 @@ impl PreviewOptions {
             given if given < least => Err(value(name, format!("{given} is less than {least}"))),
             given => Ok(given),
         };
+        let github_repositories = repositories(self.github_repositories.as_deref().unwrap_or_default())?;
         let pool_max = self.pool_max.unwrap_or(DEFAULT_POOL_MAX);
         let pool_min = self.pool_min.unwrap_or(0);
         if pool_min > pool_max {
@@ -208,6 +214,7 @@ impl PreviewOptions {
             clones: number("PGDB_PREVIEW_CLONES", self.clones, DEFAULT_CLONES, 1)?,
             sweep_max: number("PGDB_PREVIEW_SWEEP_MAX", self.sweep_max, DEFAULT_SWEEP_MAX, 1)?,
             target: self.target()?,
+            github_repositories,
             settings,
             ttl_seconds,
             orphans,
@@ -240,6 +247,18 @@ impl PreviewOptions {
         }
         Ok(TargetConfig::External(ExternalServer { host, port: self.port.unwrap_or(5432), user, database, tls }))
     }
+}
+
+/// Names of repositories, separated by commas.
+fn repositories(list: &str) -> Result<Vec<String>, ConfigError> {
+    let plain = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    let check = |name: &str| match name.split_once('/') {
+        Some((owner, repository)) if plain(owner) && plain(repository) => Ok(name.to_owned()),
+        _ => Err(value("PGDB_GITHUB_REPOSITORIES", format!("'{}' is not owner/name", name.escape_debug()))),
+    };
+    list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(check).collect()
 }
 
 /// The modes of libpq that we can keep to the letter.
@@ -300,7 +319,7 @@ mod tests {
     #[test]
     fn hostile_and_foolish_values_are_named() {
         let some = |text: &str| Some(text.to_owned());
-        let cases: [(&str, PreviewOptions); 13] = [
+        let cases: [(&str, PreviewOptions); 14] = [
             ("DB_TEMPLATE_NAME", PreviewOptions { template: some("a\"; DROP DATABASE x; --"), ..options() }),
             ("DB_PREVIEW_PREFIX", PreviewOptions { prefix: some("1st_"), ..options() }),
             ("DB_PREVIEW_PREFIX", PreviewOptions { prefix: some(&"p".repeat(60)), ..options() }),
@@ -314,6 +333,7 @@ mod tests {
             ("PGDB_PREVIEW_ON", PreviewOptions { on: some("x"), host: None, ..options() }),
             ("PGDB_PREVIEW_TTL", PreviewOptions { ttl: some("a while"), ..options() }),
             ("PGDB_PREVIEW_ORPHANS", PreviewOptions { orphans: some("shoot"), ..options() }),
+            ("PGDB_GITHUB_REPOSITORIES", PreviewOptions { github_repositories: some("shop/app, app"), ..options() }),
         ];
         for (variable, options) in cases {
             let message = options.resolve().err().map(|error| error.to_string()).unwrap_or_default();

@@ -41,7 +41,8 @@ pub(super) fn complete(path: &str, item: &mut PathItem, rule: Rule) {
 }
 
 fn complete_operation(path: &str, operation: &mut Operation, rule: Rule, changes: bool) {
-    if rule.access == Access::Open {
+    let guarded = !matches!(rule.access, Access::Open | Access::Signed);
+    if !guarded {
         operation.security = Some(Vec::new());
     } else {
         let bearer = SecurityRequirement::new("bearer", Vec::<String>::new());
@@ -63,7 +64,6 @@ fn complete_operation(path: &str, operation: &mut Operation, rule: Rule, changes
     let parameters = operation.parameters.as_deref().unwrap_or_default();
     let (has_parameters, has_path) = (!parameters.is_empty(), parameters.iter().any(in_path));
     let has_body = operation.request_body.is_some();
-    let guarded = rule.access != Access::Open;
     let applicable = [
         (400, has_body || has_parameters, "the request makes no sense"),
         (401, guarded, "no token, or one that is unknown, expired or revoked"),

@@ -198,6 +198,12 @@ pub fn take_news(connection: &Connection, id: &str) -> Result<bool, Problem> {
     Ok(connection.prepare_cached(sql)?.execute([id])? == 1)
 }
 
+/// Gives them back: who took them had nobody to tell.
+pub fn put_news_back(connection: &Connection, id: &str) -> Result<(), Problem> {
+    connection.prepare_cached("UPDATE previews SET news = 1 WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
 /// Notes that a preview was asked for, until when it lives, and its labels where new ones are given.
 pub fn touch(
     connection: &Connection,

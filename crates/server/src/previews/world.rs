@@ -32,6 +32,8 @@ pub struct PreviewWorld {
     pub instances: Arc<World>,
     sealer: Arc<Sealer>,
     pub(super) operator_password: Option<SecretString>,
+    /// What GitHub signs its deliveries with; without it there is no webhook.
+    pub(super) webhook_secret: Option<SecretString>,
     /// What passwords are derived from, where the environment says.
     given_secret: Option<SecretString>,
     /// The same where it does not, by server.
@@ -81,6 +83,7 @@ impl PreviewWorld {
             sealer: Arc::clone(&instances.sealer),
             config,
             operator_password: secrets.preview_password.clone(),
+            webhook_secret: secrets.github_webhook_secret.clone(),
             given_secret: secrets.preview_app_secret.clone().or_else(|| secrets.api_auth_token.clone()),
             kept_secrets: Mutex::default(),
             servers: Mutex::default(),

@@ -74,6 +74,14 @@ pub(super) struct PreviewArgs {
     /// What becomes of databases with the prefix that no record knows: report (the default), adopt or remove.
     #[arg(id = "preview-orphans", long = "preview-orphans", env = "PGDB_PREVIEW_ORPHANS", value_name = "POLICY")]
     orphans: Option<String>,
+    /// Whose pull requests the webhook takes, owner/name separated by commas [default: all].
+    #[arg(
+        id = "github-repositories",
+        long = "github-repositories",
+        env = "PGDB_GITHUB_REPOSITORIES",
+        value_name = "NAMES"
+    )]
+    github_repositories: Option<String>,
 }
 
 impl From<PreviewArgs> for PreviewOptions {
@@ -99,6 +107,7 @@ impl From<PreviewArgs> for PreviewOptions {
             clones: args.clones,
             sweep_max: args.sweep_max,
             orphans: args.orphans,
+            github_repositories: args.github_repositories,
         }
     }
 }

@@ -104,6 +104,25 @@ impl Bed {
         bed
     }
 
+    /// A server of this major that nobody has prepared, and a daemon that does not know of it yet.
+    pub(crate) async fn bare(major: u16) -> Self {
+        let daemon = Daemon::start(env!("CARGO_BIN_EXE_pgdb")).await;
+        let server = daemon.deploy(json!({ "name": SERVER, "superuser": true, "version": major })).await;
+        let text = |field: &str| server[field].as_str().expect(field).to_owned();
+        let port = server["port"].as_u64().expect("a port");
+        Self { daemon, port, admin: text("user"), password: text("password") }
+    }
+
+    /// The variables by which `psql` reaches the server as its superuser.
+    pub(crate) fn admin_env(&self) -> [(&'static str, String); 4] {
+        [
+            ("PGHOST", "127.0.0.1".to_owned()),
+            ("PGPORT", self.port.to_string()),
+            ("PGUSER", self.admin.clone()),
+            ("PGPASSWORD", self.password.clone()),
+        ]
+    }
+
     /// The seed's sections 1 and 7, as an administrator would do them.
     async fn prepare_server(&self) {
         let password = OPERATOR_PASSWORD.replace('\'', "''");

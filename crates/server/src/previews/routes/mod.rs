@@ -18,6 +18,7 @@ use crate::http::rule::Rule;
 use crate::http::state::App;
 use crate::operations::Started;
 use crate::operations::routes::wire;
+use crate::previews::webhook;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -43,6 +44,7 @@ pub fn routes() -> Routes {
         .route(look(), routes!(extend::extend_preview))
         .route(look(), routes!(protect::protect_preview))
         .route(look(), routes!(protect::unprotect_preview))
+        .merge(webhook::routes())
 }
 
 /// 202 with the operation.

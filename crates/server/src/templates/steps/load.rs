@@ -223,9 +223,8 @@ fn extension_of(line: &str) -> Option<&str> {
 /// The table of contents without the comments on extensions that are somebody else's.
 fn without_comments(contents: &str, extensions: &[String]) -> String {
     let foreign = |line: &&str| {
-        line.split_once(" COMMENT - EXTENSION ").is_some_and(|(_, name)| {
-            extensions.iter().any(|one| name.split_whitespace().next() == Some(one))
-        })
+        line.split_once(" COMMENT - EXTENSION ")
+            .is_some_and(|(_, name)| extensions.iter().any(|one| name.split_whitespace().next() == Some(one)))
     };
     contents.lines().filter(|line| !foreign(line)).fold(String::new(), |text, line| text + line + "\n")
 }
