@@ -1,18 +1,13 @@
 //! HMAC-SHA256 (RFC 2104).
 
-use sha2::{Digest, Sha256};
+use ::hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 
 /// The code of a message, given in parts, under a key of any length.
+#[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
 pub fn hmac_sha256(key: &[u8], message: &[&[u8]]) -> [u8; 32] {
-    let mut block = [0u8; 64];
-    if key.len() > block.len() {
-        block[..32].copy_from_slice(&Sha256::digest(key));
-    } else {
-        block[..key.len()].copy_from_slice(key);
-    }
-    let pad = |with: u8| block.map(|byte| byte ^ with);
-    let inner = message.iter().fold(Sha256::new().chain_update(pad(0x36)), |digest, part| digest.chain_update(part));
-    Sha256::new().chain_update(pad(0x5c)).chain_update(inner.finalize()).finalize().into()
+    let mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length will do");
+    message.iter().fold(mac, |mac, part| mac.chain_update(part)).finalize().into_bytes().into()
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Previews: the numbers, names and passwords of databases for pull requests.
 
 use crate::hmac::hmac_sha256;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 use std::str::FromStr;
@@ -181,15 +183,7 @@ impl PreviewSettings {
 pub fn derive_password(secret: &SecretString, db: &str, role: &str) -> SecretString {
     let parts = [db.as_bytes(), b":", role.as_bytes()];
     let outer = hmac_sha256(secret.expose_secret().as_bytes(), &parts);
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::from("za_");
-    for chunk in outer.chunks(3) {
-        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for index in 0..=chunk.len() {
-            text.push(char::from(ALPHABET[(bits >> (18 - 6 * index) & 63) as usize]));
-        }
-    }
-    text.into()
+    format!("za_{}", URL_SAFE_NO_PAD.encode(outer)).into()
 }
 
 #[cfg(test)]

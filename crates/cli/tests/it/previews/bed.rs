@@ -62,55 +62,45 @@ impl Bed {
 
     /// With more in the daemon's environment.
     pub(crate) async fn start_with(env: &[(&str, &str)]) -> Self {
-        Self::start_server(json!({ "name": SERVER, "superuser": true }), env, true).await
-    }
-
-    /// On a server that nobody has prepared.
-    pub(crate) async fn start_bare(major: u16) -> Self {
-        Self::start_server(json!({ "name": SERVER, "superuser": true, "version": major }), &[], false).await
+        let bed = Self::bare(None).await;
+        bed.prepare_server().await;
+        bed.told(env).await
     }
 
     /// The same on a PostgreSQL of this major.
     pub(crate) async fn start_on(major: u16, env: &[(&str, &str)]) -> Self {
-        Self::start_server(json!({ "name": SERVER, "superuser": true, "version": major }), env, true).await
+        let bed = Self::bare(major).await;
+        bed.prepare_server().await;
+        bed.told(env).await
     }
 
-    async fn start_server(server: Value, env: &[(&str, &str)], prepared: bool) -> Self {
-        let mut daemon = Daemon::prepare(env!("CARGO_BIN_EXE_pgdb"));
-        daemon.up(&[]).await;
-        let server = daemon.deploy(server).await;
-        let text = |field: &str| server[field].as_str().expect(field).to_owned();
-        let port = server["port"].as_u64().expect("a port");
-        let mut bed = Self { daemon, port, admin: text("user"), password: text("password") };
-        if prepared {
-            bed.prepare_server().await;
-        }
-        for (name, value) in [
-            ("PGHOST", "127.0.0.1"),
-            ("PGPORT", &port.to_string()),
-            ("PGUSER", "zane_operator"),
-            ("PGPASSWORD", OPERATOR_PASSWORD),
-            ("DB_PREVIEW_APP_PASSWORD_SECRET", APP_SECRET),
-        ] {
-            bed.daemon.set_env(name, value);
-        }
-        for (name, value) in env {
-            bed.daemon.set_env(name, value);
-        }
-        bed.daemon.remember(OPERATOR_PASSWORD);
-        bed.daemon.remember(APP_SECRET);
-        bed.daemon.stop().await;
-        bed.daemon.up(&[]).await;
-        bed
-    }
-
-    /// A server of this major that nobody has prepared, and a daemon that does not know of it yet.
-    pub(crate) async fn bare(major: u16) -> Self {
+    /// A server that nobody has prepared, and a daemon that does not know of it yet.
+    pub(crate) async fn bare(major: impl Into<Option<u16>>) -> Self {
         let daemon = Daemon::start(env!("CARGO_BIN_EXE_pgdb")).await;
-        let server = daemon.deploy(json!({ "name": SERVER, "superuser": true, "version": major })).await;
+        let server = daemon.deploy(json!({ "name": SERVER, "superuser": true, "version": major.into() })).await;
         let text = |field: &str| server[field].as_str().expect(field).to_owned();
         let port = server["port"].as_u64().expect("a port");
         Self { daemon, port, admin: text("user"), password: text("password") }
+    }
+
+    /// Tells the daemon of the server, and more.
+    pub(crate) async fn told(mut self, env: &[(&str, &str)]) -> Self {
+        let port = self.port.to_string();
+        let known = [
+            ("PGHOST", "127.0.0.1"),
+            ("PGPORT", &port),
+            ("PGUSER", "zane_operator"),
+            ("PGPASSWORD", OPERATOR_PASSWORD),
+            ("DB_PREVIEW_APP_PASSWORD_SECRET", APP_SECRET),
+        ];
+        for (name, value) in known.iter().chain(env) {
+            self.daemon.set_env(name, value);
+        }
+        self.daemon.remember(OPERATOR_PASSWORD);
+        self.daemon.remember(APP_SECRET);
+        self.daemon.stop().await;
+        self.daemon.up(&[]).await;
+        self
     }
 
     /// The variables by which `psql` reaches the server as its superuser.

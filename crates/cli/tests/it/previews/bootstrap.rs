@@ -19,7 +19,7 @@ async fn bootstrap(bed: &Bed) -> Vec<String> {
 }
 
 async fn check(major: u16) {
-    let bed = Bed::start_bare(major).await;
+    let bed = Bed::bare(major).await.told(&[]).await;
     // Somebody has filled the template as a superuser.
     bed.admin("CREATE DATABASE template_medusa").await;
     sql::run(
@@ -74,7 +74,7 @@ async fn a_bare_server_is_made_fit_on_18() {
 
 #[tokio::test]
 async fn a_wrong_administrator_is_told_and_nothing_is_shown() {
-    let bed = Bed::start_bare(18).await;
+    let bed = Bed::bare(18).await.told(&[]).await;
     let nonsense = bed.daemon.post(PATH, &json!({ "admin_url": "hunter2" })).await;
     assert_eq!(nonsense.refused(400), "invalid_value");
     let wrong = bed.url("nobody", "hunter2", "postgres");
