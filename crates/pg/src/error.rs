@@ -173,7 +173,7 @@ impl ServerError {
             // a lock that could not be had; an object in use.
             "53300" | "57P01" | "57P02" | "57P03" | "40001" | "40P01" | "55P03" | "55006" => true,
             // Two sessions that alter the same role or database at once: PostgreSQL has no code for it.
-            "XX000" => self.message == "tuple concurrently updated",
+            "XX000" => self.message.starts_with("tuple concurrently "),
             code => code.starts_with("08"),
         }
     }
@@ -257,6 +257,7 @@ mod tests {
             assert!(server(passing, "").is_transient(), "{passing}");
         }
         assert!(server("XX000", "tuple concurrently updated").is_transient());
+        assert!(server("XX000", "tuple concurrently deleted").is_transient());
         for staying in ["42P04", "28P01", "3D000", "XX000"] {
             assert!(!server(staying, "").is_transient(), "{staying}");
         }
