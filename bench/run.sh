@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Builds pgdb and its peers and measures them side by side: tables on standard output. Arguments go to bench.py.
+# Builds pgdb and its peers and measures them side by side: tables on standard output. Arguments go to bench.py, or with
+# `--only previews` to previews.py.
 set -euo pipefail
 bench="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$(dirname "$bench")"
 target="${CARGO_TARGET_DIR:-$root/target}"
 cd "$root"
 cargo build --release --package pgdb
+if [[ "${1:-} ${2:-}" == "--only previews" ]]; then
+    exec python3 bench/previews.py "$target/release/pgdb" "$@"
+fi
 CARGO_TARGET_DIR="$target/bench" cargo build --release --manifest-path bench/Cargo.toml
 exec python3 bench/bench.py "$target/release/pgdb" "$target/bench/release/pgdb-bench" "$@"

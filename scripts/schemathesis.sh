@@ -54,6 +54,11 @@ cd "$work"
 umask 077
 cat >schemathesis.toml <<TOML
 headers = { Authorization = "Bearer $token" }
+
+# With follow=true the answer has no end.
+[[operations]]
+include-name = "GET /v1/db/{name}/logs"
+parameters = { follow = false }
 TOML
 if ! "$parts_dir/venv/bin/schemathesis" --config-file schemathesis.toml run "$PGDB_SERVER_URL/openapi.json" \
   --url "$PGDB_SERVER_URL" --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance \

@@ -8,4 +8,6 @@ pub mod errors;
 pub mod health;
 pub mod instances;
 pub mod operations;
+pub mod previews;
+pub mod templates;
 pub mod tokens;

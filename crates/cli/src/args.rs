@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 #[command(name = "pgdb", version, about, disable_help_subcommand = true)]
 #[command(
     after_help = "Start with:\n  pgdb serve            the daemon, in this terminal\n  pgdb deploy           a PostgreSQL server\n  \
-                        pgdb psql NAME        a session in it\n  pgdb doctor           what is wrong, and how to mend it\n\n\
+                        pgdb psql NAME        a session in it\n  pgdb preview ensure 1 a database for a pull request\n  pgdb doctor           what is wrong, and how to mend it\n\n\
                         Exit status: 0 done, 1 failed, 2 wrong use."
 )]
 pub(crate) struct Cli {
@@ -80,6 +80,12 @@ pub(crate) enum Command {
     Dump(commands::dump::Dump),
     /// Replace a database's content by a dump's.
     Restore(commands::restore::Restore),
+    /// A database for each pull request.
+    #[command(subcommand)]
+    Preview(commands::preview::Preview),
+    /// The databases that previews are cloned from.
+    #[command(subcommand)]
+    Template(commands::template::Template),
     /// Access tokens.
     #[command(subcommand)]
     Token(commands::token::Token),

@@ -101,6 +101,10 @@ impl Client {
         read(response).await
     }
 
+    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        read(self.send(self.request(Method::PUT, path).json(body)).await?).await
+    }
+
     pub(crate) async fn post_empty<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         read(self.send(self.request(Method::POST, path)).await?).await
     }

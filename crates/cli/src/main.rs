@@ -37,7 +37,14 @@ fn quiet_broken_pipes() {
 
 /// An empty variable, as compose files leave them, counts as absent.
 fn forget_empty_variables() {
-    let ours = |name: &std::ffi::OsStr| name == "PORT" || name.as_encoded_bytes().starts_with(b"PGDB_");
+    let prefixes: [&[u8]; 3] = [b"PGDB_", b"DB_P", b"DB_T"];
+    let ours = |name: &std::ffi::OsStr| {
+        let bytes = name.as_encoded_bytes();
+        ["PORT", "PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT"]
+            .iter()
+            .any(|ours| name == *ours)
+            || prefixes.iter().any(|prefix| bytes.starts_with(prefix))
+    };
     for (name, _) in std::env::vars_os().filter(|(name, value)| value.is_empty() && ours(name)) {
         #[expect(unsafe_code, reason = "the environment can be changed as long as no other thread runs")]
         // SAFETY: this is the first thing the program does; no other thread runs yet.

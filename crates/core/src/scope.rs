@@ -19,6 +19,8 @@ text_enum! {
         AuditRead = "audit:read",
         /// Ensure and delete previews.
         Previews = "previews",
+        /// Refresh, build and roll back the templates of previews.
+        Templates = "templates",
         /// Manage REST instances.
         Rest = "rest",
     }

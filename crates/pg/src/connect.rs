@@ -14,7 +14,7 @@ use tokio::time;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, Config, Connection, NoTls, Row, Socket};
+use tokio_postgres::{AsyncMessage, Config, Connection, NoTls, Row, SimpleQueryMessage, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// What sessions of ours are called in `pg_stat_activity`.
@@ -103,6 +103,16 @@ impl Client {
         let params: Vec<(&(dyn ToSql + Sync), Type)> =
             params.iter().map(|text| (text as &(dyn ToSql + Sync), Type::TEXT)).collect();
         self.raw.query_typed(sql, &params).await.map_err(|error| PgError::query(action, error))
+    }
+
+    /// Runs one statement and gives the first column of its first row, as text: `None` without a row, `Some(None)` for
+    /// NULL.
+    pub async fn first_value(&self, action: &'static str, sql: &str) -> Result<Option<Option<String>>, PgError> {
+        let messages = self.raw.simple_query(sql).await.map_err(|error| PgError::query(action, error))?;
+        Ok(messages.into_iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some((!row.is_empty()).then(|| row.get(0).map(str::to_owned)).flatten()),
+            _ => None,
+        }))
     }
 
     /// Ends the session and returns once the connection is closed, at most a second later.

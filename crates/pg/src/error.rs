@@ -89,6 +89,9 @@ pub enum Cause {
     /// The certificates that were given cannot be used.
     #[error("the certificate authority given is not usable")]
     Certificate(#[source] rustls::Error),
+    /// The network, where we speak to the server without the driver.
+    #[error(transparent)]
+    Network(io::Error),
     /// The network, TLS, or the protocol.
     #[error(transparent)]
     Driver(tokio_postgres::Error),
@@ -157,6 +160,7 @@ impl Cause {
             Self::Server(error) => error.is_transient(),
             Self::TimedOut(_) => true,
             Self::Certificate(_) => false,
+            Self::Network(error) => passes(error.kind()),
             Self::Driver(error) => error.is_closed() || io_kind(error).is_some_and(passes),
         }
     }
@@ -169,7 +173,7 @@ impl ServerError {
             // a lock that could not be had; an object in use.
             "53300" | "57P01" | "57P02" | "57P03" | "40001" | "40P01" | "55P03" | "55006" => true,
             // Two sessions that alter the same role or database at once: PostgreSQL has no code for it.
-            "XX000" => self.message == "tuple concurrently updated",
+            "XX000" => self.message.starts_with("tuple concurrently "),
             code => code.starts_with("08"),
         }
     }
@@ -253,6 +257,7 @@ mod tests {
             assert!(server(passing, "").is_transient(), "{passing}");
         }
         assert!(server("XX000", "tuple concurrently updated").is_transient());
+        assert!(server("XX000", "tuple concurrently deleted").is_transient());
         for staying in ["42P04", "28P01", "3D000", "XX000"] {
             assert!(!server(staying, "").is_transient(), "{staying}");
         }

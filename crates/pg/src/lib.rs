@@ -4,14 +4,23 @@
 //! after a crash. Passwords leave this crate in two ways only: in the answer to a server's SCRAM challenge, and
 //! never otherwise; a role's password is set by its verifier (see [`scram`]).
 
+pub mod bootstrap;
+pub mod challenge;
 pub mod connect;
 pub mod error;
+pub mod extensions;
+pub mod handover;
+pub mod inventory;
+pub mod look;
 pub mod provision;
 pub mod quote;
 pub mod ready;
+pub mod rights;
 pub mod scram;
+pub mod script;
 pub mod swap;
 mod tls;
+pub mod url;
 
 pub use connect::{Client, Target, TlsMode, connect};
 pub use error::PgError;

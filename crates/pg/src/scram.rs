@@ -13,6 +13,11 @@ pub fn verifier(password: &SecretString) -> String {
     password::scram_sha_256(password.expose_secret().as_bytes())
 }
 
+/// The salt of a verifier, in base64.
+pub fn salt(verifier: &str) -> Option<&str> {
+    verifier.strip_prefix(PREFIX)?.split('$').next()?.split_once(':').map(|(_, salt)| salt)
+}
+
 /// Whether PostgreSQL would store `text` as it is. Anything else it would take for a password.
 pub(crate) fn is_verifier(text: &str) -> bool {
     let Some((head, keys)) = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('$')) else { return false };

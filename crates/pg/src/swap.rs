@@ -151,6 +151,28 @@ async fn rename(client: &Client, pairs: &[(&str, &str)], open: &str) -> Result<(
     client.batch("rename databases", &sql).await
 }
 
+/// Gives the database to a role, which the client must be able to act as.
+pub async fn set_owner(client: &Client, name: &str, role: &str) -> Result<(), PgError> {
+    let sql = format!("ALTER DATABASE {} OWNER TO {}", identifier(name)?, identifier(role)?);
+    client.batch("give the database to its owner", &sql).await
+}
+
+/// PostgreSQL's number of the database, which stays when it is renamed; none if there is no such database.
+pub async fn oid(client: &Client, name: &str) -> Result<Option<u32>, PgError> {
+    let sql = "SELECT oid FROM pg_database WHERE datname = $1 AND datconnlimit <> -2";
+    Ok(client.query("look for the database", sql, &[name]).await?.first().map(|row| row.get(0)))
+}
+
+/// Renames databases that let nobody in, one after the other in one transaction: all of them or none.
+pub async fn rename_closed(client: &Client, pairs: &[(&str, &str)]) -> Result<(), PgError> {
+    let mut statements = Vec::new();
+    for (from, to) in pairs {
+        end_sessions(client, from).await?;
+        statements.push(format!("ALTER DATABASE {} RENAME TO {}", identifier(from)?, identifier(to)?));
+    }
+    client.batch("rename databases", &statements.join(";")).await
+}
+
 /// Ends all sessions of a database but our own, and returns when they are gone.
 pub async fn end_sessions(client: &Client, name: &str) -> Result<(), PgError> {
     let sql = format!(

@@ -12,9 +12,9 @@ pub use error::RuntimeError;
 
 use async_trait::async_trait;
 use pgdb_core::instance::RuntimeKind;
-use spec::{AdminTarget, Engine, LogOptions, Observed, ServerSpec, Tool};
+use spec::{AdminTarget, Engine, LogOptions, Observed, ServerSpec, Tool, ToolServer};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokio::io::AsyncRead;
 
 /// A log or dump as it is produced.
@@ -86,8 +86,21 @@ pub trait Runtime: Send + Sync + 'static {
     /// The last lines of the server's log that say why it failed, at most 20.
     async fn last_log_lines(&self, spec: &ServerSpec) -> Result<Vec<String>, RuntimeError>;
 
-    /// A client program (`pg_dump`, `pg_restore`) of the server's own major, connecting as the given role.
-    async fn tool(&self, spec: &ServerSpec, tool: Tool<'_>) -> Result<RunningTool, RuntimeError>;
+    /// A client program (`pg_dump`, `pg_restore`, `psql`), connecting as the given role. Of an own server's major, and
+    /// for another server the oldest that is not older than it.
+    async fn tool(&self, server: ToolServer<'_>, tool: Tool<'_>) -> Result<RunningTool, RuntimeError>;
+
+    /// A folder of this name that client programs may write to and nobody else may enter. Idempotent.
+    async fn scratch(&self, name: &str) -> Result<PathBuf, RuntimeError>;
+
+    /// Moves a file into such a folder, under the name that it has, and lets client programs read it. Idempotent.
+    async fn lend(&self, file: &Path, name: &str) -> Result<PathBuf, RuntimeError>;
+
+    /// Removes such a folder with all that is in it. Idempotent.
+    async fn remove_scratch(&self, name: &str) -> Result<(), RuntimeError>;
+
+    /// The names of all such folders.
+    async fn scratches(&self) -> Result<Vec<String>, RuntimeError>;
 
     /// Ids of servers that this runtime holds data or processes of, for the search for orphans.
     async fn inventory(&self) -> Result<Vec<String>, RuntimeError>;

@@ -102,17 +102,41 @@ pub struct LogOptions {
     pub follow: bool,
 }
 
+/// The server that a client program is to talk to.
+#[derive(Debug, Clone, Copy)]
+pub enum ToolServer<'a> {
+    /// One of the runtime's own.
+    Own(&'a ServerSpec),
+    /// Any other, over the network.
+    Other(&'a OtherServer),
+}
+
+/// A server that is not the runtime's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherServer {
+    /// Host name, address, or the folder of a socket.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// What libpq calls `sslmode`.
+    pub sslmode: String,
+    /// PEM file of the authority that has signed its certificate.
+    pub sslrootcert: Option<PathBuf>,
+    /// Its major: a program is never older than the server it talks to.
+    pub major: u16,
+}
+
 /// A client program to run on the server's machine.
 #[derive(Debug)]
 pub struct Tool<'a> {
-    /// `pg_dump` or `pg_restore`.
+    /// `pg_dump`, `pg_restore` or `psql`.
     pub program: &'a str,
     /// Its arguments besides the connection, which is given through the environment. Never a secret.
     pub args: &'a [String],
     /// Role.
     pub user: &'a str,
-    /// The role's password, handed over outside the argument list.
-    pub password: &'a SecretString,
+    /// The role's password, handed over outside the argument list. None for [`ADMIN_ROLE`], who needs none.
+    pub password: Option<&'a SecretString>,
     /// Database.
     pub db: &'a str,
     /// A file to feed to its standard input.

@@ -7,6 +7,7 @@ use crate::http::serve::{Servers, bind_all};
 use crate::http::state::App;
 use crate::instances::{Runtimes, World, WorldConfig};
 use crate::lock::DataDirLock;
+use crate::previews::PreviewWorld;
 use crate::secrets::{SEALED_COLUMNS, Sealer, used_keys};
 use crate::store::Store;
 use crate::system::{SystemClock, SystemEntropy};
@@ -100,7 +101,9 @@ pub async fn open(
     let parts = (Arc::clone(&clock), Arc::clone(&entropy));
     let runtimes = runtimes(&config).await?;
     let world = World::new(store.clone(), parts, Arc::clone(&sealer), ca, runtimes, world_config(&config)?);
-    Ok(App::new(config, store, (clock, entropy), sealer, tokens, Arc::new(world)))
+    let world = Arc::new(world);
+    let previews = PreviewWorld::new(Arc::clone(&world), config.previews.clone(), env_secrets);
+    Ok(App::new(config, store, (clock, entropy), sealer, tokens, world, Arc::new(previews)))
 }
 
 /// What instances can run on.
@@ -136,11 +139,13 @@ async fn start_services(app: &App) -> anyhow::Result<()> {
     app.operations.resume().await?;
     tokio::spawn(app.operations.clone().keep_tidy());
     tokio::spawn(app.reconciler.clone().run());
+    tokio::spawn(app.keeper.clone().run());
     Ok(())
 }
 
 /// And ends here, after the last request, in the reverse order.
 async fn stop_services(app: &App, stop_databases: bool) {
+    app.keeper.stop();
     app.operations.stop(GRACE).await;
     app.reconciler.stop().await;
     if stop_databases && let Err(problem) = app.reconciler.stop_servers().await {

@@ -1,6 +1,7 @@
 //! What is wrong with this machine or with our state, each with what to do about it. Only looks.
 
 use crate::instances::{World, record};
+use crate::previews::PreviewService;
 use crate::problem::Problem;
 use pgdb_api::admin::{DoctorReport, Finding};
 use pgdb_core::instance::InstanceState;
@@ -11,7 +12,7 @@ use std::path::Path;
 const LOW_SPACE_BYTES: u64 = 2_000_000_000;
 
 /// Looks at everything.
-pub async fn report(world: &World, data_dir: &Path) -> Result<DoctorReport, Problem> {
+pub async fn report(world: &World, previews: &PreviewService, data_dir: &Path) -> Result<DoctorReport, Problem> {
     let mut findings = vec![engines(world).await, disk(data_dir)];
     let instances = world.store.read(record::all).await?;
     findings.extend(instances.iter().filter(|instance| instance.state == InstanceState::Degraded).map(|instance| {
@@ -33,6 +34,7 @@ pub async fn report(world: &World, data_dir: &Path) -> Result<DoctorReport, Prob
             fix: Some(format!("`pgdb deploy --from-volume {volume}` takes it into use again")),
         });
     }
+    findings.extend(operator(previews).await);
     if !findings.iter().any(|finding| finding.check == "instances") {
         findings.push(fine("instances", format!("{} instances, none degraded", instances.len())));
     }
@@ -72,6 +74,30 @@ fn disk(data_dir: &Path) -> Finding {
             }
         }
         Err(error) => problem("disk", format!("{} cannot be looked at: {error}", data_dir.display()), String::new()),
+    }
+}
+
+/// What the operator of previews may not do on the server that we were told of.
+async fn operator(previews: &PreviewService) -> Vec<Finding> {
+    match previews.missing_rights().await {
+        None => vec![],
+        Some(Ok(missing)) if missing.is_empty() => {
+            vec![fine("previews", "the operator may do everything that previews need".to_owned())]
+        }
+        Some(Ok(missing)) => missing
+            .into_iter()
+            .map(|right| {
+                let fix = right.sql.map_or_else(
+                    || "`pgdb preview bootstrap` makes an empty one, `pgdb template create` fills it".to_owned(),
+                    |sql| format!("as a superuser: {sql};  (or: `pgdb preview bootstrap`)"),
+                );
+                problem("previews", right.what, fix)
+            })
+            .collect(),
+        Some(Err(error)) => {
+            let fix = "see to it that the operator can log in: PGHOST, PGPORT, PGUSER, PGPASSWORD".to_owned();
+            vec![problem("previews", error.message, fix)]
+        }
     }
 }
 

@@ -15,10 +15,12 @@ pub mod instances;
 pub mod lock;
 pub mod logs;
 pub mod operations;
+pub mod previews;
 pub mod problem;
 pub mod secrets;
 pub mod store;
 pub mod system;
+pub mod templates;
 mod tls;
 pub mod tokens;
 

@@ -206,7 +206,9 @@ impl Api {
         match json {
             Value::Array(items) => items.iter().for_each(|item| self.remember_all(item)),
             Value::Object(fields) => fields.iter().for_each(|(name, value)| match value {
-                Value::String(text) if name == "password" || name == "token" => self.remember(text),
+                Value::String(text) if name == "password" || name == "app_password" || name == "token" => {
+                    self.remember(text)
+                }
                 other => self.remember_all(other),
             }),
             _ => {}

@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Folders of a data directory whose entries belong to instances, by id.
 const BY_INSTANCE: [&str; 2] = ["instances", "run"];
 /// Folders of a data directory that are empty when nothing is at work.
-const EMPTY: [&str; 2] = ["trash", "spool"];
+const EMPTY: [&str; 3] = ["trash", "spool", "scratch"];
 /// Files that hold a secret because that is what they are for.
 const SECRET_FILES: [&str; 2] = ["master.key", "token"];
 /// Folders of a server's data in which PostgreSQL keeps tables and logs of changes, never text of ours.

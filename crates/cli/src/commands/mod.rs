@@ -16,6 +16,7 @@ pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod operations;
 pub(crate) mod power;
+pub(crate) mod preview;
 pub(crate) mod protect;
 pub(crate) mod psql;
 pub(crate) mod registry;
@@ -24,6 +25,7 @@ pub(crate) mod rotate_password;
 pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod status;
+pub(crate) mod template;
 pub(crate) mod token;
 pub(crate) mod url;
 pub(crate) mod version;
@@ -84,6 +86,8 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<()> {
             Command::RotatePassword(command) => command.run(&cx).await,
             Command::Dump(command) => command.run(&cx).await,
             Command::Restore(command) => command.run(&cx).await,
+            Command::Preview(command) => command.run(&cx).await,
+            Command::Template(command) => command.run(&cx).await,
             Command::Token(command) => command.run(&cx).await,
             Command::Audit(command) => command.run(&cx).await,
             Command::Operations(command) => command.run(&cx).await,

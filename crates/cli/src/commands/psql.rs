@@ -22,13 +22,37 @@ pub(crate) struct Psql {
 impl Psql {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         let item = cx.revealed(&self.name).await?;
-        let error = psql(&item)?.args(&self.args).exec();
+        let error = psql(&Connection::of(&item))?.args(&self.args).exec();
         Err(error).context("could not run psql")
     }
 }
 
+/// Where psql is to log in.
+pub(super) struct Connection<'a> {
+    pub(super) host: &'a str,
+    pub(super) port: u16,
+    pub(super) user: &'a str,
+    pub(super) db: &'a str,
+    pub(super) password: &'a str,
+    pub(super) tls: bool,
+}
+
+impl<'a> Connection<'a> {
+    /// Into an instance.
+    pub(super) fn of(item: &'a StatusItem) -> Self {
+        Self {
+            host: &item.host,
+            port: item.host_port,
+            user: &item.user,
+            db: &item.db,
+            password: &item.password,
+            tls: item.tls,
+        }
+    }
+}
+
 /// psql, told of the connection through its environment: an argument list anybody can read.
-pub(super) fn psql(item: &StatusItem) -> anyhow::Result<Command> {
+pub(super) fn psql(to: &Connection<'_>) -> anyhow::Result<Command> {
     let mut command = Command::new(find()?);
     // PGSERVICE, PGHOSTADDR and others of the caller's would lead to another database.
     let harmless = ["PGAPPNAME", "PGCLIENTENCODING", "PGDATESTYLE", "PGTZ"];
@@ -39,12 +63,12 @@ pub(super) fn psql(item: &StatusItem) -> anyhow::Result<Command> {
         }
     }
     command
-        .env("PGHOST", &item.host)
-        .env("PGPORT", item.host_port.to_string())
-        .env("PGUSER", &item.user)
-        .env("PGDATABASE", &item.db)
-        .env("PGPASSWORD", &item.password)
-        .env("PGSSLMODE", if item.tls { "require" } else { "disable" });
+        .env("PGHOST", to.host)
+        .env("PGPORT", to.port.to_string())
+        .env("PGUSER", to.user)
+        .env("PGDATABASE", to.db)
+        .env("PGPASSWORD", to.password)
+        .env("PGSSLMODE", if to.tls { "require" } else { "disable" });
     Ok(command)
 }
 

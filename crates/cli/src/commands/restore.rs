@@ -42,7 +42,7 @@ impl Restore {
         }
         cx.confirm(&format!("Run this SQL file in '{}'?", self.name))?;
         let item = cx.revealed(&self.name).await?;
-        let mut command = psql::psql(&item)?;
+        let mut command = psql::psql(&psql::Connection::of(&item))?;
         command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction", "-f", "-"]).stdin(file);
         // What psql prints is no data of ours.
         command.stdout(std::io::stderr());

@@ -1,5 +1,7 @@
 //! `pgdb serve`.
 
+mod previews;
+
 use clap::Args;
 use pgdb_core::ports::PortRange;
 use pgdb_server::config::{EnvSecrets, LogFormat, Options};
@@ -9,7 +11,8 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Secrets come from the environment or from files, never from flags: PGDB_TOKEN, API_AUTH_TOKEN, \
-                        INTERNAL_API_KEY, PGDB_MASTER_KEY.\nWithout a token one is made in DATA_DIR/token.\n\n\
+                        INTERNAL_API_KEY, PGDB_MASTER_KEY, PGPASSWORD, DB_PREVIEW_APP_PASSWORD_SECRET, \
+                        PGDB_GITHUB_WEBHOOK_SECRET.\nWithout a token one is made in DATA_DIR/token.\n\n\
                         The databases go on when the daemon ends, and the next one finds them; `pgdb down` ends both."
 )]
 pub(crate) struct Serve {
@@ -58,6 +61,8 @@ pub(crate) struct Serve {
     /// A TOML file with any of these settings; flags and the environment go before it.
     #[arg(long, env = "PGDB_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    previews: previews::PreviewArgs,
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {
@@ -86,6 +91,7 @@ impl Serve {
             metrics: self.no_metrics.then_some(false),
             config: self.config,
             extra_listeners: self.extra_listeners,
+            previews: self.previews.into(),
         };
         pgdb_server::install_crypto();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

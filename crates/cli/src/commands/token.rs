@@ -5,6 +5,7 @@ use crate::client::segment;
 use crate::error::Usage;
 use clap::{Args, Subcommand};
 use pgdb_api::tokens::{CreateToken, CreatedToken, TokenInfo, TokensResponse};
+use pgdb_core::duration::parse_seconds;
 use pgdb_core::scope::Scope;
 
 /// Access tokens.
@@ -32,7 +33,7 @@ pub(crate) struct Create {
     #[arg(long = "scope", required = true, value_delimiter = ',')]
     scopes: Vec<String>,
     /// When it stops working, from now: 90s, 15m, 12h, 30d. Never when left out.
-    #[arg(long, value_name = "DURATION", value_parser = seconds)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_seconds)]
     expires: Option<u64>,
 }
 
@@ -81,31 +82,4 @@ async fn list(cx: &Context<'_>) -> anyhow::Result<()> {
         });
         printer.table(&["ID", "NAME", "SCOPES", "ENDS"], rows.collect());
     })
-}
-
-/// `15m` and the like in seconds.
-fn seconds(text: &str) -> Result<u64, String> {
-    let wrong = || "write a number and s, m, h or d, such as 30d".to_owned();
-    let unit = match text.chars().last() {
-        Some('s') => 1,
-        Some('m') => 60,
-        Some('h') => 3600,
-        Some('d') => 86_400,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    number.checked_mul(unit).filter(|seconds| *seconds > 0).ok_or_else(wrong)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::seconds;
-
-    #[test]
-    fn durations_are_read_with_their_units() {
-        assert_eq!((seconds("90s"), seconds("2h"), seconds("30d")), (Ok(90), Ok(7200), Ok(2_592_000)));
-        for bad in ["", "5", "0d", "d", "-1h", "99999999999999999999d", "1w", "1ä"] {
-            assert!(seconds(bad).is_err(), "{bad}");
-        }
-    }
 }

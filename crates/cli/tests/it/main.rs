@@ -5,6 +5,7 @@ mod cli;
 mod crash;
 mod instances;
 mod operations;
+mod previews;
 mod registry;
 mod seed_client;
 mod workspace;

@@ -2,6 +2,7 @@
 
 mod connect;
 mod provision;
+mod rights;
 mod server;
 mod swap;
 mod tls;

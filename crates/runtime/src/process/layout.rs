@@ -23,6 +23,8 @@ pub(crate) struct Layout {
     pub(crate) kept: PathBuf,
     /// What is being deleted.
     pub(crate) trash: PathBuf,
+    /// What client programs read and write on the way: dumps.
+    pub(crate) scratch: PathBuf,
     /// Sockets.
     pub(crate) run: PathBuf,
     /// Sockets of a data directory whose own path is too long.
@@ -61,6 +63,7 @@ impl Layout {
             instances: data_dir.join("instances"),
             kept: data_dir.join("kept"),
             trash: data_dir.join("trash"),
+            scratch: data_dir.join("scratch"),
             run: data_dir.join("run"),
             short_run: PathBuf::from(format!("/tmp/pgdb-{hash:08x}")),
         }

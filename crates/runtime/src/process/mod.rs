@@ -16,12 +16,13 @@ mod logs;
 pub mod machine;
 mod prepared;
 mod procs;
+mod scratch;
 mod server;
 mod tool;
 mod volumes;
 
 use crate::error::RuntimeError;
-use crate::spec::{AdminTarget, Engine, LogOptions, Observed, ServerSpec, Tool};
+use crate::spec::{AdminTarget, Engine, LogOptions, Observed, ServerSpec, Tool, ToolServer};
 use crate::{ByteStream, RunningTool, Runtime};
 use account::Account;
 use async_trait::async_trait;
@@ -37,6 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, RwLock};
+use tool::Connection;
 
 /// What the runtime is set up with.
 #[derive(Debug, Clone)]
@@ -100,6 +102,16 @@ impl ProcessRuntime {
     async fn engine(&self, major: u16) -> Result<Engine, RuntimeError> {
         let engines = self.engines.clone();
         blocking(move || engines.get(major)).await
+    }
+
+    /// The oldest engine whose client programs can talk to a server of this major.
+    async fn client_engine(&self, major: u16) -> Result<Engine, RuntimeError> {
+        let engines = self.engines.clone();
+        let found = blocking(move || Ok(engines.find())).await?;
+        let fitting = found.iter().filter(|engine| engine.major >= major).min_by_key(|engine| engine.major);
+        let missing =
+            || RuntimeError::EngineMissing { major, found: found.iter().map(|engine| engine.major).collect() };
+        fitting.cloned().ok_or_else(missing)
     }
 
     /// Whether copies share blocks here; found out once, with a file that any data directory has.
@@ -285,10 +297,45 @@ impl Runtime for ProcessRuntime {
         self.look(&spec.id, logs::last_lines).await
     }
 
-    async fn tool(&self, spec: &ServerSpec, tool: Tool<'_>) -> Result<RunningTool, RuntimeError> {
-        let engine = self.engine(spec.major).await?;
-        let place = self.layout.place(&spec.id)?;
-        tool::run(&place, spec.port, &engine, self.account()?, tool).await
+    async fn tool(&self, server: ToolServer<'_>, tool: Tool<'_>) -> Result<RunningTool, RuntimeError> {
+        let (engine, connection) = match server {
+            ToolServer::Own(spec) => {
+                let host = self.layout.place(&spec.id)?.socket_dir;
+                let connection = Connection { host, port: spec.port, sslmode: "disable".to_owned(), sslrootcert: None };
+                (self.engine(spec.major).await?, connection)
+            }
+            ToolServer::Other(other) => {
+                let connection = Connection {
+                    host: PathBuf::from(&other.host),
+                    port: other.port,
+                    sslmode: other.sslmode.clone(),
+                    sslrootcert: other.sslrootcert.clone(),
+                };
+                (self.client_engine(other.major).await?, connection)
+            }
+        };
+        tool::run(&connection, &engine, self.account()?, tool).await
+    }
+
+    async fn scratch(&self, name: &str) -> Result<PathBuf, RuntimeError> {
+        let (layout, account, name) = (self.layout.clone(), self.account()?.clone(), name.to_owned());
+        blocking(move || scratch::make(&layout, &account, &name)).await
+    }
+
+    async fn lend(&self, file: &Path, name: &str) -> Result<PathBuf, RuntimeError> {
+        let (layout, account) = (self.layout.clone(), self.account()?.clone());
+        let (file, name) = (file.to_owned(), name.to_owned());
+        blocking(move || scratch::lend(&layout, &account, &file, &name)).await
+    }
+
+    async fn remove_scratch(&self, name: &str) -> Result<(), RuntimeError> {
+        let (layout, name) = (self.layout.clone(), name.to_owned());
+        blocking(move || scratch::remove(&layout, &name)).await
+    }
+
+    async fn scratches(&self) -> Result<Vec<String>, RuntimeError> {
+        let layout = self.layout.clone();
+        blocking(move || files::names(&layout.scratch)).await
     }
 
     async fn inventory(&self) -> Result<Vec<String>, RuntimeError> {
@@ -318,7 +365,8 @@ fn open(data_dir: &Path) -> Result<Layout, RuntimeError> {
     // Servers do not share our working directory, and processes are compared by absolute paths.
     let data_dir = fs::canonicalize(data_dir).map_err(RuntimeError::io("find", data_dir))?;
     let layout = Layout::new(&data_dir);
-    for dir in [&layout.engines, &layout.prepared, &layout.instances, &layout.kept, &layout.trash, &layout.run] {
+    let Layout { engines, prepared, instances, kept, trash, run, scratch, short_run: _ } = &layout;
+    for dir in [engines, prepared, instances, kept, trash, run, scratch] {
         files::ensure_dir(dir, 0o711)?;
     }
     volumes::empty_trash(&layout)?;

@@ -1,14 +1,14 @@
-//! Client programs of a server's own major, over its private socket.
+//! Client programs: of a server's own major over its private socket, or against any other server.
 
 use crate::RunningTool;
 use crate::error::RuntimeError;
 use crate::process::account::Account;
 use crate::process::files::blocking;
-use crate::process::layout::Place;
 use crate::spec::{Engine, Tool};
 use futures::FutureExt;
 use secrecy::ExposeSecret;
 use std::fs::File;
+use std::path::PathBuf;
 use std::process::Stdio;
 use tokio::io::AsyncReadExt;
 
@@ -17,10 +17,17 @@ const PROGRAMS: [&str; 3] = ["pg_dump", "pg_restore", "psql"];
 /// How much of its error output is kept.
 const STDERR_BYTES: usize = 4096;
 
+/// Where a program finds the server.
+pub(crate) struct Connection {
+    pub(crate) host: PathBuf,
+    pub(crate) port: u16,
+    pub(crate) sslmode: String,
+    pub(crate) sslrootcert: Option<PathBuf>,
+}
+
 /// Starts a client program. It is killed when the returned future is dropped.
 pub(crate) async fn run(
-    place: &Place,
-    port: u16,
+    connection: &Connection,
     engine: &Engine,
     account: &Account,
     tool: Tool<'_>,
@@ -32,12 +39,11 @@ pub(crate) async fn run(
     let mut command = account.command(&path, Some(engine));
     command
         .args(tool.args)
-        .env("PGHOST", &place.socket_dir)
-        .env("PGPORT", port.to_string())
+        .env("PGHOST", &connection.host)
+        .env("PGPORT", connection.port.to_string())
+        .env("PGSSLMODE", &connection.sslmode)
         .env("PGUSER", tool.user)
         .env("PGDATABASE", tool.db)
-        // Readable only by the same user and root; an argument would be readable by everybody.
-        .env("PGPASSWORD", tool.password.expose_secret())
         .env("PGCONNECT_TIMEOUT", "10")
         .env("PGPASSFILE", "/dev/null")
         .env("PSQLRC", "/dev/null")
@@ -45,6 +51,13 @@ pub(crate) async fn run(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
+    if let Some(password) = tool.password {
+        // Readable only by the same user and root; an argument would be readable by everybody.
+        command.env("PGPASSWORD", password.expose_secret());
+    }
+    if let Some(authority) = &connection.sslrootcert {
+        command.env("PGSSLROOTCERT", authority);
+    }
     if let Some(input) = tool.stdin {
         // Opened by us: the account may not be allowed to read where it is.
         let file = blocking(move || File::open(&input).map_err(RuntimeError::io("open", &input))).await?;

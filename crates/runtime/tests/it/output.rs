@@ -1,7 +1,7 @@
 //! Logs and client programs.
 
 use crate::bed::Bed;
-use pgdb_runtime::spec::{LogOptions, PREPARED_DB, Tool};
+use pgdb_runtime::spec::{ADMIN_ROLE, LogOptions, OtherServer, PREPARED_DB, Tool, ToolServer};
 use pgdb_runtime::{Runtime, RuntimeError};
 use std::fs;
 use std::time::Duration;
@@ -61,12 +61,12 @@ async fn a_dump_goes_out_and_back_in() {
         program,
         args,
         user: "u",
-        password: &password,
+        password: Some(&password),
         db: "d",
         stdin,
     };
     let format: &'static [String] = vec!["-Fc".to_owned()].leak();
-    let mut running = bed.runtime.tool(&spec, tool("pg_dump", format, None)).await.expect("runs");
+    let mut running = bed.runtime.tool(ToolServer::Own(&spec), tool("pg_dump", format, None)).await.expect("runs");
     let mut dump = Vec::new();
     running.stdout.read_to_end(&mut dump).await.expect("read");
     running.finished.await.expect("succeeded");
@@ -75,28 +75,28 @@ async fn a_dump_goes_out_and_back_in() {
     fs::write(&file, &dump).expect("written");
     bed.sql(&spec, "d", "DROP TABLE t").await;
     let into: &'static [String] = vec!["-d".to_owned(), "d".to_owned()].leak();
-    let running = bed.runtime.tool(&spec, tool("pg_restore", into, Some(file))).await.expect("runs");
+    let running = bed.runtime.tool(ToolServer::Own(&spec), tool("pg_restore", into, Some(file))).await.expect("runs");
     running.finished.await.expect("succeeded");
     assert_eq!(bed.sql(&spec, "d", "SELECT count(*) FROM t").await, "1000");
 
     let missing: &'static [String] = vec!["-t".to_owned(), "nope".to_owned()].leak();
-    let running = bed.runtime.tool(&spec, tool("pg_dump", missing, None)).await.expect("runs");
+    let running = bed.runtime.tool(ToolServer::Own(&spec), tool("pg_dump", missing, None)).await.expect("runs");
     match running.finished.await {
         Err(RuntimeError::ToolFailed { program, stderr }) => {
             assert!(program == "pg_dump" && stderr.contains("no matching tables"), "{stderr}");
         }
         other => panic!("{other:?}"),
     }
-    assert!(bed.runtime.tool(&spec, tool("sh", missing, None)).await.is_err());
+    assert!(bed.runtime.tool(ToolServer::Own(&spec), tool("sh", missing, None)).await.is_err());
     let wrong = "wrong".into();
-    let refused = Tool { program: "psql", args: &[], user: "u", password: &wrong, db: PREPARED_DB, stdin: None };
-    assert!(bed.runtime.tool(&spec, refused).await.expect("runs").finished.await.is_err());
+    let refused = Tool { program: "psql", args: &[], user: "u", password: Some(&wrong), db: PREPARED_DB, stdin: None };
+    assert!(bed.runtime.tool(ToolServer::Own(&spec), refused).await.expect("runs").finished.await.is_err());
 
     // Dropped, it is killed.
     let mark = format!("SELECT pg_sleep(100) /* {} */", bed.data_dir.display());
     let sleep = ["-c".to_owned(), mark.clone()];
-    let asleep = Tool { program: "psql", args: &sleep, user: "u", password: &password, db: "d", stdin: None };
-    let running = bed.runtime.tool(&spec, asleep).await.expect("runs");
+    let asleep = Tool { program: "psql", args: &sleep, user: "u", password: Some(&password), db: "d", stdin: None };
+    let running = bed.runtime.tool(ToolServer::Own(&spec), asleep).await.expect("runs");
     assert!(runs(&mark));
     drop(running);
     for _ in 0..500 {
@@ -106,6 +106,58 @@ async fn a_dump_goes_out_and_back_in() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("it still runs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_of_another_server_is_read_by_several_workers() {
+    let bed = Bed::new().await;
+    let (from, to) = (bed.spec("from").await, bed.spec("to").await);
+    for spec in [&from, &to] {
+        bed.up(spec).await;
+        bed.sql(spec, "postgres", "CREATE ROLE u LOGIN PASSWORD 'a secret'").await;
+        bed.sql(spec, "postgres", "CREATE DATABASE d OWNER u").await;
+    }
+    for n in 0..4 {
+        let table = format!("CREATE TABLE t{n} AS SELECT generate_series(1, 1000) i; ALTER TABLE t{n} OWNER TO u");
+        bed.sql(&from, "d", &table).await;
+    }
+    let password = "a secret".into();
+    let folder = bed.runtime.scratch("job").await.expect("made");
+    assert_eq!(bed.runtime.scratch("job").await.expect("made again"), folder);
+    let dump = folder.join("dump").display().to_string();
+    // Over the network, as the other server's own role.
+    let other = OtherServer {
+        host: "127.0.0.1".to_owned(),
+        port: from.port,
+        sslmode: "disable".to_owned(),
+        sslrootcert: None,
+        major: from.major,
+    };
+    let args = ["--format=directory", "--jobs=2", "--file", &dump].map(str::to_owned);
+    let tool = Tool { program: "pg_dump", args: &args, user: "u", password: Some(&password), db: "d", stdin: None };
+    let dumping = bed.runtime.tool(ToolServer::Other(&other), tool).await.expect("runs");
+    dumping.finished.await.expect("dumped");
+    // Into an own server as its administrator, who needs no password.
+    let args = ["--jobs=2", "--exit-on-error", "--dbname=d", &dump].map(str::to_owned);
+    let tool = Tool { program: "pg_restore", args: &args, user: ADMIN_ROLE, password: None, db: "d", stdin: None };
+    let restoring = bed.runtime.tool(ToolServer::Own(&to), tool).await.expect("runs");
+    restoring.finished.await.expect("restored");
+    assert_eq!(bed.sql(&to, "d", "SELECT count(*) FROM t3").await, "1000");
+
+    let upload = bed.data_dir.join("upload");
+    fs::write(&upload, "a dump").expect("written");
+    for _ in 0..2 {
+        let lent = bed.runtime.lend(&upload, "job").await.expect("lent");
+        assert_eq!((lent.as_path(), upload.exists()), (folder.join("upload").as_path(), false));
+    }
+    assert_eq!(bed.runtime.scratches().await.expect("listed"), ["job"]);
+    bed.runtime.remove_scratch("job").await.expect("removed");
+    bed.runtime.remove_scratch("job").await.expect("removed again");
+    assert!(!folder.exists() && bed.runtime.scratch("../out").await.is_err());
+    let newer = OtherServer { major: 99, ..other };
+    let refused = Tool { program: "pg_dump", args: &[], user: "u", password: Some(&password), db: "d", stdin: None };
+    let missing = bed.runtime.tool(ToolServer::Other(&newer), refused).await;
+    assert!(matches!(missing, Err(RuntimeError::EngineMissing { major: 99, .. })));
 }
 
 /// Whether a process has this text among its arguments.

@@ -13,6 +13,12 @@ pub struct EnvSecrets {
     pub internal_api_key: Option<SecretString>,
     /// `PGDB_MASTER_KEY`: seals secrets; several keys separated by commas, the one for new secrets first.
     pub master_key: Option<SecretString>,
+    /// `PGPASSWORD`: of the operator on the server that previews are made on.
+    pub preview_password: Option<SecretString>,
+    /// `DB_PREVIEW_APP_PASSWORD_SECRET`: what the passwords of previews are derived from.
+    pub preview_app_secret: Option<SecretString>,
+    /// `PGDB_GITHUB_WEBHOOK_SECRET`: what GitHub signs its deliveries with.
+    pub github_webhook_secret: Option<SecretString>,
 }
 
 impl EnvSecrets {
@@ -23,11 +29,16 @@ impl EnvSecrets {
             let text = text.trim();
             (!text.is_empty()).then(|| SecretString::from(text.to_owned()))
         };
+        // Passwords, which may begin or end with a space.
+        let exact = |name| std::env::var(name).ok().filter(|text| !text.is_empty()).map(SecretString::from);
         Self {
             pgdb_token: read("PGDB_TOKEN"),
             api_auth_token: read("API_AUTH_TOKEN"),
             internal_api_key: read("INTERNAL_API_KEY"),
             master_key: read("PGDB_MASTER_KEY"),
+            preview_password: exact("PGPASSWORD"),
+            preview_app_secret: exact("DB_PREVIEW_APP_PASSWORD_SECRET"),
+            github_webhook_secret: read("PGDB_GITHUB_WEBHOOK_SECRET"),
         }
     }
 

@@ -6,9 +6,11 @@
 
 mod environment;
 pub mod listen;
+mod previews;
 pub mod strength;
 
 pub use environment::EnvSecrets;
+pub use previews::{ExternalServer, OrphanPolicy, PreviewConfig, PreviewOptions, TargetConfig};
 
 use listen::Listen;
 use pgdb_core::ports::PortRange;
@@ -52,6 +54,8 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// Further addresses that serve the same.
     pub extra_listeners: Option<Vec<String>>,
+    /// Previews.
+    pub previews: PreviewOptions,
 }
 
 /// How log lines look.
@@ -103,6 +107,8 @@ pub struct Config {
     pub log_level: String,
     /// Whether `/metrics` answers.
     pub metrics: bool,
+    /// Previews.
+    pub previews: PreviewConfig,
 }
 
 /// Certificate and key for the API.
@@ -237,6 +243,7 @@ impl Options {
             metrics: self.metrics.or(file.metrics),
             config: self.config,
             extra_listeners: self.extra_listeners.or(file.extra_listeners),
+            previews: self.previews.or(file.previews),
         }
     }
 
@@ -283,6 +290,7 @@ impl Options {
             log_format: options.log_format.unwrap_or_default(),
             log_level: options.log_level.unwrap_or_else(|| "info".to_owned()),
             metrics: options.metrics.unwrap_or(true),
+            previews: options.previews.resolve()?,
         })
     }
 }

@@ -82,6 +82,16 @@ impl HttpError {
         )
     }
 
+    /// A delivery whose signature is missing or not ours.
+    pub(crate) fn invalid_signature(why: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_signature", why)
+    }
+
+    /// A body of a type that the route does not read.
+    pub(crate) fn unsupported_media_type(message: &str) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
     pub(super) fn timeout(after: Duration) -> Self {
         Self::new(
             StatusCode::REQUEST_TIMEOUT,

@@ -55,14 +55,23 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
 }
 
 async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<(HeaderMap, Bytes), HttpError> {
+    read_up_to(BODY_LIMIT, request, state).await
+}
+
+/// The body as it came, for who has to check a signature over it. `limit` is that of the route's rule, in bytes.
+pub(crate) async fn read_up_to<S: Send + Sync>(
+    limit: usize,
+    request: Request,
+    state: &S,
+) -> Result<(HeaderMap, Bytes), HttpError> {
     let headers = request.headers().clone();
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > BODY_LIMIT as u64) {
-        return Err(too_large());
+    if announced.is_some_and(|bytes| bytes > limit as u64) {
+        return Err(too_large(limit));
     }
     match Bytes::from_request(request, state).await {
         Ok(body) => Ok((headers, body)),
-        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large()),
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large(limit)),
         Err(_) => Err(invalid("body_unreadable", "the body broke off".to_owned())),
     }
 }
@@ -106,12 +115,8 @@ fn invalid(code: &'static str, message: String) -> HttpError {
     HttpError::new(StatusCode::BAD_REQUEST, code, message)
 }
 
-fn too_large() -> HttpError {
-    HttpError::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "body_too_large",
-        format!("the body is larger than {BODY_LIMIT} bytes"),
-    )
+fn too_large(limit: usize) -> HttpError {
+    HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("the body is larger than {limit} bytes"))
 }
 
 fn shorten(message: &str) -> String {

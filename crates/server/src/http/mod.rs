@@ -14,3 +14,4 @@ pub mod routes;
 pub mod rule;
 pub mod serve;
 pub mod state;
+pub mod upload;

@@ -41,7 +41,8 @@ pub(super) fn complete(path: &str, item: &mut PathItem, rule: Rule) {
 }
 
 fn complete_operation(path: &str, operation: &mut Operation, rule: Rule, changes: bool) {
-    if rule.access == Access::Open {
+    let guarded = !matches!(rule.access, Access::Open | Access::Signed);
+    if !guarded {
         operation.security = Some(Vec::new());
     } else {
         let bearer = SecurityRequirement::new("bearer", Vec::<String>::new());
@@ -62,22 +63,24 @@ fn complete_operation(path: &str, operation: &mut Operation, rule: Rule, changes
     let in_path = |parameter: &RefOr<utoipa::openapi::path::Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Path);
     let parameters = operation.parameters.as_deref().unwrap_or_default();
     let (has_parameters, has_path) = (!parameters.is_empty(), parameters.iter().any(in_path));
+    // What looks at a server of somebody's choice may find none, or one that does not answer.
+    let names_server = |parameter: &RefOr<utoipa::openapi::path::Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.name == "on");
+    let on_server = parameters.iter().any(names_server);
     let has_body = operation.request_body.is_some();
-    let guarded = rule.access != Access::Open;
     let applicable = [
         (400, has_body || has_parameters, "the request makes no sense"),
         (401, guarded, "no token, or one that is unknown, expired or revoked"),
         (403, guarded, "the token lacks a scope"),
-        (404, has_path || has_body, "there is no such thing"),
+        (404, has_path || has_body || on_server, "there is no such thing"),
         (408, guarded && !rule.waits, "it took too long"),
-        (409, guarded && (changes || rule.streams), "it contradicts what is there"),
+        (409, guarded && (changes || rule.streams || on_server), "it contradicts what is there"),
         (413, has_body && !rule.streams, "the body is too large"),
         (415, has_body, "the body is of another type"),
         (422, guarded && has_body, "the request is understood and cannot be followed"),
         (423, guarded && changes, "it is locked"),
         (429, guarded, "too many wrong tokens from this address"),
         (500, true, "our own fault"),
-        (502, guarded && (changes || rule.streams), "PostgreSQL or an engine failed"),
+        (502, guarded && (changes || rule.streams || on_server), "PostgreSQL or an engine failed"),
         (503, guarded, "busy; try again after a moment"),
     ];
     for (status, applies, description) in applicable {

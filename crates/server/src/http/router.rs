@@ -20,6 +20,8 @@ fn capabilities() -> Routes {
         .merge(crate::health::routes::routes())
         .merge(crate::admin::routes::routes())
         .merge(crate::instances::routes::routes())
+        .merge(crate::previews::routes::routes())
+        .merge(crate::templates::routes::routes())
         .merge(crate::operations::routes::routes())
         .merge(crate::engines::routes::routes())
         .merge(crate::tokens::routes::routes())

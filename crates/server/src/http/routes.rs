@@ -1,6 +1,5 @@
 //! Adding routes: never without a rule, and always in the OpenAPI document.
 
-use super::extract::BODY_LIMIT;
 use super::guard::guard;
 use super::openapi;
 use super::rule::Rule;
@@ -45,6 +44,6 @@ impl Routes {
 }
 
 fn protect(rule: Rule, methods: MethodRouter<App>) -> MethodRouter<App> {
-    let limit = if rule.streams { DefaultBodyLimit::disable() } else { DefaultBodyLimit::max(BODY_LIMIT) };
+    let limit = if rule.streams { DefaultBodyLimit::disable() } else { DefaultBodyLimit::max(rule.body_limit) };
     methods.route_layer(limit).route_layer(from_fn(move |request, next| guard(rule, request, next)))
 }

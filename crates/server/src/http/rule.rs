@@ -1,5 +1,6 @@
 //! What a route asks of its callers. A route cannot be added without one.
 
+use super::extract::BODY_LIMIT;
 use pgdb_core::scope::Scope;
 
 /// Who may come in.
@@ -7,6 +8,9 @@ use pgdb_core::scope::Scope;
 pub(super) enum Access {
     /// Anybody.
     Open,
+    /// Whoever signs the body with a secret that the handler knows; the handler checks it and names a subject, and what
+    /// has none is not written down.
+    Signed,
     /// Whoever has a valid token.
     AnyToken,
     /// The same, also as HTTP Basic, so that a browser can open it.
@@ -22,11 +26,12 @@ pub struct Rule {
     pub(super) access: Access,
     pub(super) waits: bool,
     pub(super) streams: bool,
+    pub(super) body_limit: usize,
 }
 
 impl Rule {
     fn new(access: Access) -> Self {
-        Self { access, waits: false, streams: false }
+        Self { access, waits: false, streams: false, body_limit: BODY_LIMIT }
     }
 
     /// Needs a token with a scope.
@@ -47,6 +52,17 @@ impl Rule {
     /// Needs nothing. The contract has the list of such routes.
     pub fn open() -> Self {
         Self::new(Access::Open)
+    }
+
+    /// Needs no token but a signature over the body, which the handler checks before anything else. Without a
+    /// valid one it does nothing and notes no subject. The contract has the list of such routes.
+    pub fn signed() -> Self {
+        Self::new(Access::Signed)
+    }
+
+    /// Takes bodies of so many bytes.
+    pub fn body_limit(self, body_limit: usize) -> Self {
+        Self { body_limit, ..self }
     }
 
     /// May take as long as an operation does: no time limit.

@@ -8,8 +8,11 @@ use crate::http::metrics::Metrics;
 use crate::instances::reconcile::Reconciler;
 use crate::instances::{InstanceService, World, record};
 use crate::operations::{Engine, EngineConfig, Observer, OperationRecord, StepRecord};
+use crate::previews::reconcile::{Keeper, Nudge};
+use crate::previews::{PreviewService, PreviewWorld};
 use crate::secrets::Sealer;
 use crate::store::Store;
+use crate::templates::TemplateService;
 use crate::tokens::Tokens;
 use jiff::Timestamp;
 use pgdb_core::random::Entropy;
@@ -57,8 +60,14 @@ pub struct Parts {
     pub operations: Engine,
     /// What instances can be asked.
     pub instances: InstanceService,
+    /// What previews can be asked.
+    pub previews: PreviewService,
+    /// What templates can be asked.
+    pub templates: TemplateService,
     /// What PostgreSQL installations can be asked.
     pub engines: EngineService,
+    /// Keeps previews as they should be.
+    pub keeper: Keeper,
     /// Keeps servers running.
     pub reconciler: Reconciler,
     /// Slows down guessing of tokens.
@@ -84,19 +93,33 @@ impl App {
         sealer: Arc<Sealer>,
         tokens: Arc<Tokens>,
         world: Arc<World>,
+        previews: Arc<PreviewWorld>,
     ) -> Self {
         let metrics = Arc::new(Metrics::default());
         let counted = store.clone();
         metrics.count_instances_with(move || counted.read_now(record::count_by_state).unwrap_or_default());
         let reconciler = Reconciler::new(Arc::clone(&world));
-        let kinds = [crate::instances::steps::kinds(&world), crate::engines::steps::kinds(&world)].concat();
+        let kinds = [
+            crate::instances::steps::kinds(&world),
+            crate::engines::steps::kinds(&world),
+            crate::previews::steps::kinds(&previews),
+            crate::templates::kinds(&previews),
+        ]
+        .concat();
+        let nudge = Nudge(Arc::clone(&previews));
         let observers: Vec<Arc<dyn Observer>> =
-            vec![Arc::new(Counted(Arc::clone(&metrics))), Arc::new(reconciler.clone())];
+            vec![Arc::new(Counted(Arc::clone(&metrics))), Arc::new(reconciler.clone()), Arc::new(nudge)];
         let (engine_clock, engine_entropy) = (Arc::clone(&clock), Arc::clone(&entropy));
         let limits = EngineConfig::default();
         let operations = Engine::new(store.clone(), engine_clock, engine_entropy, limits, kinds, observers);
+        let instances = InstanceService::new(Arc::clone(&world), operations.clone());
+        let templates = TemplateService::new(Arc::clone(&previews), operations.clone());
+        let previews = PreviewService::new(previews, operations.clone(), instances.clone());
         Self(Arc::new(Parts {
-            instances: InstanceService::new(Arc::clone(&world), operations.clone()),
+            keeper: Keeper::new(previews.clone(), operations.clone()),
+            previews,
+            templates,
+            instances,
             engines: EngineService::new(world, operations.clone()),
             operations,
             reconciler,

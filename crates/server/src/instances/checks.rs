@@ -1,11 +1,9 @@
 //! What is asked, checked before anything is done; and what failed, told to the one who asked.
 
-use crate::operations::OperationRecord;
-use crate::problem::{Problem, ProblemKind};
+use crate::problem::Problem;
 use pgdb_api::instances::DeployRequest;
 use pgdb_core::instance::{NEWEST_MAJOR, OLDEST_MAJOR, RuntimeKind};
 use pgdb_core::name::InstanceName;
-use pgdb_core::operation::OperationState;
 use pgdb_core::ports::PortRange;
 use pgdb_core::random::Entropy;
 use std::collections::BTreeSet;
@@ -67,38 +65,3 @@ pub(super) fn ports_used_up(range: PortRange) -> Problem {
     );
     Problem::conflict("ports_used_up", message)
 }
-
-/// An ended operation as the answer to the one who waited for it.
-pub(super) fn outcome(operation: &OperationRecord) -> Result<(), Problem> {
-    if operation.state == OperationState::Succeeded {
-        return Ok(());
-    }
-    let (code, message) = operation.error.clone().unwrap_or_else(|| {
-        let message = format!("{} of {} ended {}", operation.kind, operation.subject, operation.state);
-        ("operation_failed".to_owned(), message)
-    });
-    let known = FAILURES.iter().find(|(known, _)| *known == code);
-    let (code, kind) = known.copied().unwrap_or(("operation_failed", ProblemKind::Upstream));
-    Err(Problem::new(kind, code, message).with_operation(&operation.id))
-}
-
-/// The errors that an operation can end with, and whose turn it is then. Any other is upstream's.
-const FAILURES: &[(&str, ProblemKind)] = &[
-    ("cancelled", ProblemKind::Conflict),
-    ("database_not_found", ProblemKind::NotFound),
-    ("disk_full", ProblemKind::Busy),
-    ("engine_missing", ProblemKind::Invalid),
-    ("internal", ProblemKind::Internal),
-    ("invalid_dump", ProblemKind::Invalid),
-    ("not_ours", ProblemKind::Conflict),
-    ("port_taken", ProblemKind::Conflict),
-    ("ports_used_up", ProblemKind::Conflict),
-    ("postgres_failed", ProblemKind::Upstream),
-    ("runtime_failed", ProblemKind::Upstream),
-    ("runtime_unavailable", ProblemKind::Invalid),
-    ("server_failed", ProblemKind::Upstream),
-    ("state_locked", ProblemKind::Busy),
-    ("step_timeout", ProblemKind::Upstream),
-    ("tool_failed", ProblemKind::Upstream),
-    ("unsupported", ProblemKind::Invalid),
-];

@@ -14,7 +14,7 @@ use pgdb_core::id::InstanceId;
 use pgdb_core::instance::{DesiredState, InstanceState, RequestedSettings, RuntimeKind};
 use pgdb_core::random;
 use pgdb_core::url::ConnectionUrl;
-use pgdb_runtime::spec::{LogOptions, Tool};
+use pgdb_runtime::spec::{LogOptions, Tool, ToolServer};
 use pgdb_runtime::{ByteStream, RunningTool};
 use rusqlite::Connection;
 use secrecy::{ExposeSecret, SecretString};
@@ -234,7 +234,7 @@ impl InstanceService {
     /// Waits for an operation; its failure is the caller's answer.
     pub async fn finish(&self, started: &Started) -> Result<Arc<OperationRecord>, Problem> {
         let operation = self.engine.wait(&started.id).await?;
-        checks::outcome(&operation)?;
+        crate::operations::outcome(&operation)?;
         Ok(operation)
     }
 
@@ -329,11 +329,11 @@ impl InstanceService {
             program: "pg_dump",
             args: &args,
             user: &instance.user,
-            password: &password,
+            password: Some(&password),
             db: &instance.db,
             stdin: None,
         };
-        let running = self.world.runtime(instance.runtime)?.tool(&spec, tool).await;
+        let running = self.world.runtime(instance.runtime)?.tool(ToolServer::Own(&spec), tool).await;
         running.map_err(|error| runtime_problem(&error))
     }
 

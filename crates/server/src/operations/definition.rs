@@ -31,6 +31,11 @@ pub trait OperationKind: Send + Sync + 'static {
         false
     }
 
+    /// Whether a request with the input `new` has the same goal as the running operation with the input `active`.
+    fn same_goal(&self, active: &Value, new: &Value) -> bool {
+        active == new
+    }
+
     /// Whether a failure takes back what was done. An operation that only removes things goes forward instead: it
     /// ends `failed` and is asked for again.
     fn undoes(&self) -> bool {
@@ -81,6 +86,13 @@ impl StepPlan {
     /// A step with the usual policy.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), policy: StepPolicy::default() }
+    }
+
+    /// The same step with more or fewer tries that may fail with a passing error.
+    #[must_use]
+    pub fn tries(mut self, tries: u32) -> Self {
+        self.policy.tries = tries;
+        self
     }
 
     /// The same step with a longer or shorter time for one try.

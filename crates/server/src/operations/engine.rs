@@ -14,7 +14,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -70,6 +70,14 @@ pub struct NewOperation {
     pub input: Value,
 }
 
+/// What is left to decide while an operation is written down.
+pub struct Choice<'a> {
+    /// Its input, as it was asked for; may be changed.
+    pub input: &'a mut Value,
+    /// Whether nothing will be written down, because one for the same goal is at work.
+    pub joins: bool,
+}
+
 /// An operation that was started or joined.
 #[derive(Debug, Clone)]
 pub struct Started {
@@ -92,8 +100,8 @@ pub(super) struct Shared {
     pub(super) config: EngineConfig,
     kinds: BTreeMap<String, Arc<dyn OperationKind>>,
     pub(super) observers: Vec<Arc<dyn Observer>>,
-    pub(super) permits: Semaphore,
-    pub(super) long_permits: Semaphore,
+    pub(super) permits: Arc<Semaphore>,
+    pub(super) long_permits: Arc<Semaphore>,
     active: Mutex<HashMap<String, Active>>,
     pub(super) stopping: CancellationToken,
     tasks: TaskTracker,
@@ -124,8 +132,8 @@ impl Engine {
             config,
             kinds,
             observers,
-            permits: Semaphore::new(config.at_once),
-            long_permits: Semaphore::new(config.long_at_once),
+            permits: Arc::new(Semaphore::new(config.at_once)),
+            long_permits: Arc::new(Semaphore::new(config.long_at_once)),
             active: Mutex::new(HashMap::new()),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -145,7 +153,7 @@ impl Engine {
         for operation in unfinished {
             tracing::info!(operation = %operation.id, kind = %operation.kind, subject = %operation.subject,
                 state = %operation.state, "resuming an operation");
-            self.launch(operation);
+            self.launch(operation, None);
         }
         Ok(count)
     }
@@ -165,17 +173,29 @@ impl Engine {
     where
         F: FnOnce(&Connection) -> Result<(), Problem> + Send + 'static,
     {
+        self.start_with(new, |connection, _| prepare(connection)).await
+    }
+
+    /// The same where `prepare` decides what the input is, once it knows whether the operation will be written down or
+    /// another one joined. What it writes stands in both cases.
+    pub async fn start_with<F>(&self, new: NewOperation, prepare: F) -> Result<Started, Problem>
+    where
+        F: FnOnce(&Connection, Choice<'_>) -> Result<(), Problem> + Send + 'static,
+    {
         if self.shared.stopping.is_cancelled() {
             return Err(Problem::busy("shutting_down", "the daemon is shutting down; try again once it is back"));
         }
         let definition = self.definition(new.kind)?;
-        let joinable = definition.joinable();
+        // With a place at work the first step begins with the same commit; without one it begins when there is one.
+        let permit = Arc::clone(&self.shared.permits).try_acquire_owned().ok();
+        let begins_at = permit.as_ref().map(|_| self.shared.clock.now());
+        let deadline = self.shared.config.deadline;
         let mut operation = OperationRecord {
             seq: 0,
             id: OperationId::generate(&*self.shared.clock, &*self.shared.entropy).to_string(),
             kind: new.kind.to_owned(),
             subject: new.subject,
-            steps: definition.plan(&new.input).into_iter().map(|plan: StepPlan| StepRecord::planned(plan)).collect(),
+            steps: Vec::new(),
             input: new.input,
             state: OperationState::Pending,
             created_at: self.shared.clock.now(),
@@ -187,19 +207,34 @@ impl Engine {
             .shared
             .store
             .write(move |connection| {
-                prepare(connection)?;
-                if let Some(active) = record::active_on(connection, &operation.subject)? {
-                    let same = active.kind == operation.kind && active.input == operation.input;
-                    return if joinable && same { Ok(Err(active.id)) } else { Err(conflict(&active)) };
+                let active = record::active_on(connection, &operation.subject)?;
+                let joins = active.as_ref().is_some_and(|active| {
+                    let same = active.kind == operation.kind && definition.same_goal(&active.input, &operation.input);
+                    definition.joinable() && same
+                });
+                prepare(connection, Choice { input: &mut operation.input, joins })?;
+                match active {
+                    Some(active) if joins => return Ok(Err(active.id)),
+                    Some(active) => return Err(conflict(&active)),
+                    None => {}
                 }
+                let plan = definition.plan(&operation.input);
+                operation.steps = plan.into_iter().map(|plan: StepPlan| StepRecord::planned(plan)).collect();
                 record::insert(connection, &mut operation)?;
+                // A long one waits for a place of its own.
+                let begins_at = begins_at.filter(|_| !operation.steps.is_empty() && operation.longest() <= deadline);
+                if let Some(now) = begins_at {
+                    operation.begin_first(now);
+                    record::update(connection, &operation, &[0])?;
+                }
                 Ok(Ok(operation))
             })
             .await?;
         match written {
             Ok(operation) => {
                 let id = operation.id.clone();
-                self.launch(operation);
+                let permit = permit.filter(|_| operation.state == OperationState::Running);
+                self.launch(operation, permit);
                 Ok(Started { id, joined: false })
             }
             Err(id) => Ok(Started { id, joined: true }),
@@ -312,7 +347,8 @@ impl Engine {
         self.shared.kinds.get(kind).cloned().ok_or_else(|| Problem::internal(format!("no operation is called {kind}")))
     }
 
-    fn launch(&self, operation: OperationRecord) {
+    /// Sets an operation to work. With a permit its first step has begun already.
+    fn launch(&self, operation: OperationRecord, permit: Option<OwnedSemaphorePermit>) {
         let id = operation.id.clone();
         let cancel = CancellationToken::new();
         if operation.cancel_requested {
@@ -323,7 +359,9 @@ impl Engine {
         let engine = self.clone();
         self.shared.tasks.spawn(async move {
             match engine.definition(&operation.kind) {
-                Ok(definition) => execute::run(&engine.shared, &*definition, operation, &publisher, cancel).await,
+                Ok(definition) => {
+                    execute::run(&engine.shared, &*definition, operation, (&publisher, cancel), permit).await;
+                }
                 Err(problem) => {
                     tracing::error!(%problem, operation = %id, "an operation of an unknown kind is left as it is")
                 }

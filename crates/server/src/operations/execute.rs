@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How often an undo is tried before a person has to look.
@@ -32,14 +32,19 @@ pub(super) async fn run(
     shared: &Shared,
     kind: &dyn OperationKind,
     operation: OperationRecord,
-    publisher: &watch::Sender<Arc<OperationRecord>>,
-    cancel: CancellationToken,
+    (publisher, cancel): (&watch::Sender<Arc<OperationRecord>>, CancellationToken),
+    permit: Option<OwnedSemaphorePermit>,
 ) {
-    // A plan that allows a step a day is not ended after an hour.
-    let planned = operation.steps.iter().map(|step| step.policy.timeout_ms).fold(0, u64::saturating_add);
-    let limit = shared.config.deadline.max(Duration::from_millis(planned));
+    let begun = permit.is_some() && operation.state == Running;
+    let limit = operation.longest().max(shared.config.deadline);
     let permits = if limit > shared.config.deadline { &shared.long_permits } else { &shared.permits };
-    let Ok(_permit) = permits.acquire().await else { return };
+    let _permit = match permit {
+        Some(permit) => permit,
+        None => {
+            let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return };
+            permit
+        }
+    };
     let mut execution = Execution { shared, kind, operation, publisher, cancel: cancel.clone() };
     let deadline = async {
         tokio::time::sleep(limit).await;
@@ -47,15 +52,15 @@ pub(super) async fn run(
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        _ = execution.drive() => {}
+        _ = execution.drive(begun) => {}
         () = deadline => {}
     }
 }
 
 impl Execution<'_> {
-    async fn drive(&mut self) -> Result<(), Stopped> {
+    async fn drive(&mut self, begun: bool) -> Result<(), Stopped> {
         if self.operation.state != Undoing
-            && let Err(error) = self.forward().await?
+            && let Err(error) = self.forward(begun).await?
         {
             self.operation.error = Some((error.code, error.message));
             if !self.kind.undoes() {
@@ -70,16 +75,18 @@ impl Execution<'_> {
         Ok(())
     }
 
-    /// Runs the steps that have not succeeded yet.
-    async fn forward(&mut self) -> Result<Result<(), StepError>, Stopped> {
+    /// Runs the steps that have not succeeded yet. `begun`: the first one is written down as begun.
+    async fn forward(&mut self, begun: bool) -> Result<Result<(), StepError>, Stopped> {
         let first = self.operation.steps.iter().position(|step| step.state != Succeeded);
         let Some(first) = first else {
             self.end(Succeeded, &[]).await?;
             return Ok(Ok(()));
         };
-        self.operation.state = Running;
-        self.begin(first);
-        self.persist(&[first]).await?;
+        if !begun {
+            self.operation.state = Running;
+            self.begin(first);
+            self.persist(&[first]).await?;
+        }
         for position in first..self.operation.steps.len() {
             let done = match self.attempt(position).await? {
                 Ok(done) => done,
@@ -131,10 +138,7 @@ impl Execution<'_> {
 
     fn begin(&mut self, position: usize) {
         let now = self.shared.clock.now();
-        let step = &mut self.operation.steps[position];
-        step.state = Running;
-        step.attempt += 1;
-        step.started_at.get_or_insert(now);
+        self.operation.steps[position].begin(now);
     }
 
     /// Tries a step, which is written down as begun, until it succeeds or has failed for good.

@@ -13,6 +13,7 @@ mod engine;
 mod execute;
 #[cfg(debug_assertions)]
 mod faults;
+mod outcome;
 pub mod record;
 mod retention;
 pub mod routes;
@@ -20,5 +21,6 @@ pub mod routes;
 mod tests;
 
 pub use definition::{OperationKind, StepContext, StepDone, StepError, StepPlan};
-pub use engine::{Engine, EngineConfig, NewOperation, Observer, Started};
+pub use engine::{Choice, Engine, EngineConfig, NewOperation, Observer, Started};
+pub use outcome::{outcome, step_problem};
 pub use record::{OperationRecord, StepRecord};

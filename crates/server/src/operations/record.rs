@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use pgdb_core::operation::OperationState;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
+use std::time::Duration;
 
 /// One operation with its steps.
 #[derive(Debug, Clone)]
@@ -33,6 +34,21 @@ pub struct OperationRecord {
     pub cancel_requested: bool,
     /// Its steps in the order they run.
     pub steps: Vec<StepRecord>,
+}
+
+impl OperationRecord {
+    /// How long its steps may take together. A plan that allows a step a day is not ended after an hour.
+    pub(super) fn longest(&self) -> Duration {
+        Duration::from_millis(self.steps.iter().map(|step| step.policy.timeout_ms).fold(0, u64::saturating_add))
+    }
+
+    /// The first step begins.
+    pub(super) fn begin_first(&mut self, now: Timestamp) {
+        self.state = OperationState::Running;
+        if let Some(step) = self.steps.first_mut() {
+            step.begin(now);
+        }
+    }
 }
 
 /// One step of an operation.
@@ -71,6 +87,13 @@ impl StepRecord {
             output: Value::Null,
             error: None,
         }
+    }
+
+    /// It begins, or begins again.
+    pub(super) fn begin(&mut self, now: Timestamp) {
+        self.state = OperationState::Running;
+        self.attempt += 1;
+        self.started_at.get_or_insert(now);
     }
 
     pub(super) fn fail(&mut self, error: &StepError) {

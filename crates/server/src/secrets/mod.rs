@@ -56,8 +56,20 @@ pub const INSTANCE_PASSWORD: SealedColumn =
 /// The password that an instance is being changed to; it moves to [`INSTANCE_PASSWORD`] as it is.
 pub const INSTANCE_NEXT_PASSWORD: SealedColumn = SealedColumn { column: "next_password", ..INSTANCE_PASSWORD };
 
+/// What the passwords of a server's previews are derived from, where the environment does not say.
+pub const PREVIEW_SECRET: SealedColumn =
+    SealedColumn { table: "preview_targets", key: "key", column: "secret", purpose: "secret" };
+
+/// Where a template's refresh reads from.
+pub const TEMPLATE_SOURCE: SealedColumn =
+    SealedColumn { table: "template_definitions", key: "id", column: "source_url", purpose: "source_url" };
+/// Who may do what the operator may not while a template is refreshed.
+pub const TEMPLATE_ADMIN: SealedColumn =
+    SealedColumn { table: "template_definitions", key: "id", column: "admin_url", purpose: "admin_url" };
+
 /// Every sealed column. A capability that keeps secrets adds its own here.
-pub const SEALED_COLUMNS: &[SealedColumn] = &[INSTANCE_PASSWORD, INSTANCE_NEXT_PASSWORD];
+pub const SEALED_COLUMNS: &[SealedColumn] =
+    &[INSTANCE_PASSWORD, INSTANCE_NEXT_PASSWORD, PREVIEW_SECRET, TEMPLATE_SOURCE, TEMPLATE_ADMIN];
 
 /// Seals and opens secrets.
 pub struct Sealer {

@@ -4,7 +4,8 @@
 
 use rusqlite::Connection;
 
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE operations (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
         id TEXT NOT NULL UNIQUE,
@@ -102,7 +103,93 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX audit_by_subject ON audit (subject, id);
 
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-    "];
+    ",
+    "
+    -- Servers that previews are made on: 'external', or the id of an instance.
+    CREATE TABLE preview_targets (
+        key TEXT PRIMARY KEY,
+        -- What passwords are derived from where the environment gives no secret; sealed.
+        secret BLOB
+    );
+
+    CREATE TABLE preview_templates (
+        target TEXT NOT NULL,
+        name TEXT NOT NULL,
+        -- PostgreSQL's number of the database: another one under the name is another template.
+        oid INTEGER NOT NULL,
+        holder TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        strategy TEXT NOT NULL,
+        facts TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        -- The highest number that it was asked for.
+        highest INTEGER NOT NULL,
+        prepared_at INTEGER NOT NULL,
+        PRIMARY KEY (target, name)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE previews (
+        id TEXT PRIMARY KEY,
+        target TEXT NOT NULL,
+        template TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        db TEXT NOT NULL,
+        role TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT,
+        -- Whether somebody still has to be told that it was created.
+        news INTEGER NOT NULL,
+        protected INTEGER NOT NULL,
+        labels TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        -- What the role's password was derived from, and the salt of its verifier.
+        fingerprint TEXT,
+        salt TEXT,
+        created_at INTEGER NOT NULL,
+        used_at INTEGER NOT NULL,
+        expires_at INTEGER,
+        UNIQUE (target, db)
+    );
+    CREATE UNIQUE INDEX previews_by_number ON previews (target, template, number);
+    CREATE INDEX previews_by_expiry ON previews (expires_at) WHERE expires_at IS NOT NULL;
+
+    -- How a template is made: what a refresh reads, masks and checks.
+    CREATE TABLE template_definitions (
+        id TEXT PRIMARY KEY,
+        target TEXT NOT NULL,
+        name TEXT NOT NULL,
+        -- Both sealed.
+        source_url BLOB,
+        admin_url BLOB,
+        -- The source without its password.
+        source TEXT,
+        exclude_table_data TEXT NOT NULL,
+        mask TEXT,
+        checks TEXT NOT NULL,
+        jobs INTEGER NOT NULL,
+        locked INTEGER NOT NULL,
+        built_from TEXT,
+        refreshed_at INTEGER,
+        UNIQUE (target, name)
+    );
+
+    -- Clones that were made ahead. A row is there before its database is, and until it is gone.
+    CREATE TABLE preview_pool (
+        target TEXT NOT NULL,
+        db TEXT NOT NULL,
+        role TEXT NOT NULL,
+        template TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        -- The number whose password the role has.
+        number INTEGER,
+        fingerprint TEXT,
+        salt TEXT,
+        made_at INTEGER NOT NULL,
+        PRIMARY KEY (target, db)
+    ) WITHOUT ROWID;
+    ",
+];
 
 pub(super) fn known_version() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)

@@ -67,7 +67,7 @@ async fn each_bootstrap_token_grants_its_own_surface() -> Outcome {
         pgdb_token: Some(ADMIN.to_owned().into()),
         api_auth_token: Some("a-previews-token".to_owned().into()),
         internal_api_key: Some("a-rest-token".to_owned().into()),
-        master_key: None,
+        ..EnvSecrets::default()
     };
     let daemon = Daemon::start_with(secrets).await?;
     for (token, expected) in [(ADMIN, 200), ("a-previews-token", 403), ("a-rest-token", 403), ("wrong", 401), ("", 401)]

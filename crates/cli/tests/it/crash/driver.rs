@@ -25,6 +25,8 @@ pub(super) trait Scenario {
     const FORWARD_ONLY: bool = false;
     /// Whether `setup` and `clean_up` run operations of this kind, and so need a daemon without faults.
     const NEEDS_ITSELF: bool = false;
+    /// What the daemon's environment holds beside the usual.
+    const ENV: &'static [(&'static str, &'static str)] = &[];
     /// What the operation is about, and what is needed to check it.
     type Subject;
 
@@ -62,6 +64,9 @@ enum Course {
 /// Runs a scenario without a fault, then with every fault at every step.
 pub(super) async fn drive<S: Scenario>(scenario: S) {
     let mut daemon = Daemon::prepare(BINARY);
+    for (name, value) in S::ENV {
+        daemon.set_env(name, value);
+    }
     let mut runner = Runner { scenario: &scenario, daemon: &mut daemon, cases: 0 };
     runner.daemon.up(&[]).await;
     let clean = runner.case(&[], Course::Succeeds).await;

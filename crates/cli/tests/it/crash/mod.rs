@@ -11,7 +11,9 @@ mod driver;
 mod engines;
 mod password;
 mod power;
+mod previews;
 mod restore;
+mod templates;
 
 use driver::{Scenario, drive};
 use pgdb_testkit::daemon::Daemon;
@@ -26,6 +28,15 @@ const SCENARIOS: &[&str] = &[
     password::RotatePassword::KIND,
     restore::Restore::KIND,
     engines::Install::KIND,
+    previews::EnsureCold::KIND,
+    previews::Delete::KIND,
+    previews::Reset::KIND,
+    previews::PoolFill::KIND,
+    previews::PoolDrop::KIND,
+    previews::PrepareTemplate::KIND,
+    templates::Refresh::KIND,
+    templates::Build::KIND,
+    templates::Rollback::KIND,
 ];
 
 #[tokio::test]
@@ -76,6 +87,66 @@ async fn a_restore_replaces_everything_or_nothing() {
 #[tokio::test]
 async fn an_engine_is_installed_or_not() {
     drive(engines::Install).await;
+}
+
+#[tokio::test]
+async fn a_preview_is_whole_or_gone() {
+    drive(previews::EnsureCold).await;
+}
+
+#[tokio::test]
+async fn a_preview_out_of_the_pool_is_whole_or_gone() {
+    drive(previews::EnsureWarm).await;
+}
+
+#[tokio::test]
+async fn a_preview_that_was_found_is_never_lost() {
+    drive(previews::EnsureFound).await;
+}
+
+#[tokio::test]
+async fn a_delete_of_a_preview_reaches_its_end() {
+    drive(previews::Delete).await;
+}
+
+#[tokio::test]
+async fn a_reset_of_a_preview_reaches_its_end() {
+    drive(previews::Reset).await;
+}
+
+#[tokio::test]
+async fn an_entry_of_the_pool_is_whole_or_gone() {
+    drive(previews::PoolFill).await;
+}
+
+#[tokio::test]
+async fn the_removal_of_an_entry_reaches_its_end() {
+    drive(previews::PoolDrop).await;
+}
+
+#[tokio::test]
+async fn the_preparation_of_a_template_reaches_its_end() {
+    drive(previews::PrepareTemplate).await;
+}
+
+#[tokio::test]
+async fn a_refresh_from_a_dump_gives_the_new_template_or_the_old_one() {
+    drive(templates::Refresh { from_dump: true }).await;
+}
+
+#[tokio::test]
+async fn a_refresh_from_a_source_gives_the_new_template_or_the_old_one() {
+    drive(templates::Refresh { from_dump: false }).await;
+}
+
+#[tokio::test]
+async fn a_build_gives_the_new_template_or_the_old_one() {
+    drive(templates::Build).await;
+}
+
+#[tokio::test]
+async fn a_rollback_exchanges_both_templates_or_none() {
+    drive(templates::Rollback).await;
 }
 
 #[tokio::test]

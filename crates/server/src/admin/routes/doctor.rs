@@ -10,5 +10,5 @@ use pgdb_api::admin::DoctorReport;
 /// What is wrong with this machine or our state, each finding with what to do about it.
 #[utoipa::path(get, path = "/v1/doctor", tag = "admin", responses((status = 200, body = DoctorReport)))]
 pub(super) async fn report(State(app): State<App>) -> Result<Json<DoctorReport>, HttpError> {
-    Ok(Json(doctor::report(&app.instances.world, &app.config.data_dir).await?))
+    Ok(Json(doctor::report(&app.instances.world, &app.previews, &app.config.data_dir).await?))
 }

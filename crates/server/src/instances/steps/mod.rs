@@ -18,6 +18,7 @@ pub(super) use deploy::{DEPLOY, DeployInput};
 pub(super) use destroy::{DESTROY, DestroyInput};
 pub(super) use password::ROTATE_PASSWORD;
 pub(super) use power::{RESTART, START, STOP};
+pub(crate) use restore::load_failed;
 pub(super) use restore::{RESTORE, RestoreInput};
 
 /// Input of operations that need to know only which instance.

@@ -11,7 +11,7 @@ use pgdb_core::operation::OperationState;
 use pgdb_pg::connect::Client;
 use pgdb_pg::swap;
 use pgdb_runtime::RuntimeError;
-use pgdb_runtime::spec::Tool;
+use pgdb_runtime::spec::{Tool, ToolServer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -83,11 +83,11 @@ impl OperationKind for Restore {
                     program: "pg_restore",
                     args: &args,
                     user: &instance.user,
-                    password: &password,
+                    password: Some(&password),
                     db: &incoming,
                     stdin: Some(input.spool),
                 };
-                let running = subject.runtime.tool(&subject.spec, tool).await.map_err(runtime_step)?;
+                let running = subject.runtime.tool(ToolServer::Own(&subject.spec), tool).await.map_err(runtime_step)?;
                 tokio::select! {
                     finished = running.finished => finished.map_err(load_failed)?,
                     () = cx.cancelled.cancelled() => return Err(StepError::lasting("cancelled", "the restore was cancelled")),
@@ -166,7 +166,7 @@ impl Restore {
 }
 
 /// Why a dump could not be read: mostly because of what is in it, which trying again does not change.
-fn load_failed(error: RuntimeError) -> StepError {
+pub(crate) fn load_failed(error: RuntimeError) -> StepError {
     let RuntimeError::ToolFailed { stderr, .. } = &error else {
         return StepError { passing: false, ..runtime_step(error) };
     };

@@ -1,0 +1,104 @@
+//! `pgdb preview …`: a database for each pull request.
+
+mod bootstrap;
+mod connect;
+mod delete;
+mod ensure;
+mod extend;
+mod gc;
+mod list;
+mod protect;
+mod reset;
+mod show;
+
+use super::Context;
+use crate::client::segment;
+use crate::error::Usage;
+use clap::{Args, Subcommand};
+use pgdb_api::previews::Preview as Item;
+use pgdb_core::preview::PrNumber;
+
+/// A database for each pull request.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Preview {
+    /// Make or mend what previews need on the server that the daemon was told of.
+    Bootstrap(bootstrap::Bootstrap),
+    /// See to it that a pull request has its database.
+    Ensure(ensure::Ensure),
+    /// Remove a pull request's database and its role.
+    Delete(delete::Delete),
+    /// Every preview.
+    List(list::List),
+    /// Everything about one preview.
+    Show(show::Show),
+    /// Throw away what a preview holds and make it anew from its template.
+    Reset(reset::Reset),
+    /// Set how long a preview lives from now on.
+    Extend(extend::Extend),
+    /// Refuse to delete or reset a preview.
+    Protect(protect::Protect),
+    /// Allow to delete and reset a preview again.
+    Unprotect(protect::Protect),
+    /// Remove what no record accounts for.
+    Gc(gc::Gc),
+    /// Open psql in a preview.
+    Psql(connect::Psql),
+    /// The connection URL of a preview.
+    Url(connect::Url),
+}
+
+/// Which preview.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// The pull request's number.
+    number: String,
+    /// The instance that the preview is on, where it is not the configured server.
+    #[arg(long, value_name = "NAME")]
+    on: Option<String>,
+    /// The template that it is cloned from, where it is not the configured one.
+    #[arg(long, value_name = "NAME")]
+    template: Option<String>,
+}
+
+impl Preview {
+    pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
+        match self {
+            Self::Bootstrap(command) => command.run(cx).await,
+            Self::Ensure(command) => command.run(cx).await,
+            Self::Delete(command) => command.run(cx).await,
+            Self::List(command) => command.run(cx).await,
+            Self::Show(command) => command.run(cx).await,
+            Self::Reset(command) => command.run(cx).await,
+            Self::Extend(command) => command.run(cx).await,
+            Self::Protect(command) => command.run(cx, true).await,
+            Self::Unprotect(command) => command.run(cx, false).await,
+            Self::Gc(command) => command.run(cx).await,
+            Self::Psql(command) => command.run(cx).await,
+            Self::Url(command) => command.run(cx).await,
+        }
+    }
+}
+
+impl Which {
+    /// The number, checked before anything is sent.
+    fn number(&self) -> anyhow::Result<PrNumber> {
+        let wrong = |error| Usage(format!("'{}' is no pull request's number: {error}", self.number));
+        self.number.parse().map_err(|error: pgdb_core::preview::InvalidPrNumber| wrong(error.to_string()).into())
+    }
+
+    /// The path of the preview, with what follows it.
+    fn path(&self, rest: &str) -> anyhow::Result<String> {
+        let template = self.template.as_deref().map_or_else(|| "-".to_owned(), segment);
+        Ok(format!("/v1/previews/{template}/{}{rest}{}", self.number()?, query(self.on.as_deref())))
+    }
+
+    /// The preview as it stands, with its password.
+    async fn item(&self, cx: &Context<'_>) -> anyhow::Result<Item> {
+        cx.client.get(&self.path("")?).await
+    }
+}
+
+/// The query that names an instance.
+fn query(on: Option<&str>) -> String {
+    on.map(|name| format!("?on={}", segment(name))).unwrap_or_default()
+}

@@ -1,0 +1,38 @@
+//! `pgdb template list`.
+
+use super::query;
+use crate::commands::Context;
+use clap::Args;
+use pgdb_api::templates::TemplateList;
+
+/// Every template.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only those on one instance.
+    #[arg(long, value_name = "NAME")]
+    on: Option<String>,
+}
+
+impl List {
+    pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
+        let list: TemplateList = cx.client.get(&format!("/v1/templates{}", query(self.on.as_deref()))).await?;
+        cx.printer.either(&list.items, |printer| {
+            let rows = list.items.iter().map(|item| {
+                let size = item.size_bytes.map(|bytes| format!("{} MB", bytes / 1_000_000)).unwrap_or_default();
+                let state = match (item.exists, item.open) {
+                    (false, _) => "missing",
+                    (true, true) => "open",
+                    (true, false) => "ready",
+                };
+                vec![
+                    item.name.clone(),
+                    item.on.clone(),
+                    state.to_owned(),
+                    size,
+                    item.strategy.clone().unwrap_or_default(),
+                ]
+            });
+            printer.table(&["NAME", "ON", "STATE", "SIZE", "COPY"], rows.collect());
+        })
+    }
+}

@@ -1,0 +1,145 @@
+//! `template.refresh`, `template.build` and `template.rollback`, on an instance of the daemon's own.
+
+use super::driver::Scenario;
+use super::previews::{INSTANCE, NO_POOL, Server};
+use pgdb_testkit::api::Body;
+use pgdb_testkit::daemon::Daemon;
+use pgdb_testkit::world::assert_nothing_left;
+use reqwest::Method;
+use serde_json::json;
+
+const PATH: &str = "/v1/templates/template_medusa";
+/// Databases of the template.
+const NAMES: &str = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database \
+                     WHERE datname LIKE 'template\\_medusa%' AND NOT datallowconn";
+
+/// A template with 50 rows, which is to become one of 70, and what that comes from.
+pub(super) struct Subject {
+    server: Server,
+    dump: Vec<u8>,
+}
+
+async fn setup(daemon: &Daemon) -> Subject {
+    let server = Server::deploy_prepared(daemon).await;
+    server.run("CREATE TABLE stock AS SELECT n FROM generate_series(1, 90) n").await;
+    let dump = daemon.get(&format!("/v1/db/{INSTANCE}/dump")).await.bytes;
+    let definition = json!({
+        "source_url": server.url,
+        "mask": "DELETE FROM stock WHERE n > 70",
+        "checks": ["SELECT count(*) = 70 FROM stock"],
+    });
+    daemon.send(Method::PUT, PATH, Body::Json(definition)).await.expect(200);
+    Subject { server, dump }
+}
+
+/// What a clone of the template holds, and which databases there are.
+async fn check(daemon: &Daemon, subject: &Subject, rows: &str, databases: &str) {
+    assert_eq!(subject.server.run(NAMES).await, databases);
+    let made = daemon.post("/v1/preview-db/ensure", &json!({ "pr_number": 7 })).await.expect(200);
+    let url = subject.server.url_of(made["db_name"].as_str().expect("a name"));
+    assert_eq!(pgdb_testkit::sql::run(&url, "SELECT count(*) FROM stock").await, rows);
+    daemon.delete("/v1/preview-db/7").await.expect(200);
+    assert_nothing_left(daemon, &[INSTANCE]).await;
+}
+
+const ALONE: &str = "template_medusa";
+const WITH_PREVIOUS: &str = "template_medusa template_medusa_previous";
+
+/// A template is read from a dump or from a source.
+pub(super) struct Refresh {
+    pub(super) from_dump: bool,
+}
+
+impl Scenario for Refresh {
+    const KIND: &'static str = "template.refresh";
+    const ENV: &'static [(&'static str, &'static str)] = NO_POOL;
+    type Subject = Subject;
+
+    async fn setup(&self, daemon: &Daemon, _: &str) -> Subject {
+        setup(daemon).await
+    }
+
+    fn request(&self, subject: &Subject) -> (Method, String, Body) {
+        if self.from_dump {
+            (Method::POST, format!("{PATH}/refresh/dump?wait=false"), Body::Bytes(subject.dump.clone()))
+        } else {
+            (Method::POST, format!("{PATH}/refresh?wait=false"), Body::None)
+        }
+    }
+
+    async fn check_done(&self, daemon: &Daemon, subject: &Subject) {
+        check(daemon, subject, "70", WITH_PREVIOUS).await;
+    }
+
+    async fn check_taken_back(&self, daemon: &Daemon, subject: &Subject) {
+        check(daemon, subject, "50", ALONE).await;
+    }
+
+    async fn clean_up(&self, daemon: &Daemon, subject: Subject) {
+        subject.server.clean_up(daemon).await;
+    }
+}
+
+/// A template is built from files.
+pub(super) struct Build;
+
+impl Scenario for Build {
+    const KIND: &'static str = "template.build";
+    const ENV: &'static [(&'static str, &'static str)] = NO_POOL;
+    type Subject = Subject;
+
+    async fn setup(&self, daemon: &Daemon, _: &str) -> Subject {
+        setup(daemon).await
+    }
+
+    fn request(&self, _: &Subject) -> (Method, String, Body) {
+        let files = json!({ "files": [
+            { "name": "1.sql", "sql": "CREATE TABLE stock (n integer)" },
+            { "name": "2.sql", "sql": "INSERT INTO stock SELECT generate_series(1, 70)" },
+        ] });
+        (Method::POST, format!("{PATH}/build?wait=false"), Body::Json(files))
+    }
+
+    async fn check_done(&self, daemon: &Daemon, subject: &Subject) {
+        check(daemon, subject, "70", WITH_PREVIOUS).await;
+    }
+
+    async fn check_taken_back(&self, daemon: &Daemon, subject: &Subject) {
+        check(daemon, subject, "50", ALONE).await;
+    }
+
+    async fn clean_up(&self, daemon: &Daemon, subject: Subject) {
+        subject.server.clean_up(daemon).await;
+    }
+}
+
+/// A template and the one before it change places.
+pub(super) struct Rollback;
+
+impl Scenario for Rollback {
+    const KIND: &'static str = "template.rollback";
+    const ENV: &'static [(&'static str, &'static str)] = NO_POOL;
+    type Subject = Subject;
+
+    async fn setup(&self, daemon: &Daemon, _: &str) -> Subject {
+        let subject = setup(daemon).await;
+        daemon.poke(&format!("{PATH}/refresh")).await.expect(200);
+        subject
+    }
+
+    fn request(&self, _: &Subject) -> (Method, String, Body) {
+        (Method::POST, format!("{PATH}/rollback?wait=false"), Body::None)
+    }
+
+    async fn check_done(&self, daemon: &Daemon, subject: &Subject) {
+        check(daemon, subject, "50", WITH_PREVIOUS).await;
+    }
+
+    async fn check_taken_back(&self, daemon: &Daemon, subject: &Subject) {
+        check(daemon, subject, "70", WITH_PREVIOUS).await;
+    }
+
+    async fn clean_up(&self, daemon: &Daemon, subject: Subject) {
+        subject.server.clean_up(daemon).await;
+    }
+}

@@ -1,0 +1,68 @@
+//! How long previews live, how many there may be, and what is protected.
+
+use super::bed::Bed;
+use pgdb_testkit::wait;
+use serde_json::json;
+use std::time::Duration;
+
+#[tokio::test]
+async fn what_has_expired_is_deleted_and_what_is_protected_is_not() {
+    let bed = Bed::start_with(&[("PGDB_PREVIEW_POOL_MAX", "0")]).await;
+    let template = "/v1/previews/template_medusa";
+    for number in [1, 2, 3] {
+        bed.ensure(number).await;
+    }
+    bed.daemon.poke(&format!("{template}/2/protect")).await.expect(200);
+    let stays = bed.daemon.post(&format!("{template}/3/extend"), &json!({ "ttl": "1h" })).await.expect(200);
+    assert!(stays["expires_at"].is_string(), "{stays:#}");
+    for number in [1, 2] {
+        let shown = bed.daemon.post(&format!("{template}/{number}/extend"), &json!({ "ttl": "1s" })).await.expect(200);
+        assert_eq!(shown["number"], number);
+    }
+    let look =
+        || async { (bed.leftovers().await == "medusa_pr_2 medusa_pr_3 medusa_pr_app_2 medusa_pr_app_3").then_some(()) };
+    wait::until(Duration::from_secs(30), "the sweeper", look).await;
+    bed.daemon.get(&format!("{template}/1")).await.refused(404);
+
+    assert_eq!(bed.daemon.delete("/v1/preview-db/2").await.refused(423), "protected");
+    assert_eq!(bed.daemon.poke(&format!("{template}/2/reset")).await.refused(423), "protected");
+    bed.daemon.poke(&format!("{template}/2/unprotect")).await.expect(200);
+    assert_eq!(bed.delete(2).await["deleted"], true);
+}
+
+#[tokio::test]
+async fn there_may_be_so_many_and_no_more() {
+    let bed = Bed::start_with(&[("PGDB_PREVIEW_MAX", "2"), ("PGDB_PREVIEW_POOL_MAX", "0")]).await;
+    bed.ensure(1).await;
+    bed.ensure(2).await;
+    let refused = bed.daemon.post("/v1/preview-db/ensure", &json!({ "pr_number": 3 })).await;
+    assert_eq!(refused.refused(409), "preview_limit");
+    assert!(refused.message().contains("PGDB_PREVIEW_MAX"), "{}", refused.message());
+    assert_eq!(bed.ensure(2).await["created"], false, "those that are there are found");
+    bed.delete(1).await;
+    assert_eq!(bed.ensure(3).await["created"], true);
+}
+
+#[tokio::test]
+async fn a_reset_makes_a_preview_anew_under_the_same_password() {
+    let bed = Bed::start().await;
+    let made = bed.ensure(4).await;
+    let url = bed.app_url(&made);
+    pgdb_testkit::sql::run(&url, "DELETE FROM shop.orders").await;
+    let reset = bed.daemon.poke("/v1/previews/-/4/reset").await.expect(200);
+    assert_eq!((reset["state"].as_str(), &reset["app_password"]), (Some("ready"), &made["app_password"]));
+    assert_eq!(pgdb_testkit::sql::run(&url, "SELECT count(*) FROM shop.orders").await, "100");
+    bed.daemon.poke("/v1/previews/-/5/reset").await.refused(404);
+    assert_eq!(bed.daemon.get("/v1/previews/other/4").await.refused(404), "template_not_found");
+}
+
+#[tokio::test]
+async fn labels_and_a_ttl_come_with_an_ensure() {
+    let bed = Bed::start_with(&[("PGDB_PREVIEW_TTL", "14d")]).await;
+    let body = json!({ "pr_number": 6, "ttl": "never", "labels": { "branch": "feature" } });
+    bed.daemon.post("/v1/preview-db/ensure", &body).await.expect(200);
+    let shown = bed.daemon.get("/v1/previews/-/6").await.expect(200);
+    assert_eq!((&shown["labels"]["branch"], shown.get("expires_at")), (&json!("feature"), None));
+    bed.ensure(7).await;
+    assert!(bed.daemon.get("/v1/previews/-/7").await.expect(200)["expires_at"].is_string(), "the default counts");
+}

@@ -1,0 +1,17 @@
+//! Previews on a real PostgreSQL server that the daemon was told of.
+
+mod bad_days;
+pub(crate) mod bed;
+mod bootstrap;
+mod command_line;
+mod contract;
+mod crowds;
+mod env_example;
+mod isolation;
+mod lifetime;
+mod orphans;
+mod pool;
+mod role_script;
+mod templates;
+mod webhook;
+mod workflow;

@@ -1,0 +1,234 @@
+//! Previews: the numbers, names and passwords of databases for pull requests.
+
+use crate::hmac::hmac_sha256;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::{ExposeSecret, SecretString};
+use std::fmt;
+use std::str::FromStr;
+
+/// A pull request's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PrNumber(u64);
+
+/// Why a number was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is a positive integer of at most 10 digits")]
+pub struct InvalidPrNumber;
+
+impl PrNumber {
+    /// Checks a number.
+    pub fn new(number: u64) -> Result<Self, InvalidPrNumber> {
+        if (1..10_000_000_000).contains(&number) { Ok(Self(number)) } else { Err(InvalidPrNumber) }
+    }
+
+    /// The number.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for PrNumber {
+    type Err = InvalidPrNumber;
+    fn from_str(text: &str) -> Result<Self, InvalidPrNumber> {
+        if text.is_empty() || text.len() > 10 || !text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(InvalidPrNumber);
+        }
+        text.parse().map_err(|_| InvalidPrNumber).and_then(Self::new)
+    }
+}
+
+impl fmt::Display for PrNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names of previews.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewSettings {
+    template: String,
+    prefix: String,
+    owner: String,
+    app_prefix: String,
+    dev_role: String,
+    protected: Vec<String>,
+}
+
+/// A variable that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct InvalidSetting {
+    variable: &'static str,
+    why: String,
+}
+
+impl InvalidSetting {
+    /// Which variable.
+    pub fn variable(&self) -> &'static str {
+        self.variable
+    }
+}
+
+/// A name that no template can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a template's name has at most {longest} letters, digits and '_', begins with no digit, and is neither a preview's nor protected"
+)]
+pub struct InvalidTemplateName {
+    longest: usize,
+}
+
+/// Database and role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// Database.
+    pub db: String,
+    /// Role.
+    pub role: String,
+}
+
+impl PreviewSettings {
+    /// Checks the variables.
+    pub fn parse(
+        template: &str,
+        prefix: &str,
+        owner: &str,
+        app_prefix: &str,
+        dev_role: &str,
+        protected: &str,
+    ) -> Result<Self, InvalidSetting> {
+        for (variable, text, room) in [
+            ("DB_TEMPLATE_NAME", template, 0),
+            ("DB_PREVIEW_PREFIX", prefix, 13),
+            ("DB_PREVIEW_OWNER", owner, 0),
+            ("DB_PREVIEW_APP_USER_PREFIX", app_prefix, 13),
+            ("DB_PREVIEW_DEV_ROLE", dev_role, 0),
+        ] {
+            let mut bytes = text.bytes();
+            let ok = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+                && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+                && text.len() + room <= 63;
+            if !ok {
+                let shown: String = text.chars().take(80).collect();
+                return Err(InvalidSetting { variable, why: format!("'{}' cannot be used", shown.escape_debug()) });
+            }
+        }
+        Ok(Self {
+            template: template.into(),
+            prefix: prefix.into(),
+            owner: owner.into(),
+            app_prefix: app_prefix.into(),
+            dev_role: dev_role.into(),
+            protected: protected.split(',').map(|n| n.trim().to_lowercase()).filter(|n| !n.is_empty()).collect(),
+        })
+    }
+
+    /// Checks the name of a template, behind which `room` more bytes have to fit.
+    pub fn check_template(&self, name: &str, room: usize) -> Result<(), InvalidTemplateName> {
+        let mut bytes = name.bytes();
+        let ok = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && name.len() + room <= 63;
+        let taken = name != self.template && self.is_protected(name) || name.starts_with(&self.prefix);
+        if ok && !taken { Ok(()) } else { Err(InvalidTemplateName { longest: 63 - room }) }
+    }
+
+    /// The template.
+    pub fn template(&self) -> &str {
+        &self.template
+    }
+
+    /// What the names of databases begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What the names of roles begin with.
+    pub fn app_prefix(&self) -> &str {
+        &self.app_prefix
+    }
+
+    /// The owner.
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// The dev role.
+    pub fn dev_role(&self) -> &str {
+        &self.dev_role
+    }
+
+    /// The names of a preview.
+    pub fn names(&self, number: PrNumber) -> Result<Names, InvalidPrNumber> {
+        Ok(Names { db: format!("{}{number}", self.prefix), role: format!("{}{number}", self.app_prefix) })
+    }
+
+    /// The names of a pool entry.
+    pub fn pool_names(&self, suffix: &str) -> Names {
+        Names { db: format!("{}pool_{suffix}", self.prefix), role: format!("{}pool_{suffix}", self.app_prefix) }
+    }
+
+    /// Whether a database must not be touched.
+    pub fn is_protected(&self, db: &str) -> bool {
+        let db = db.to_lowercase();
+        ["postgres", "template0", "template1"].contains(&db.as_str())
+            || db == self.template.to_lowercase()
+            || self.protected.contains(&db)
+    }
+}
+
+/// The password of a preview's role: `za_` and the HMAC-SHA256 of `DB:ROLE` in base64 for URLs, without padding. The
+/// original derives the same, so that previews keep theirs.
+pub fn derive_password(secret: &SecretString, db: &str, role: &str) -> SecretString {
+    let parts = [db.as_bytes(), b":", role.as_bytes()];
+    let outer = hmac_sha256(secret.expose_secret().as_bytes(), &parts);
+    format!("za_{}", URL_SAFE_NO_PAD.encode(outer)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(prefix: &str) -> Result<PreviewSettings, &'static str> {
+        let parsed = PreviewSettings::parse("template_medusa", prefix, "op", "app_", "dev", "Precious, other");
+        parsed.map_err(|error| error.variable())
+    }
+
+    #[test]
+    fn passwords_are_the_originals() {
+        let derived = |secret: &str| {
+            let password = derive_password(&secret.into(), "medusa_pr_1", "medusa_pr_app_1");
+            password.expose_secret().to_owned()
+        };
+        assert_eq!(derived("s"), "za_E0EIi_kZzKfvGL249x5N5uTMKr5MyCocvYx1fbkSGVg");
+        // A key longer than a block is hashed first.
+        assert_ne!(derived(&"k".repeat(65)), derived(&"k".repeat(64)));
+        assert_eq!(derived(&"k".repeat(100)).len(), 46);
+    }
+
+    #[test]
+    fn names_are_checked_with_room_for_what_follows() {
+        assert_eq!(settings(&"p".repeat(51)), Err("DB_PREVIEW_PREFIX"));
+        for bad in ["", "1a", "a-b", "a b", "a\"b", "größe"] {
+            assert_eq!(settings(bad), Err("DB_PREVIEW_PREFIX"), "{bad}");
+        }
+        let settings = settings("pr_").expect("parsed");
+        let names = settings.names(PrNumber::new(9_999_999_999).expect("a number")).expect("names");
+        assert_eq!((names.db.as_str(), names.role.as_str()), ("pr_9999999999", "app_9999999999"));
+        for name in ["postgres", "TEMPLATE1", "Template_Medusa", "precious", "OTHER"] {
+            assert!(settings.is_protected(name), "{name}");
+        }
+        assert!(!settings.is_protected("pr_1"));
+    }
+
+    #[test]
+    fn numbers_are_positive_digits() {
+        for good in ["1", "0012", "9999999999"] {
+            assert!(good.parse::<PrNumber>().is_ok(), "{good}");
+        }
+        for bad in ["", "0", "-1", "+1", "1.0", "1e3", "10000000000", "x", " 1"] {
+            assert!(bad.parse::<PrNumber>().is_err(), "{bad}");
+        }
+    }
+}

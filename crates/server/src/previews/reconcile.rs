@@ -1,0 +1,161 @@
+//! Keeps previews as they should be: the warm pool filled, what has expired deleted.
+//!
+//! It takes no input but the rows, does nothing when they are as they should be, and runs on events (an operation's
+//! end, the next expiry) as well as on a slow tick, because an event can be missed.
+
+use super::orphans::Treatment;
+use super::record;
+use super::service::PreviewService;
+use super::steps::POOL_FILL;
+use super::templates;
+use super::world::PreviewWorld;
+use crate::operations::{Engine, Observer, OperationRecord, StepRecord};
+use crate::problem::Problem;
+use pgdb_core::operation::OperationState;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// The slow tick.
+const TICK: Duration = Duration::from_secs(30);
+/// Between two looks for orphans.
+const ORPHANS_EVERY_MS: u64 = 600_000;
+/// The pool is not filled while somebody waits for an ensure, and for this long after.
+const QUIET: Duration = Duration::from_millis(150);
+/// But it is after this long, however busy it is.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Watches over previews. Cheap to clone.
+#[derive(Clone)]
+pub struct Keeper {
+    pub(super) world: Arc<PreviewWorld>,
+    pub(super) engine: Engine,
+    pub(super) service: PreviewService,
+    stopping: CancellationToken,
+}
+
+impl Keeper {
+    /// A keeper that is not at work yet.
+    pub fn new(service: PreviewService, engine: Engine) -> Self {
+        Self { world: Arc::clone(&service.world), engine, service, stopping: CancellationToken::new() }
+    }
+
+    /// Ends the watching.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Watches until [`Self::stop`].
+    pub async fn run(self) {
+        let mut orphans_ms = None;
+        loop {
+            let now_ms = self.world.clock.monotonic_ms();
+            if orphans_ms.is_none_or(|last| now_ms.saturating_sub(last) >= ORPHANS_EVERY_MS) {
+                orphans_ms = Some(now_ms);
+                if let Err(problem) = self.treat_orphans().await {
+                    tracing::warn!(%problem, "orphans could not be looked for; trying again later");
+                }
+            }
+            if let Err(problem) = self.sweep().await {
+                tracing::warn!(%problem, "expired previews could not be deleted; trying again at the next tick");
+            }
+            if let Err(problem) = self.keep_pools().await {
+                tracing::warn!(%problem, "the pool could not be kept; trying again at the next tick");
+            }
+            let pause = self.pause().await;
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = self.world.changed.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = self.quiet() => {}
+            }
+        }
+    }
+
+    /// Until the next expiry, at most a tick.
+    async fn pause(&self) -> Duration {
+        let next = self.world.store.read(record::next_expiry).await.unwrap_or_default();
+        let left = next.map(|at| at.duration_since(self.world.clock.now()).unsigned_abs());
+        let due = next.is_some_and(|at| at <= self.world.clock.now());
+        // What is due and still there could not be deleted; the tick tries again.
+        left.filter(|_| !due).map_or(TICK, |left| left.min(TICK)).max(Duration::from_millis(10))
+    }
+
+    /// Returns once nobody waits for an ensure.
+    async fn quiet(&self) {
+        let calm = async {
+            loop {
+                let before = self.world.ensures.load(Ordering::Relaxed);
+                tokio::time::sleep(QUIET).await;
+                let waiting = self.world.waiting.load(Ordering::Relaxed);
+                if waiting == 0 && self.world.ensures.load(Ordering::Relaxed) == before {
+                    return;
+                }
+            }
+        };
+        // However busy it is, an empty pool does not fill itself.
+        let _ = tokio::time::timeout(PATIENCE, calm).await;
+    }
+
+    /// Deletes previews whose time is over, a few at a time, never a protected one.
+    pub async fn sweep(&self) -> Result<(), Problem> {
+        let (now, at_most) = (self.world.clock.now(), self.world.config.sweep_max);
+        let expired = self.world.store.read(move |connection| record::expired(connection, now, at_most)).await?;
+        for preview in expired {
+            tracing::info!(preview = %preview.db, "its time is over; deleting it");
+            if let Err(problem) = self.service.delete_expired(&preview).await {
+                tracing::warn!(preview = %preview.db, %problem, "an expired preview could not be deleted");
+            }
+        }
+        Ok(())
+    }
+
+    /// Treats orphans as configured, on every server that previews were ever made on.
+    async fn treat_orphans(&self) -> Result<(), Problem> {
+        let templates = self.world.store.read(templates::all).await?;
+        for template in templates {
+            let Some(server) = self.world.server_of(&template.target).await? else { continue };
+            let found = self.orphans(&server, Treatment::Apply(self.world.config.orphans)).await?;
+            for orphan in found.iter().filter(|orphan| orphan.action == "reported") {
+                tracing::warn!(orphan = %orphan.name, kind = %orphan.kind, "{}; see `pgdb preview gc --dry-run`", orphan.message);
+            }
+        }
+        Ok(())
+    }
+
+    async fn keep_pools(&self) -> Result<(), Problem> {
+        let templates = self.world.store.read(templates::all).await?;
+        let busy = self.engine.unfinished_inputs().await?;
+        for template in templates {
+            if self.world.server_of(&template.target).await?.is_none() {
+                // Its instance was destroyed, and everything on it.
+                let target = template.target.clone();
+                tracing::info!(target, "forgetting the previews of an instance that is gone");
+                self.world.store.write(move |connection| templates::forget_target(connection, &target)).await?;
+                continue;
+            }
+            self.keep_pool(&template, &busy).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Hears of operations' ends.
+pub struct Nudge(pub Arc<PreviewWorld>);
+
+impl Observer for Nudge {
+    fn step_ended(&self, _: &OperationRecord, _: &StepRecord) {}
+
+    fn operation_ended(&self, operation: &OperationRecord) {
+        if operation.kind == POOL_FILL && operation.state != OperationState::Succeeded {
+            self.0.fill_failed_ms.store(self.0.clock.monotonic_ms(), Ordering::Relaxed);
+        }
+        if ["preview/", "pool/", "template/"].iter().any(|prefix| operation.subject.starts_with(prefix)) {
+            self.0.changed.notify_one();
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! `DELETE /v1/preview-db/{pr_number}`.
+
+use super::accepted;
+use crate::http::caller::Caller;
+use crate::http::error::HttpError;
+use crate::http::extract::{PathParams, QueryParams};
+use crate::http::state::App;
+use crate::previews::checks;
+use crate::previews::service::Progress;
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use pgdb_api::operations::Operation;
+use pgdb_api::previews::{DeletedPreview, PreviewQuery};
+
+/// Ends the sessions of a pull request's database and removes it with its role. Where there is none, that is fine.
+#[utoipa::path(
+    delete, path = "/v1/preview-db/{pr_number}", tag = "previews",
+    params(("pr_number" = String, Path, pattern = "^[1-9][0-9]{0,9}$", example = "123"), PreviewQuery),
+    responses(
+        (status = 200, body = DeletedPreview),
+        (status = 202, body = Operation, description = "With `wait=false`, where something has to be done.")
+    )
+)]
+pub(super) async fn delete_preview(
+    State(app): State<App>,
+    caller: Caller,
+    PathParams(number): PathParams<String>,
+    QueryParams(query): QueryParams<PreviewQuery>,
+) -> Result<Response, HttpError> {
+    caller.about("preview");
+    let place = app.previews.place(query.on.as_deref(), None, checks::digits(&number)?).await?;
+    caller.about(place.subject());
+    match app.previews.delete(&place, query.wait).await? {
+        Progress::Done(answer) => Ok(Json(answer).into_response()),
+        Progress::Started(started) => accepted(&app, &started).await,
+    }
+}

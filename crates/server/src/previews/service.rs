@@ -1,0 +1,190 @@
+//! What is asked of previews: answered from the state where that will do, else turned into operations.
+
+use super::checks::Ttl;
+use super::record::{self, PreviewRecord};
+use super::server::Server;
+use super::world::PreviewWorld;
+use crate::instances::InstanceService;
+use crate::operations::{Engine, NewOperation, OperationRecord, Started};
+use crate::problem::Problem;
+use pgdb_api::previews::Preview;
+use pgdb_core::preview::PrNumber;
+use rusqlite::Connection;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a request that finds others at work on the same preview begins again before it gives up.
+pub(super) const ROUNDS: usize = 20;
+
+/// What previews can be asked. Cheap to clone.
+#[derive(Clone)]
+pub struct PreviewService {
+    /// What it acts through.
+    pub world: Arc<PreviewWorld>,
+    pub(super) engine: Engine,
+    pub(super) instances: InstanceService,
+}
+
+/// Which preview is meant: where it is, and how it is called.
+#[derive(Clone)]
+pub struct Place {
+    /// The server that it is on.
+    pub server: Arc<Server>,
+    /// The template that it is cloned from.
+    pub template: String,
+    /// The pull request's number.
+    pub number: PrNumber,
+    /// Its database.
+    pub db: String,
+    /// Its role.
+    pub role: String,
+}
+
+impl Place {
+    /// Its subject in operations and the audit log.
+    pub fn subject(&self) -> String {
+        record::subject(&self.server.key, &self.db)
+    }
+}
+
+/// A result, or the operation that leads to it.
+pub enum Progress<T> {
+    /// The result.
+    Done(T),
+    /// The operation.
+    Started(Started),
+}
+
+impl PreviewService {
+    /// A service over these parts.
+    pub fn new(world: Arc<PreviewWorld>, engine: Engine, instances: InstanceService) -> Self {
+        Self { world, engine, instances }
+    }
+
+    /// Which preview is meant by a number, on the configured server or a named instance.
+    pub async fn place(&self, on: Option<&str>, template: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
+        let server = self.world.server(on).await?;
+        self.world.place(server, template, number)
+    }
+
+    /// The same for an ensure, which makes the instance that previews are on where nobody has named a server.
+    pub async fn place_to_make(&self, on: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
+        let server = self.server(on).await?;
+        self.world.place(server, None, number)
+    }
+
+    /// Sets how long a preview lives from now on.
+    pub async fn extend(&self, place: &Place, ttl: Ttl) -> Result<Preview, Problem> {
+        let now = self.world.clock.now();
+        let (again, expires_at) = (place.clone(), self.expiry(now, Some(ttl), None));
+        let change = move |connection: &Connection| {
+            let preview = record::by_db(connection, &again.server.key, &again.db)?;
+            let preview = preview.ok_or_else(|| not_found(&again))?;
+            record::touch(connection, &preview.id, now, expires_at, None)
+        };
+        self.world.store.write(change).await?;
+        self.show(place).await
+    }
+
+    /// Locks a preview against a delete and a reset, or unlocks it.
+    pub async fn set_protected(&self, place: &Place, protected: bool) -> Result<Preview, Problem> {
+        let again = place.clone();
+        let change = move |connection: &Connection| {
+            let preview = record::by_db(connection, &again.server.key, &again.db)?;
+            let preview = preview.ok_or_else(|| not_found(&again))?;
+            record::set_protected(connection, &preview.id, protected)
+        };
+        self.world.store.write(change).await?;
+        self.show(place).await
+    }
+
+    /// One preview, with its password.
+    pub async fn show(&self, place: &Place) -> Result<Preview, Problem> {
+        let preview = self.record(place).await?.ok_or_else(|| not_found(place))?;
+        self.world.wire(&preview, true).await
+    }
+
+    /// Every preview, or those on one instance, without passwords.
+    pub async fn list(&self, on: Option<&str>) -> Result<Vec<Preview>, Problem> {
+        let only = match on {
+            Some(name) => Some(self.world.server(Some(name)).await?.key.clone()),
+            None => None,
+        };
+        let previews = self.world.store.read(record::all).await?;
+        let mut items = Vec::new();
+        for preview in previews.iter().filter(|preview| only.as_ref().is_none_or(|key| *key == preview.target)) {
+            items.push(self.world.wire(preview, false).await?);
+        }
+        Ok(items)
+    }
+
+    /// The preview's row.
+    pub(super) async fn record(&self, place: &Place) -> Result<Option<PreviewRecord>, Problem> {
+        let (target, db) = (place.server.key.clone(), place.db.clone());
+        self.world.store.read(move |connection| record::by_db(connection, &target, &db)).await
+    }
+
+    pub(super) async fn start<F>(
+        &self,
+        kind: &'static str,
+        place: &Place,
+        input: &impl Serialize,
+        prepare: F,
+    ) -> Result<Started, Problem>
+    where
+        F: FnOnce(&Connection) -> Result<(), Problem> + Send + 'static,
+    {
+        let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
+        self.engine.start(NewOperation { kind, subject: place.subject(), input }, prepare).await
+    }
+
+    /// Waits for an operation; its failure is the caller's answer.
+    pub(super) async fn finish(&self, id: &str) -> Result<Arc<OperationRecord>, Problem> {
+        let operation = self.engine.wait(id).await?;
+        crate::operations::outcome(&operation)?;
+        Ok(operation)
+    }
+
+    /// Waits for the other operation that stands in the way; any other problem, or no wish to wait, is the answer.
+    pub(super) async fn wait_for_other(&self, problem: Problem, wait: bool) -> Result<(), Problem> {
+        match (&problem.operation_id, problem.code) {
+            (Some(id), "operation_conflict") if wait => {
+                // How it ends is its own affair.
+                self.engine.wait(id).await.map(drop)
+            }
+            _ => Err(problem),
+        }
+    }
+}
+
+impl PreviewWorld {
+    /// The template that a request means; `-` is the configured one.
+    pub(super) fn template_name(&self, given: &str) -> Result<&str, Problem> {
+        let name = self.config.settings.template();
+        if given == "-" || given == name {
+            return Ok(name);
+        }
+        let shown: String = given.chars().take(80).collect();
+        let message = format!("there is no template '{}'; there is {name}", shown.escape_debug());
+        Err(Problem::not_found("template_not_found", message))
+    }
+
+    /// The names of a preview.
+    pub fn place(&self, server: Arc<Server>, template: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
+        let settings = &self.config.settings;
+        let template = self.template_name(template.unwrap_or("-"))?.to_owned();
+        let names = settings.names(number).map_err(|error| Problem::invalid("invalid_pr_number", error.to_string()))?;
+        Ok(Place { server, template, number, db: names.db, role: names.role })
+    }
+}
+
+pub(super) fn not_found(place: &Place) -> Problem {
+    let message = format!("there is no preview {}; `pgdb preview ensure {}` makes it", place.db, place.number);
+    Problem::not_found("preview_not_found", message)
+}
+
+pub(super) fn too_many_rounds(place: &Place) -> Problem {
+    let message = format!("{} keeps being changed by others; try again in a moment", place.db);
+    Problem { retry_after: Some(Duration::from_secs(2)), ..Problem::busy("preview_busy", message) }
+}

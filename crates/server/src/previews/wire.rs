@@ -1,0 +1,75 @@
+//! A preview as it is sent.
+
+use super::record::PreviewRecord;
+use super::server::EXTERNAL;
+use super::world::PreviewWorld;
+use crate::config::TargetConfig;
+use crate::problem::Problem;
+use pgdb_api::previews::Preview;
+use pgdb_core::url::ConnectionUrl;
+use pgdb_pg::TlsMode;
+use secrecy::ExposeSecret;
+
+/// Where clients reach a server.
+struct Address {
+    on: Option<String>,
+    host: String,
+    port: u16,
+    tls: bool,
+}
+
+impl PreviewWorld {
+    /// A preview as it is sent, with its password if `reveal`.
+    pub(super) async fn wire(&self, preview: &PreviewRecord, reveal: bool) -> Result<Preview, Problem> {
+        let address = self.address(&preview.target).await?;
+        let password = match self.server_of(&preview.target).await? {
+            Some(server) if reveal => Some(self.password(&server, &preview.db, &preview.role).await?.password),
+            _ => None,
+        };
+        let url = ConnectionUrl {
+            user: &preview.role,
+            password: password.as_ref(),
+            host: &address.host,
+            port: address.port,
+            db: &preview.db,
+            tls: address.tls,
+        };
+        Ok(Preview {
+            template: preview.template.clone(),
+            number: preview.number,
+            state: preview.state.as_str().to_owned(),
+            reason: preview.reason.clone(),
+            database_url: url.to_text(),
+            on: address.on,
+            host: address.host,
+            port: address.port,
+            db_name: preview.db.clone(),
+            app_user: preview.role.clone(),
+            app_password: password.map(|password| password.expose_secret().to_owned()).unwrap_or_default(),
+            protected: preview.protected,
+            labels: preview.labels.clone(),
+            created_at: preview.created_at,
+            used_at: preview.used_at,
+            expires_at: preview.expires_at,
+            generation: preview.generation,
+        })
+    }
+
+    async fn address(&self, target: &str) -> Result<Address, Problem> {
+        let unknown = |on| Address { on, host: String::new(), port: 0, tls: false };
+        if target != EXTERNAL {
+            let Some(instance) = self.instances.by_id(target).await? else { return Ok(unknown(None)) };
+            let host = self.instances.config.public_host.clone().unwrap_or_else(|| "127.0.0.1".to_owned());
+            return Ok(Address { on: Some(instance.name), host, port: instance.port, tls: instance.tls });
+        }
+        Ok(match &self.config.target {
+            TargetConfig::External(external) => Address {
+                on: None,
+                host: external.host.clone(),
+                port: external.port,
+                tls: external.tls != TlsMode::Disable,
+            },
+            TargetConfig::Instance(_) => unknown(None),
+        })
+    }
+}

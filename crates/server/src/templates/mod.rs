@@ -1,0 +1,12 @@
+//! Templates: the databases that previews are cloned from. Made anew from a source, a dump or files, checked, and only
+//! then put in the place of the one before, which is kept.
+
+mod checks;
+pub mod record;
+pub mod routes;
+mod service;
+mod source;
+mod steps;
+
+pub use service::TemplateService;
+pub use steps::kinds;

@@ -1,0 +1,143 @@
+//! Definitions of templates as rows.
+
+use crate::problem::Problem;
+use crate::store::rows::{from_micros, micros};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+/// How many tables are dumped and read at the same time, where nobody says.
+pub const DEFAULT_JOBS: u32 = 2;
+
+/// How one template is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DefinitionRecord {
+    /// Our identifier.
+    pub id: String,
+    /// The server.
+    pub target: String,
+    /// The database.
+    pub name: String,
+    /// URL of what a refresh reads, sealed.
+    pub source_url: Option<Vec<u8>>,
+    /// URL of an administrator, sealed.
+    pub admin_url: Option<Vec<u8>>,
+    /// What a refresh reads, without the password.
+    pub source: Option<String>,
+    /// Tables whose rows are left out.
+    pub exclude_table_data: Vec<String>,
+    /// SQL that changes rows.
+    pub mask: Option<String>,
+    /// Queries that have to hold.
+    pub checks: Vec<String>,
+    /// How many tables at the same time.
+    pub jobs: u32,
+    /// Whether it is to stay as it is.
+    pub locked: bool,
+    /// Digest of the files that it was built from.
+    pub built_from: Option<String>,
+    /// When it was last refreshed or built.
+    pub refreshed_at: Option<Timestamp>,
+}
+
+impl DefinitionRecord {
+    /// One that says nothing yet.
+    pub fn new(id: String, target: String, name: String) -> Self {
+        Self {
+            id,
+            target,
+            name,
+            source_url: None,
+            admin_url: None,
+            source: None,
+            exclude_table_data: Vec::new(),
+            mask: None,
+            checks: Vec::new(),
+            jobs: DEFAULT_JOBS,
+            locked: false,
+            built_from: None,
+            refreshed_at: None,
+        }
+    }
+}
+
+/// The subject of a template in operations and the audit log.
+pub fn subject(target: &str, name: &str) -> String {
+    format!("template/{target}/{name}")
+}
+
+const COLUMNS: &str = "id, target, name, source_url, admin_url, source, exclude_table_data, mask, checks, jobs, locked, \
+                       built_from, refreshed_at";
+
+/// One definition.
+pub fn find(connection: &Connection, target: &str, name: &str) -> Result<Option<DefinitionRecord>, Problem> {
+    let sql = format!("SELECT {COLUMNS} FROM template_definitions WHERE target = ?1 AND name = ?2");
+    Ok(connection.prepare_cached(&sql)?.query_row([target, name], read).optional()?)
+}
+
+/// Every definition, by server and name.
+pub fn all(connection: &Connection) -> Result<Vec<DefinitionRecord>, Problem> {
+    let sql = format!("SELECT {COLUMNS} FROM template_definitions ORDER BY target, name");
+    Ok(connection.prepare_cached(&sql)?.query_map([], read)?.collect::<Result<_, _>>()?)
+}
+
+/// Writes a definition, in the place of one with its id.
+pub fn put(connection: &Connection, definition: &DefinitionRecord) -> Result<(), Problem> {
+    let sql = format!(
+        "INSERT INTO template_definitions ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
+         ON CONFLICT (id) DO UPDATE SET source_url = excluded.source_url, admin_url = excluded.admin_url, \
+         source = excluded.source, exclude_table_data = excluded.exclude_table_data, mask = excluded.mask, \
+         checks = excluded.checks, jobs = excluded.jobs, locked = excluded.locked, built_from = excluded.built_from, \
+         refreshed_at = excluded.refreshed_at"
+    );
+    connection.execute(
+        &sql,
+        params![
+            definition.id,
+            definition.target,
+            definition.name,
+            definition.source_url,
+            definition.admin_url,
+            definition.source,
+            list(&definition.exclude_table_data),
+            definition.mask,
+            list(&definition.checks),
+            definition.jobs,
+            definition.locked,
+            definition.built_from,
+            definition.refreshed_at.map(micros),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Notes that the template was made anew, and from which files.
+pub fn made_anew(connection: &Connection, id: &str, at: Timestamp, built_from: Option<&str>) -> Result<(), Problem> {
+    let sql = "UPDATE template_definitions SET refreshed_at = ?2, built_from = ?3 WHERE id = ?1";
+    connection.execute(sql, params![id, micros(at), built_from])?;
+    Ok(())
+}
+
+fn list(items: &[String]) -> String {
+    serde_json::Value::from(items.to_vec()).to_string()
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<DefinitionRecord> {
+    let items = |column: &str| -> rusqlite::Result<Vec<String>> {
+        Ok(serde_json::from_str(&row.get::<_, String>(column)?).unwrap_or_default())
+    };
+    Ok(DefinitionRecord {
+        id: row.get("id")?,
+        target: row.get("target")?,
+        name: row.get("name")?,
+        source_url: row.get("source_url")?,
+        admin_url: row.get("admin_url")?,
+        source: row.get("source")?,
+        exclude_table_data: items("exclude_table_data")?,
+        mask: row.get("mask")?,
+        checks: items("checks")?,
+        jobs: row.get("jobs")?,
+        locked: row.get("locked")?,
+        built_from: row.get("built_from")?,
+        refreshed_at: row.get::<_, Option<i64>>("refreshed_at")?.map(from_micros),
+    })
+}

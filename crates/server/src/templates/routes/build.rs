@@ -1,0 +1,32 @@
+//! `POST /v1/templates/{name}/build`.
+
+use super::{answer, which};
+use crate::http::caller::Caller;
+use crate::http::error::HttpError;
+use crate::http::extract::{JsonBody, PathParams, QueryParams};
+use crate::http::state::App;
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use pgdb_api::operations::Operation;
+use pgdb_api::templates::{BuildTemplate, Template, TemplateQuery};
+
+/// Makes a template anew by running files. One that was built from the same files stays as it is.
+#[utoipa::path(
+    post, path = "/v1/templates/{name}/build", tag = "templates", params(("name" = String, Path), TemplateQuery),
+    request_body = BuildTemplate,
+    responses((status = 200, body = Template), (status = 202, body = Operation, description = "With `wait=false`."))
+)]
+pub(super) async fn build_template(
+    State(app): State<App>,
+    caller: Caller,
+    PathParams(name): PathParams<String>,
+    QueryParams(query): QueryParams<TemplateQuery>,
+    JsonBody(build): JsonBody<BuildTemplate>,
+) -> Result<Response, HttpError> {
+    let which = which(&app, &caller, query.on.as_deref(), &name).await?;
+    match app.templates.start_build(&which, build).await? {
+        Some(started) => answer(&app, &which, &started, query.wait).await,
+        None => Ok(Json(app.templates.show(&which).await?).into_response()),
+    }
+}

@@ -1,0 +1,55 @@
+//! Templates over HTTP.
+
+mod build;
+mod define;
+mod list;
+mod lock;
+mod refresh;
+mod rollback;
+mod show;
+
+use crate::http::caller::Caller;
+use crate::http::error::HttpError;
+use crate::http::routes::Routes;
+use crate::http::rule::Rule;
+use crate::http::state::App;
+use crate::operations::Started;
+use crate::operations::routes::wire;
+use crate::templates::service::Which;
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use pgdb_core::scope::Scope;
+use utoipa_axum::routes;
+
+/// The routes of this capability.
+pub fn routes() -> Routes {
+    let rule = || Rule::scope(Scope::Templates);
+    Routes::new()
+        .route(Rule::scope(Scope::Previews), routes!(list::list_templates))
+        .route(Rule::scope(Scope::Previews), routes!(show::show_template))
+        .route(rule(), routes!(define::define_template))
+        .route(rule().waits(), routes!(refresh::refresh_template))
+        .route(rule().streams(), routes!(refresh::refresh_template_from_dump))
+        .route(rule().waits(), routes!(build::build_template))
+        .route(rule().waits(), routes!(rollback::rollback_template))
+        .route(rule(), routes!(lock::lock_template))
+        .route(rule(), routes!(lock::unlock_template))
+}
+
+/// Which template a request is about.
+async fn which(app: &App, caller: &Caller, on: Option<&str>, name: &str) -> Result<Which, HttpError> {
+    let which = app.templates.which(on, name).await?;
+    caller.about(which.subject());
+    Ok(which)
+}
+
+/// The template as it stands at the operation's end; 202 with the operation for those who do not wait.
+async fn answer(app: &App, which: &Which, started: &Started, wait: bool) -> Result<Response, HttpError> {
+    if !wait {
+        let operation = app.operations.get(&started.id).await?;
+        return Ok((StatusCode::ACCEPTED, Json(wire(&operation))).into_response());
+    }
+    app.templates.finish(started).await?;
+    Ok(Json(app.templates.show(which).await?).into_response())
+}

@@ -1,0 +1,243 @@
+//! What is asked of templates: checked, and turned into operations.
+
+use super::record::{self, DefinitionRecord, subject};
+use super::steps::{BUILD, BuildInput, REFRESH, ROLLBACK, RefreshInput, RollbackInput, names};
+use super::{checks, source};
+use crate::instances::world::pg;
+use crate::operations::{Engine, NewOperation, OperationRecord, Started, step_problem};
+use crate::previews::PreviewWorld;
+use crate::previews::server::Server;
+use crate::previews::templates::{self, TemplateRecord};
+use crate::problem::Problem;
+use pgdb_api::templates::{BuildTemplate, Template, TemplateDefinition};
+use pgdb_core::random;
+use pgdb_pg::swap;
+use rusqlite::Connection;
+use secrecy::SecretString;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What templates can be asked. Cheap to clone.
+#[derive(Clone)]
+pub struct TemplateService {
+    world: Arc<PreviewWorld>,
+    engine: Engine,
+}
+
+/// Which template is meant.
+#[derive(Clone)]
+pub struct Which {
+    /// The server that it is on.
+    pub server: Arc<Server>,
+    /// The database.
+    pub name: String,
+}
+
+impl Which {
+    /// Its subject in operations and the audit log.
+    pub fn subject(&self) -> String {
+        subject(&self.server.key, &self.name)
+    }
+}
+
+impl TemplateService {
+    /// A service over these parts.
+    pub fn new(world: Arc<PreviewWorld>, engine: Engine) -> Self {
+        Self { world, engine }
+    }
+
+    /// Which template is meant by a name, on the configured server or a named instance.
+    pub async fn which(&self, on: Option<&str>, name: &str) -> Result<Which, Problem> {
+        let checked = self.world.config.settings.check_template(name, names::LONGEST_SUFFIX);
+        checked.map_err(|why| Problem::invalid("invalid_name", why.to_string()))?;
+        Ok(Which { server: self.world.server(on).await?, name: name.to_owned() })
+    }
+
+    /// Changes how a template is made. What is left out stays as it was.
+    pub async fn define(&self, which: &Which, wanted: TemplateDefinition) -> Result<Template, Problem> {
+        checks::definition(&wanted)?;
+        let mut definition = self.definition(which).await?;
+        if let Some(url) = wanted.source_url {
+            definition.source = Some(source::shown(&checks::url("source_url", &url)?));
+            let aad = crate::secrets::TEMPLATE_SOURCE.aad(&definition.id);
+            definition.source_url = Some(self.world.seal(&aad, &SecretString::from(url))?);
+        }
+        if let Some(url) = wanted.admin_url {
+            let aad = crate::secrets::TEMPLATE_ADMIN.aad(&definition.id);
+            definition.admin_url = Some(self.world.seal(&aad, &SecretString::from(url))?);
+        }
+        definition.exclude_table_data = wanted.exclude_table_data.unwrap_or(definition.exclude_table_data);
+        definition.mask = wanted.mask.or(definition.mask);
+        definition.checks = wanted.checks.unwrap_or(definition.checks);
+        definition.jobs = wanted.jobs.unwrap_or(definition.jobs);
+        self.world.store.write(move |connection| record::put(connection, &definition)).await?;
+        self.show(which).await
+    }
+
+    /// The template's definition, or a new one that says nothing.
+    async fn definition(&self, which: &Which) -> Result<DefinitionRecord, Problem> {
+        let (target, name) = (which.server.key.clone(), which.name.clone());
+        let found = self.world.store.read(move |connection| record::find(connection, &target, &name)).await?;
+        let id = || format!("tp_{}", random::lower_alnum(&*self.world.entropy, 16));
+        Ok(found.unwrap_or_else(|| DefinitionRecord::new(id(), which.server.key.clone(), which.name.clone())))
+    }
+
+    /// Begins a refresh: from an uploaded dump, or from the template's source.
+    pub async fn start_refresh(&self, which: &Which, dump: Option<PathBuf>) -> Result<Started, Problem> {
+        let definition = self.definition(which).await?;
+        if dump.is_none() && definition.source_url.is_none() {
+            let message = format!(
+                "nothing is known of where '{0}' comes from; give a source (`pgdb template create {0} --source-url-file FILE`) \
+                 or a dump (`pgdb template refresh {0} --dump FILE`)",
+                which.name
+            );
+            return Err(Problem::conflict("template_source_missing", message));
+        }
+        let input = RefreshInput { names: self.names(which), spool: dump };
+        self.start(REFRESH, which, &input, Some(definition)).await
+    }
+
+    /// Begins a build from files; none where it was built from the same ones.
+    pub async fn start_build(&self, which: &Which, mut build: BuildTemplate) -> Result<Option<Started>, Problem> {
+        let digest = checks::files(&mut build)?;
+        let definition = self.definition(which).await?;
+        if !build.force && definition.built_from.as_ref() == Some(&digest) && self.look(which).await?.exists {
+            return Ok(None);
+        }
+        let input = BuildInput { names: self.names(which), digest, files: build.files };
+        self.start(BUILD, which, &input, Some(definition)).await.map(Some)
+    }
+
+    /// Begins a rollback: the template and the one before it change places.
+    pub async fn start_rollback(&self, which: &Which) -> Result<Started, Problem> {
+        let session = self.world.session(&which.server).await.map_err(step_problem)?;
+        let names = self.names(which);
+        let previous = swap::oid(&session, &names.previous).await.map_err(|error| step_problem(pg(error)))?;
+        session.release();
+        let previous = previous.ok_or_else(|| {
+            let message =
+                format!("no template is kept from before '{}': there is no database {}", which.name, names.previous);
+            Problem::conflict("template_previous_missing", message)
+        })?;
+        self.start(ROLLBACK, which, &RollbackInput { names, previous }, None).await
+    }
+
+    /// A name of its own for what the operation makes on the way.
+    fn names(&self, which: &Which) -> names::Names {
+        names::Names::new(&which.server.key, &which.name, self.world.clock.now(), &*self.world.entropy)
+    }
+
+    async fn start(
+        &self,
+        kind: &'static str,
+        which: &Which,
+        input: &impl Serialize,
+        definition: Option<DefinitionRecord>,
+    ) -> Result<Started, Problem> {
+        let (target, name) = (which.server.key.clone(), which.name.clone());
+        let prepare = move |connection: &Connection| {
+            let known = record::find(connection, &target, &name)?;
+            if known.as_ref().is_some_and(|known| known.locked) {
+                return Err(Problem::locked(
+                    "protected",
+                    format!("'{name}' is locked; run `pgdb template unlock {name}` first"),
+                ));
+            }
+            match (known, definition) {
+                (None, Some(definition)) => record::put(connection, &definition),
+                _ => Ok(()),
+            }
+        };
+        let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
+        self.engine.start(NewOperation { kind, subject: which.subject(), input }, prepare).await
+    }
+
+    /// Waits for an operation; its failure is the caller's answer.
+    pub async fn finish(&self, started: &Started) -> Result<Arc<OperationRecord>, Problem> {
+        let operation = self.engine.wait(&started.id).await?;
+        crate::operations::outcome(&operation)?;
+        Ok(operation)
+    }
+
+    /// Refuses refreshes, rollbacks and builds from now on, or allows them again.
+    pub async fn set_locked(&self, which: &Which, locked: bool) -> Result<Template, Problem> {
+        let mut definition = self.definition(which).await?;
+        definition.locked = locked;
+        self.world.store.write(move |connection| record::put(connection, &definition)).await?;
+        self.show(which).await
+    }
+
+    /// One template as it stands.
+    pub async fn show(&self, which: &Which) -> Result<Template, Problem> {
+        let item = self.look(which).await?;
+        let (target, name) = (which.server.key.clone(), which.name.clone());
+        let defined = self.world.store.read(move |connection| record::find(connection, &target, &name)).await?;
+        if !item.exists && defined.is_none() {
+            let message = format!("there is no template '{}'; `pgdb template create {0}` makes one", which.name);
+            return Err(Problem::not_found("template_not_found", message));
+        }
+        Ok(item)
+    }
+
+    async fn look(&self, which: &Which) -> Result<Template, Problem> {
+        let names = self.names(which);
+        let session = self.world.session(&which.server).await.map_err(step_problem)?;
+        let seen = pgdb_pg::look::look(&session, &which.name, &names.previous, "").await;
+        let seen = seen.map_err(|error| step_problem(pg(error)))?;
+        session.release();
+        let (target, name) = (which.server.key.clone(), which.name.clone());
+        let found = self.world.store.read(move |connection| {
+            Ok((templates::find(connection, &target, &name)?, record::find(connection, &target, &name)?))
+        });
+        let (known, definition) = found.await?;
+        let definition = definition
+            .unwrap_or_else(|| DefinitionRecord::new(String::new(), which.server.key.clone(), which.name.clone()));
+        let known = known.filter(|known: &TemplateRecord| seen.template.is_some_and(|seen| seen.oid == known.oid));
+        Ok(Template {
+            name: which.name.clone(),
+            on: which.server.instance.clone().unwrap_or_else(|| which.server.key.clone()),
+            exists: seen.template.is_some(),
+            has_previous: seen.database.is_some_and(|previous| previous.valid),
+            open: seen.template.is_some_and(|template| template.open),
+            locked: definition.locked,
+            size_bytes: known.as_ref().map(|known| known.size_bytes),
+            strategy: known.as_ref().map(|known| known.strategy.clone()),
+            generation: known.as_ref().map(|known| known.generation),
+            prepared_at: known.as_ref().map(|known| known.prepared_at),
+            refreshed_at: definition.refreshed_at,
+            source: definition.source,
+            exclude_table_data: definition.exclude_table_data,
+            masked: definition.mask.is_some(),
+            checks: definition.checks,
+            jobs: definition.jobs,
+            built_from: definition.built_from,
+        })
+    }
+
+    /// Every template that is known: those that were defined, those that were cloned, and the configured one.
+    pub async fn list(&self, on: Option<&str>) -> Result<Vec<Template>, Problem> {
+        let wanted = self.world.store.read(|connection| {
+            let mut wanted: Vec<(String, String)> =
+                record::all(connection)?.into_iter().map(|found| (found.target, found.name)).collect();
+            wanted.extend(templates::names(connection)?);
+            Ok(wanted)
+        });
+        let mut wanted = wanted.await?;
+        if let Ok(server) = self.world.server(on).await {
+            wanted.push((server.key.clone(), self.world.config.settings.template().to_owned()));
+            wanted.retain(|(target, _)| on.is_none() || *target == server.key);
+        }
+        wanted.sort();
+        wanted.dedup();
+        let mut items = Vec::new();
+        for (target, name) in wanted {
+            let Some(server) = self.world.server_of(&target).await? else { continue };
+            let item = self.look(&Which { server, name }).await?;
+            if item.exists || item.source.is_some() || item.refreshed_at.is_some() {
+                items.push(item);
+            }
+        }
+        Ok(items)
+    }
+}

@@ -1,0 +1,84 @@
+//! `template.build`: files are run in a new database, which then takes the template's place.
+
+use super::making::Making;
+use super::names::Names;
+use super::unknown_step;
+use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
+use crate::previews::PreviewWorld;
+use async_trait::async_trait;
+use pgdb_api::templates::BuildFile;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The kind.
+pub(crate) const BUILD: &str = "template.build";
+
+/// What is built of what.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BuildInput {
+    /// The databases that take part.
+    pub names: Names,
+    /// Digest of the files.
+    pub digest: String,
+    /// The files, in order.
+    pub files: Vec<BuildFile>,
+}
+
+pub(super) struct Build(pub(super) Arc<PreviewWorld>);
+
+#[async_trait]
+impl OperationKind for Build {
+    fn kind(&self) -> &str {
+        BUILD
+    }
+
+    fn plan(&self, _: &Value) -> Vec<StepPlan> {
+        let long = |name: &str| StepPlan::new(name).timeout(Duration::from_secs(6 * 3600));
+        vec![
+            long("run_files"),
+            long("check"),
+            long("prepare"),
+            StepPlan::new("swap"),
+            StepPlan::new("tidy").no_way_back(),
+        ]
+    }
+
+    async fn run(&self, step: &str, cx: &StepContext) -> Result<StepDone, StepError> {
+        let input: BuildInput = cx.input()?;
+        let making = Making::new(&self.0, input.names).await?;
+        match step {
+            "run_files" => {
+                making.fresh_staging().await?;
+                for file in &input.files {
+                    if cx.cancelled.is_cancelled() {
+                        return Err(StepError::lasting("cancelled", "the build was cancelled"));
+                    }
+                    making.run(&file.name, "run the file", &file.sql).await?;
+                }
+                Ok(StepDone::empty())
+            }
+            "check" => making.check(&making.definition().await?).await,
+            "prepare" => making.prepare().await,
+            "swap" => making.swap(cx).await,
+            "tidy" => making.tidy(cx, Some(input.digest)).await,
+            other => Err(unknown_step(BUILD, other)),
+        }
+    }
+
+    async fn undo(&self, step: &str, cx: &StepContext) -> Result<(), StepError> {
+        let input: BuildInput = cx.input()?;
+        let making = match Making::new(&self.0, input.names).await {
+            Ok(making) => making,
+            // With its server everything that was made on it is gone.
+            Err(error) if error.code == "preview_target_missing" => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        match step {
+            "swap" => making.swap_back(cx).await,
+            "run_files" => making.drop_database(&making.names.staging).await,
+            _ => Ok(()),
+        }
+    }
+}

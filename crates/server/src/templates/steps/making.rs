@@ -1,0 +1,219 @@
+//! What every way of making a template anew has in common: an empty database, checks, a holder, and the swap.
+
+use super::super::record::{self, DefinitionRecord};
+use super::names::Names;
+use crate::instances::world::pg;
+use crate::operations::{StepContext, StepDone, StepError};
+use crate::previews::PreviewWorld;
+use crate::previews::server::Server;
+use crate::previews::templates::{self, TemplateRecord};
+use pgdb_pg::script::{self, CheckOutcome};
+use pgdb_pg::{Client, swap};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// A template that is being made anew.
+pub(super) struct Making<'a> {
+    pub(super) world: &'a PreviewWorld,
+    pub(super) server: Arc<Server>,
+    pub(super) names: Names,
+}
+
+impl<'a> Making<'a> {
+    pub(super) async fn new(world: &'a PreviewWorld, names: Names) -> Result<Self, StepError> {
+        let gone = || StepError::lasting("preview_target_missing", "the instance that the template was on is gone");
+        let server = world.server_of(&names.target).await?.ok_or_else(gone)?;
+        Ok(Self { world, server, names })
+    }
+
+    /// How the template is made.
+    pub(super) async fn definition(&self) -> Result<DefinitionRecord, StepError> {
+        let (target, name) = (self.names.target.clone(), self.names.template.clone());
+        let found = self.world.store.read(move |connection| record::find(connection, &target, &name)).await?;
+        found.ok_or_else(|| StepError::lasting("template_not_found", "the template's definition is gone"))
+    }
+
+    pub(super) async fn admin_url(&self, definition: &DefinitionRecord) -> Result<Option<SecretString>, StepError> {
+        let aad = crate::secrets::TEMPLATE_ADMIN.aad(&definition.id);
+        Ok(definition.admin_url.as_ref().map(|sealed| self.world.unseal(&aad, sealed)).transpose()?)
+    }
+
+    pub(super) async fn source_url(&self, definition: &DefinitionRecord) -> Result<Option<SecretString>, StepError> {
+        let aad = crate::secrets::TEMPLATE_SOURCE.aad(&definition.id);
+        Ok(definition.source_url.as_ref().map(|sealed| self.world.unseal(&aad, sealed)).transpose()?)
+    }
+
+    /// Makes the empty database; whatever an interrupted try has left goes first, for nobody knows what it is.
+    pub(super) async fn fresh_staging(&self) -> Result<(), StepError> {
+        self.drop_database(&self.names.staging).await?;
+        let owner = self.world.loader(&self.server).await?.role;
+        let session = self.world.session(&self.server).await?;
+        swap::create_database(&session, &self.names.staging, &owner).await.map_err(pg)?;
+        swap::revoke_connect_from_public(&session, &self.names.staging).await.map_err(pg)?;
+        session.release();
+        Ok(())
+    }
+
+    pub(super) async fn drop_database(&self, db: &str) -> Result<(), StepError> {
+        let _catalog = self.server.catalog.lock().await;
+        let session = self.world.session(&self.server).await?;
+        if swap::owner(&session, db).await.map_err(pg)?.is_some() {
+            swap::drop_database(&session, db).await.map_err(pg)?;
+        }
+        session.release();
+        Ok(())
+    }
+
+    /// Runs a script in the new database, as the role that everything in it belongs to.
+    pub(super) async fn run(&self, what: &str, action: &'static str, sql: &str) -> Result<(), StepError> {
+        let client = self.inside().await?;
+        let done = script::run_whole(&client, action, sql).await;
+        client.close().await;
+        done.map_err(|error| {
+            let step = pg(error);
+            // A passing error is the server's; any other one is the script's, which trying again does not change.
+            if step.passing {
+                step
+            } else {
+                StepError::lasting("template_script_failed", format!("{what}: {}", step.message))
+            }
+        })
+    }
+
+    async fn inside(&self) -> Result<Client, StepError> {
+        self.world.loader(&self.server).await?.connect(&self.names.staging).await
+    }
+
+    /// Runs the checks that the definition names.
+    pub(super) async fn check(&self, definition: &DefinitionRecord) -> Result<StepDone, StepError> {
+        let client = self.inside().await?;
+        for (number, sql) in definition.checks.iter().enumerate() {
+            let outcome = script::run_check(&client, sql).await;
+            let why = match outcome {
+                Ok(CheckOutcome::Passed) => continue,
+                Ok(CheckOutcome::Failed(value)) => format!("gave {value}"),
+                Ok(CheckOutcome::NoRow) => "gave no row".to_owned(),
+                Err(error) => {
+                    let step = pg(error);
+                    if step.passing {
+                        return Err(step);
+                    }
+                    step.message
+                }
+            };
+            let shown: String = sql.chars().take(200).collect();
+            let message = format!("check {} of {} did not hold ({why}): {shown}", number + 1, definition.checks.len());
+            return Err(StepError::lasting("template_check_failed", message));
+        }
+        client.close().await;
+        Ok(StepDone::output(json!({ "checks": definition.checks.len() })))
+    }
+
+    /// Makes the new database fit for being cloned.
+    pub(super) async fn prepare(&self) -> Result<StepDone, StepError> {
+        let session = self.world.session(&self.server).await?;
+        // An interrupted try may have closed it.
+        swap::allow_connections(&session, &self.names.staging, true).await.map_err(pg)?;
+        let client = self.world.connect(&self.server, Some(&self.names.staging)).await?;
+        client.batch("vacuum and analyze the new template", "VACUUM (ANALYZE)").await.map_err(pg)?;
+        client.close().await;
+        let owner = self.world.config.settings.owner();
+        swap::set_owner(&session, &self.names.staging, owner).await.map_err(pg)?;
+        session.release();
+        let found = self.world.prepare_database(&self.server, &self.names.staging, &self.names.template).await?;
+        Ok(StepDone::output(
+            serde_json::to_value(found).map_err(|error| StepError::lasting("internal", error.to_string()))?,
+        ))
+    }
+
+    /// Puts the new database in the template's place. Whoever wants to clone waits for that, and for no more.
+    pub(super) async fn swap(&self, cx: &StepContext) -> Result<StepDone, StepError> {
+        let made: TemplateRecord = cx.output("prepare")?;
+        let Names { template, staging, previous, outdated, .. } = &self.names;
+        self.exchange(async |session| {
+            if swap::oid(session, template).await.map_err(pg)? == Some(made.oid) {
+                return Ok(vec![]);
+            }
+            let mut pairs = Vec::new();
+            if swap::oid(session, template).await.map_err(pg)?.is_some() {
+                if swap::owner(session, previous).await.map_err(pg)?.is_some() {
+                    pairs.push((previous.as_str(), outdated.as_str()));
+                }
+                pairs.push((template.as_str(), previous.as_str()));
+            }
+            pairs.push((staging.as_str(), template.as_str()));
+            Ok(pairs)
+        })
+        .await?;
+        Ok(StepDone::commit(move |connection| templates::put(connection, &made)))
+    }
+
+    /// Takes a swap back, if it was done.
+    pub(super) async fn swap_back(&self, cx: &StepContext) -> Result<(), StepError> {
+        // Without the record the step before has not ended, and so this one never began.
+        let Ok(made) = cx.output::<TemplateRecord>("prepare") else { return Ok(()) };
+        let Names { template, staging, previous, outdated, .. } = &self.names;
+        self.exchange(async |session| {
+            if swap::oid(session, template).await.map_err(pg)? != Some(made.oid) {
+                return Ok(vec![]);
+            }
+            let mut pairs = vec![(template.as_str(), staging.as_str())];
+            let had_template = swap::owner(session, previous).await.map_err(pg)?.is_some();
+            if had_template {
+                pairs.push((previous.as_str(), template.as_str()));
+            }
+            if swap::owner(session, outdated).await.map_err(pg)?.is_some() {
+                pairs.push((outdated.as_str(), previous.as_str()));
+            }
+            Ok(pairs)
+        })
+        .await
+    }
+
+    /// Renames what `choose` says, while nobody copies and nobody changes shared catalogs.
+    pub(super) async fn exchange<'n>(
+        &self,
+        choose: impl AsyncFnOnce(&Client) -> Result<Vec<(&'n str, &'n str)>, StepError>,
+    ) -> Result<(), StepError> {
+        let copies = self.world.config.clones;
+        let ending = |_| StepError::passing("shutting_down", "the daemon is shutting down");
+        let _no_copy = self.server.clones.acquire_many(copies).await.map_err(ending)?;
+        let _catalog = self.server.catalog.lock().await;
+        let session = self.world.session(&self.server).await?;
+        let pairs = choose(&session).await?;
+        if !pairs.is_empty() {
+            swap::rename_closed(&session, &pairs).await.map_err(pg)?;
+        }
+        session.release();
+        Ok(())
+    }
+
+    /// Drops what is not needed any more. The template stands; what cannot be dropped now is told, not tried for ever.
+    pub(super) async fn tidy(&self, cx: &StepContext, built_from: Option<String>) -> Result<StepDone, StepError> {
+        let definition = self.definition().await?;
+        self.world
+            .instances
+            .runtime(TOOLS)?
+            .remove_scratch(&self.names.scratch)
+            .await
+            .map_err(crate::instances::world::runtime_step)?;
+        let left = match self.drop_database(&self.names.outdated).await {
+            Ok(()) => Value::Null,
+            Err(error) => {
+                tracing::warn!(operation = %cx.operation.id, database = %self.names.outdated, error = %error.message,
+                    "a template of before could not be dropped");
+                json!({ "left_behind": self.names.outdated })
+            }
+        };
+        let now = self.world.clock.now();
+        let mut done = StepDone::commit(move |connection| {
+            record::made_anew(connection, &definition.id, now, built_from.as_deref())
+        });
+        done.output = left;
+        Ok(done)
+    }
+}
+
+/// The runtime whose client programs dump and restore.
+pub(super) const TOOLS: pgdb_core::instance::RuntimeKind = pgdb_core::instance::RuntimeKind::Process;

@@ -1,0 +1,26 @@
+//! What the operations on templates do, a file per operation.
+
+mod build;
+mod load;
+mod making;
+pub(super) mod names;
+mod refresh;
+mod rollback;
+
+use crate::operations::{OperationKind, StepError};
+use crate::previews::PreviewWorld;
+use std::sync::Arc;
+
+pub(super) use build::{BUILD, BuildInput};
+pub(super) use refresh::{REFRESH, RefreshInput};
+pub(super) use rollback::{ROLLBACK, RollbackInput};
+
+/// Every kind of operation on templates.
+pub fn kinds(world: &Arc<PreviewWorld>) -> Vec<Arc<dyn OperationKind>> {
+    let world = || Arc::clone(world);
+    vec![Arc::new(refresh::Refresh(world())), Arc::new(build::Build(world())), Arc::new(rollback::Rollback(world()))]
+}
+
+fn unknown_step(kind: &str, step: &str) -> StepError {
+    StepError::lasting("unknown_step", format!("{kind} has no step {step}; was it written by a newer pgdb?"))
+}
