@@ -146,12 +146,14 @@ fn crc(id: &str) -> u32 {
     id.bytes().fold(7, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)))
 }
 
-/// A port below those that the system gives to clients, so that nobody takes it between the look and the use.
+/// A port below those that the system gives to clients and to other crates' tests, so that nobody takes it between the
+/// look and the use. Each test is a process, and those that run beside each other have other numbers.
 pub(crate) fn free_port() -> u16 {
+    const EACH: u16 = 40;
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let base = 20_000 + u16::try_from(std::process::id() % 100).expect("small") * 100;
+    let base = 10_000 + u16::try_from(std::process::id() % 130).expect("small") * EACH;
     loop {
-        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 1000;
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % EACH;
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
