@@ -36,6 +36,12 @@ pub trait OperationKind: Send + Sync + 'static {
         active == new
     }
 
+    /// Whether an operation for this input may take hours and so gets one of the places for such, where nobody else has
+    /// to wait for it. What a step may take at most says nothing of that: a clone may take an hour, and takes a second.
+    fn long(&self, _input: &Value) -> bool {
+        false
+    }
+
     /// Whether a failure takes back what was done. An operation that only removes things goes forward instead: it
     /// ends `failed` and is asked for again.
     fn undoes(&self) -> bool {

@@ -35,8 +35,7 @@ pub trait Observer: Send + Sync + 'static {
 pub struct EngineConfig {
     /// How many operations are at work at the same time; more wait as `pending`.
     pub at_once: usize,
-    /// How many more, of those whose steps may together take longer than the deadline: a few restores of large dumps
-    /// make nobody wait for a deploy.
+    /// How many more of those that may take hours: a few restores of large dumps make nobody wait for a deploy.
     pub long_at_once: usize,
     /// How long one operation may take before it is cancelled. Counted from its (re)start in this process, by a
     /// clock that never goes backwards.
@@ -189,7 +188,6 @@ impl Engine {
         // With a place at work the first step begins with the same commit; without one it begins when there is one.
         let permit = Arc::clone(&self.shared.permits).try_acquire_owned().ok();
         let begins_at = permit.as_ref().map(|_| self.shared.clock.now());
-        let deadline = self.shared.config.deadline;
         let mut operation = OperationRecord {
             seq: 0,
             id: OperationId::generate(&*self.shared.clock, &*self.shared.entropy).to_string(),
@@ -222,7 +220,7 @@ impl Engine {
                 operation.steps = plan.into_iter().map(|plan: StepPlan| StepRecord::planned(plan)).collect();
                 record::insert(connection, &mut operation)?;
                 // A long one waits for a place of its own.
-                let begins_at = begins_at.filter(|_| !operation.steps.is_empty() && operation.longest() <= deadline);
+                let begins_at = begins_at.filter(|_| !operation.steps.is_empty() && !definition.long(&operation.input));
                 if let Some(now) = begins_at {
                     operation.begin_first(now);
                     record::update(connection, &operation, &[0])?;

@@ -37,7 +37,7 @@ pub(super) async fn run(
 ) {
     let begun = permit.is_some() && operation.state == Running;
     let limit = operation.longest().max(shared.config.deadline);
-    let permits = if limit > shared.config.deadline { &shared.long_permits } else { &shared.permits };
+    let permits = if kind.long(&operation.input) { &shared.long_permits } else { &shared.permits };
     let _permit = match permit {
         Some(permit) => permit,
         None => {

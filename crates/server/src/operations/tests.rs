@@ -73,6 +73,10 @@ impl OperationKind for Scripted {
         self.joinable
     }
 
+    fn long(&self, input: &Value) -> bool {
+        input["hours"].as_u64().is_some_and(|hours| hours > 1)
+    }
+
     fn undoes(&self) -> bool {
         !self.forward_only
     }

@@ -56,6 +56,10 @@ impl OperationKind for Restore {
         ]
     }
 
+    fn long(&self, _: &Value) -> bool {
+        true
+    }
+
     async fn run(&self, step: &str, cx: &StepContext) -> Result<StepDone, StepError> {
         let input: RestoreInput = cx.input()?;
         let subject = present(&self.0, cx).await?;

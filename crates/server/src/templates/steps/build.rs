@@ -45,6 +45,10 @@ impl OperationKind for Build {
         ]
     }
 
+    fn long(&self, _: &Value) -> bool {
+        true
+    }
+
     async fn run(&self, step: &str, cx: &StepContext) -> Result<StepDone, StepError> {
         let input: BuildInput = cx.input()?;
         let making = Making::new(&self.0, input.names).await?;

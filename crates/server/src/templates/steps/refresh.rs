@@ -48,6 +48,10 @@ impl OperationKind for Refresh {
         steps
     }
 
+    fn long(&self, _: &Value) -> bool {
+        true
+    }
+
     async fn run(&self, step: &str, cx: &StepContext) -> Result<StepDone, StepError> {
         let input: RefreshInput = cx.input()?;
         let making = Making::new(&self.0, input.names).await?;
