@@ -2,7 +2,7 @@
 
 use crate::connect::Client;
 use crate::error::PgError;
-use crate::handover::{self, Strangers};
+use crate::handover::{self, Strangers, role_exists};
 use crate::quote::{identifier, literal};
 use crate::scram::is_verifier;
 use crate::swap;
@@ -87,9 +87,4 @@ pub async fn give_all(inside: &Client, holder: &str) -> Result<Vec<String>, PgEr
         // Of a superuser nothing is strange.
         Err(Strangers(left)) => Ok(vec![format!("{} objects of the template are still others'", left.len())]),
     }
-}
-
-async fn role_exists(client: &Client, role: &str) -> Result<bool, PgError> {
-    let sql = "SELECT FROM pg_roles WHERE rolname = $1";
-    Ok(!client.query("look for the role", sql, &[role]).await?.is_empty())
 }

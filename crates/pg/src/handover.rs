@@ -91,7 +91,7 @@ pub async fn ensure_group(client: &Client, role: &str) -> Result<(), PgError> {
     Ok(())
 }
 
-async fn role_exists(client: &Client, role: &str) -> Result<bool, PgError> {
+pub(crate) async fn role_exists(client: &Client, role: &str) -> Result<bool, PgError> {
     let sql = "SELECT FROM pg_roles WHERE rolname = $1";
     Ok(!client.query("look for the role", sql, &[role]).await?.is_empty())
 }

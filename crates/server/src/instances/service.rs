@@ -6,7 +6,7 @@ use super::rendered::Rendered;
 use super::steps::{DEPLOY, DESTROY, DeployInput, DestroyInput, OnInstance, RESTART, RESTORE, ROTATE_PASSWORD};
 use super::steps::{RestoreInput, START, STOP};
 use super::world::{World, not_found, runtime_problem};
-use crate::operations::{Engine, NewOperation, OperationRecord, Started};
+use crate::operations::{Engine, NewOperation, Started};
 use crate::problem::Problem;
 use bytes::Bytes;
 use pgdb_api::instances::{DeployRequest, Deployment, StatusItem};
@@ -229,13 +229,6 @@ impl InstanceService {
     {
         let input: Value = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
         self.engine.start(NewOperation { kind, subject: record::subject(name), input }, prepare).await
-    }
-
-    /// Waits for an operation; its failure is the caller's answer.
-    pub async fn finish(&self, started: &Started) -> Result<Arc<OperationRecord>, Problem> {
-        let operation = self.engine.wait(&started.id).await?;
-        crate::operations::outcome(&operation)?;
-        Ok(operation)
     }
 
     /// Locks an instance against a destroy, or unlocks it.

@@ -239,6 +239,13 @@ impl Engine {
         }
     }
 
+    /// Waits for an operation's success and returns it; its failure is the problem of the one who waited.
+    pub async fn finish(&self, id: &str) -> Result<Arc<OperationRecord>, Problem> {
+        let operation = self.wait(id).await?;
+        super::outcome(&operation)?;
+        Ok(operation)
+    }
+
     /// Waits for an operation's end and returns it.
     pub async fn wait(&self, id: &str) -> Result<Arc<OperationRecord>, Problem> {
         let mut snapshots = self.follow(id).await?;

@@ -45,7 +45,7 @@ impl PreviewService {
             match self.start_ensure(place, wanted, known, &seen, generation, wait).await {
                 Ok(started) if !wait => return Ok(Progress::Started(started)),
                 Ok(started) => {
-                    let operation = self.finish(&started.id).await?;
+                    let operation = self.engine.finish(&started.id).await?;
                     let created = !started.joined && was_created(&operation);
                     if let Some(answer) = self.told(place, created).await? {
                         return Ok(Progress::Done(answer));

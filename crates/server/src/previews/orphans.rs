@@ -193,7 +193,7 @@ impl Keeper {
             Err(problem) if matches!(problem.code, "operation_conflict" | "preview_busy") => return Ok(()),
             started => started?,
         };
-        self.service.finish(&started.id).await.map(drop)
+        self.engine.finish(&started.id).await.map(drop)
     }
 
     fn names(&self, shape: &Shape) -> (String, String) {

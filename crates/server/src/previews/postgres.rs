@@ -12,7 +12,6 @@ use pgdb_pg::challenge::{Challenge, challenge};
 use pgdb_pg::error::PgError;
 use pgdb_pg::handover::{self, Strangers, Strategy};
 use pgdb_pg::{Client, connect, inventory, look, swap};
-use serde_json::Value;
 use std::time::Duration;
 
 /// Ends the sessions of a database. Those of a superuser the operator may not end: they are named.
@@ -85,7 +84,6 @@ impl PreviewWorld {
             holder,
             size_bytes,
             strategy: strategy.as_str().to_owned(),
-            facts: Value::Null,
             generation: 1,
             highest: 0,
             prepared_at: self.clock.now(),
@@ -119,7 +117,7 @@ impl PreviewWorld {
         }
         if swap::owner(session, template).await.map_err(pg)?.is_none() {
             swap::create_database(session, template, settings.owner()).await.map_err(pg)?;
-            tracing::info!(template, "made an empty template; fill it, then prepare it anew (docs/operating.md)");
+            tracing::info!(template, "made an empty template; `pgdb template create` or `build` fills it");
         }
         Ok(())
     }

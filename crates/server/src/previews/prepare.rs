@@ -39,7 +39,7 @@ impl PreviewService {
             match self.instances.start_deploy(request).await {
                 Ok((started, _)) => {
                     tracing::info!(instance = %own, "deploying the instance that previews are made on");
-                    self.finish(&started.id).await?;
+                    self.engine.finish(&started.id).await?;
                 }
                 // Another request was quicker.
                 Err(problem) if problem.code == "name_taken" => {}
@@ -58,7 +58,7 @@ impl PreviewService {
         let subject = instance.subject();
         let active = self.world.store.read(move |connection| operation_rows::active_on(connection, &subject)).await?;
         match active {
-            Some(operation) => self.finish(&operation.id).await.map(drop),
+            Some(operation) => self.engine.finish(&operation.id).await.map(drop),
             None => Ok(()),
         }
     }
@@ -124,7 +124,7 @@ impl PreviewService {
             }
             match self.start_prepare(&place.server, &place.template).await {
                 Ok(started) => {
-                    self.finish(&started.id).await?;
+                    self.engine.finish(&started.id).await?;
                     let (target, name) = (place.server.key.clone(), place.template.clone());
                     let found = self.world.store.read(move |connection| templates::find(connection, &target, &name));
                     if let Some(found) = found.await? {

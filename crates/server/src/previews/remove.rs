@@ -41,7 +41,7 @@ impl PreviewService {
             match self.start(DELETE, place, &input, prepare).await {
                 Ok(started) if !wait => return Ok(Progress::Started(started)),
                 Ok(started) => {
-                    let operation = self.finish(&started.id).await?;
+                    let operation = self.engine.finish(&started.id).await?;
                     return Ok(Progress::Done(deleted(place, &operation)));
                 }
                 Err(problem) => self.wait_for_other(problem, wait).await?,
@@ -97,7 +97,7 @@ impl PreviewService {
             match self.start(RESET, place, &input, prepare).await {
                 Ok(started) if !wait => return Ok(Progress::Started(started)),
                 Ok(started) => {
-                    self.finish(&started.id).await?;
+                    self.engine.finish(&started.id).await?;
                     return Ok(Progress::Done(self.show(place).await?));
                 }
                 Err(problem) => self.wait_for_other(problem, wait).await?,

@@ -5,7 +5,7 @@ use super::record::{self, PreviewRecord};
 use super::server::Server;
 use super::world::PreviewWorld;
 use crate::instances::InstanceService;
-use crate::operations::{Engine, NewOperation, OperationRecord, Started};
+use crate::operations::{Engine, NewOperation, Started};
 use crate::problem::Problem;
 use pgdb_api::previews::Preview;
 use pgdb_core::preview::PrNumber;
@@ -137,13 +137,6 @@ impl PreviewService {
     {
         let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
         self.engine.start(NewOperation { kind, subject: place.subject(), input }, prepare).await
-    }
-
-    /// Waits for an operation; its failure is the caller's answer.
-    pub(super) async fn finish(&self, id: &str) -> Result<Arc<OperationRecord>, Problem> {
-        let operation = self.engine.wait(id).await?;
-        crate::operations::outcome(&operation)?;
-        Ok(operation)
     }
 
     /// Waits for the other operation that stands in the way; any other problem, or no wish to wait, is the answer.

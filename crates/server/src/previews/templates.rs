@@ -5,7 +5,6 @@ use crate::store::rows::{from_micros, micros};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// One template of one server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,8 +21,6 @@ pub struct TemplateRecord {
     pub size_bytes: u64,
     /// How it is copied.
     pub strategy: String,
-    /// What else each clone needs to be told of it.
-    pub facts: Value,
     /// Counts up with every change.
     pub generation: u64,
     /// The highest number that it was asked for.
@@ -32,7 +29,7 @@ pub struct TemplateRecord {
     pub prepared_at: Timestamp,
 }
 
-const COLUMNS: &str = "target, name, oid, holder, size_bytes, strategy, facts, generation, highest, prepared_at";
+const COLUMNS: &str = "target, name, oid, holder, size_bytes, strategy, generation, highest, prepared_at";
 
 /// One template.
 pub fn find(connection: &Connection, target: &str, name: &str) -> Result<Option<TemplateRecord>, Problem> {
@@ -54,7 +51,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<TemplateRecord> {
         holder: row.get("holder")?,
         size_bytes: row.get("size_bytes")?,
         strategy: row.get("strategy")?,
-        facts: serde_json::from_str(&row.get::<_, String>("facts")?).unwrap_or_default(),
         generation: row.get("generation")?,
         highest: row.get("highest")?,
         prepared_at: from_micros(row.get("prepared_at")?),
@@ -71,9 +67,9 @@ pub fn names(connection: &Connection) -> Result<Vec<(String, String)>, Problem> 
 /// Writes what was found out about a template; its generation is the next one.
 pub fn put(connection: &Connection, template: &TemplateRecord) -> Result<(), Problem> {
     let sql = format!(
-        "INSERT INTO preview_templates ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?9) \
+        "INSERT INTO preview_templates ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8) \
          ON CONFLICT (target, name) DO UPDATE SET oid = excluded.oid, holder = excluded.holder, \
-         size_bytes = excluded.size_bytes, strategy = excluded.strategy, facts = excluded.facts, \
+         size_bytes = excluded.size_bytes, strategy = excluded.strategy, \
          generation = generation + 1, prepared_at = excluded.prepared_at"
     );
     connection.execute(
@@ -85,7 +81,6 @@ pub fn put(connection: &Connection, template: &TemplateRecord) -> Result<(), Pro
             template.holder,
             template.size_bytes,
             template.strategy,
-            template.facts.to_string(),
             template.highest,
             micros(template.prepared_at)
         ],
@@ -95,7 +90,7 @@ pub fn put(connection: &Connection, template: &TemplateRecord) -> Result<(), Pro
 
 /// Forgets everything about a server.
 pub fn forget_target(connection: &Connection, target: &str) -> Result<(), Problem> {
-    for table in ["previews", "preview_pool", "preview_templates"] {
+    for table in ["previews", "preview_pool", "preview_templates", "template_definitions"] {
         connection.execute(&format!("DELETE FROM {table} WHERE target = ?1"), [target])?;
     }
     connection.execute("DELETE FROM preview_targets WHERE key = ?1", [target])?;

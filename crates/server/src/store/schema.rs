@@ -120,7 +120,6 @@ const MIGRATIONS: &[&str] = &[
         holder TEXT NOT NULL,
         size_bytes INTEGER NOT NULL,
         strategy TEXT NOT NULL,
-        facts TEXT NOT NULL,
         generation INTEGER NOT NULL,
         -- The highest number that it was asked for.
         highest INTEGER NOT NULL,

@@ -4,7 +4,7 @@ use super::record::{self, DefinitionRecord, subject};
 use super::steps::{BUILD, BuildInput, REFRESH, ROLLBACK, RefreshInput, RollbackInput, names};
 use super::{checks, source};
 use crate::instances::world::pg;
-use crate::operations::{Engine, NewOperation, OperationRecord, Started, step_problem};
+use crate::operations::{Engine, NewOperation, Started, step_problem};
 use crate::previews::PreviewWorld;
 use crate::previews::server::Server;
 use crate::previews::templates::{self, TemplateRecord};
@@ -151,13 +151,6 @@ impl TemplateService {
         };
         let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
         self.engine.start(NewOperation { kind, subject: which.subject(), input }, prepare).await
-    }
-
-    /// Waits for an operation; its failure is the caller's answer.
-    pub async fn finish(&self, started: &Started) -> Result<Arc<OperationRecord>, Problem> {
-        let operation = self.engine.wait(&started.id).await?;
-        crate::operations::outcome(&operation)?;
-        Ok(operation)
     }
 
     /// Refuses refreshes, rollbacks and builds from now on, or allows them again.

@@ -16,9 +16,14 @@ where
     F: AsyncFnOnce() -> Result<T, HttpError>,
 {
     if !wait {
-        let operation = app.operations.get(&started.id).await?;
-        return Ok((StatusCode::ACCEPTED, Json(wire(&operation))).into_response());
+        return accepted(app, started).await;
     }
-    app.instances.finish(started).await?;
+    app.operations.finish(&started.id).await?;
     Ok(Json(then().await?).into_response())
+}
+
+/// 202 with the operation.
+pub(crate) async fn accepted(app: &App, started: &Started) -> Result<Response, HttpError> {
+    let operation = app.operations.get(&started.id).await?;
+    Ok((StatusCode::ACCEPTED, Json(wire(&operation))).into_response())
 }

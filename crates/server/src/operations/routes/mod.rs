@@ -7,7 +7,7 @@ mod kinds;
 mod list;
 mod show;
 
-pub(crate) use answer::answer;
+pub(crate) use answer::{accepted, answer};
 
 use super::record::{OperationRecord, StepRecord};
 use crate::http::routes::Routes;

@@ -1,10 +1,10 @@
 //! `DELETE /v1/preview-db/{pr_number}`.
 
-use super::accepted;
 use crate::http::caller::Caller;
 use crate::http::error::HttpError;
 use crate::http::extract::{PathParams, QueryParams};
 use crate::http::state::App;
+use crate::operations::routes::accepted;
 use crate::previews::checks;
 use crate::previews::service::Progress;
 use axum::Json;

@@ -12,16 +12,9 @@ mod protect;
 mod reset;
 mod show;
 
-use crate::http::error::HttpError;
 use crate::http::routes::Routes;
 use crate::http::rule::Rule;
-use crate::http::state::App;
-use crate::operations::Started;
-use crate::operations::routes::wire;
 use crate::previews::webhook;
-use axum::Json;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use pgdb_core::scope::Scope;
 use utoipa_axum::routes;
 
@@ -45,10 +38,4 @@ pub fn routes() -> Routes {
         .route(look(), routes!(protect::protect_preview))
         .route(look(), routes!(protect::unprotect_preview))
         .merge(webhook::routes())
-}
-
-/// 202 with the operation.
-async fn accepted(app: &App, started: &Started) -> Result<Response, HttpError> {
-    let operation = app.operations.get(&started.id).await?;
-    Ok((StatusCode::ACCEPTED, Json(wire(&operation))).into_response())
 }

@@ -1,11 +1,11 @@
 //! `POST /v1/previews/{template}/warm` and `DELETE /v1/previews/{template}/pool/{entry}`.
 
-use super::accepted;
 use crate::http::caller::Caller;
 use crate::http::error::HttpError;
 use crate::http::extract::{PathParams, QueryParams};
 use crate::http::state::App;
 use crate::operations::Started;
+use crate::operations::routes::accepted;
 use crate::previews::templates::TemplateRecord;
 use axum::Json;
 use axum::extract::State;
@@ -58,6 +58,6 @@ async fn finish(
     if !query.wait {
         return accepted(app, &started).await;
     }
-    app.previews.finish(&started.id).await?;
+    app.operations.finish(&started.id).await?;
     Ok(Json(app.previews.pool(template).await?).into_response())
 }

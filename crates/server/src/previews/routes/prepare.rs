@@ -1,10 +1,10 @@
 //! `POST /v1/previews/{template}/prepare`.
 
-use super::accepted;
 use crate::http::caller::Caller;
 use crate::http::error::HttpError;
 use crate::http::extract::{PathParams, QueryParams};
 use crate::http::state::App;
+use crate::operations::routes::accepted;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -31,7 +31,7 @@ pub(super) async fn prepare_template(
     if !query.wait {
         return accepted(&app, &started).await;
     }
-    app.previews.finish(&started.id).await?;
+    app.operations.finish(&started.id).await?;
     let template = app.previews.template(on, &template).await?;
     Ok(Json(app.previews.pool(&template).await?).into_response())
 }

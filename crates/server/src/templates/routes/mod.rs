@@ -14,11 +14,9 @@ use crate::http::routes::Routes;
 use crate::http::rule::Rule;
 use crate::http::state::App;
 use crate::operations::Started;
-use crate::operations::routes::wire;
+use crate::operations::routes as operations;
 use crate::templates::service::Which;
-use axum::Json;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use pgdb_core::scope::Scope;
 use utoipa_axum::routes;
 
@@ -46,10 +44,5 @@ async fn which(app: &App, caller: &Caller, on: Option<&str>, name: &str) -> Resu
 
 /// The template as it stands at the operation's end; 202 with the operation for those who do not wait.
 async fn answer(app: &App, which: &Which, started: &Started, wait: bool) -> Result<Response, HttpError> {
-    if !wait {
-        let operation = app.operations.get(&started.id).await?;
-        return Ok((StatusCode::ACCEPTED, Json(wire(&operation))).into_response());
-    }
-    app.templates.finish(started).await?;
-    Ok(Json(app.templates.show(which).await?).into_response())
+    operations::answer(app, started, wait, async || Ok(app.templates.show(which).await?)).await
 }
