@@ -169,7 +169,9 @@ class Bare:
 
     def __init__(self, server, strategy):
         self.server = server
-        self.with_strategy = f" STRATEGY {strategy}" if server.major >= 15 else ""
+        # Sharing blocks is how a server that is told so makes its copies of files.
+        word = "file_copy" if strategy == "clone" else strategy
+        self.with_strategy = f" STRATEGY {word}" if server.major >= 15 else ""
         session = server.admin()
         # The template is closed; its schemas are those of any clone, so a clone is asked.
         session.query(f"CREATE DATABASE bare_look TEMPLATE {TEMPLATE}{self.with_strategy}")

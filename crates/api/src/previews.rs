@@ -147,8 +147,40 @@ pub struct PreviewQuery {
     pub on: Option<String>,
 }
 
+/// Query of the original's two routes.
+#[derive(Debug, Clone, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PreviewDbQuery {
+    /// With false: answer 202 with the operation at once.
+    #[serde(default = "yes")]
+    #[param(default = true)]
+    pub wait: bool,
+    /// An instance of this daemon that the preview is on; the configured server when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
+    /// The template that it is cloned from; the configured one when left out. Previews of every other template are
+    /// called after it: `shop_pr_123`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(example = "shop")]
+    pub template: Option<String>,
+}
+
 fn yes() -> bool {
     true
+}
+
+/// Query of the list of previews.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct PreviewListQuery {
+    /// An instance of this daemon; every server when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
+    /// A template; all of them when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
 }
 
 /// Query of routes that only look.

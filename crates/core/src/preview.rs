@@ -44,7 +44,7 @@ impl fmt::Display for PrNumber {
     }
 }
 
-/// Names of previews.
+/// Names that have to do with previews.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreviewSettings {
     template: String,
@@ -73,7 +73,8 @@ impl InvalidSetting {
 /// A name that no template can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a template's name has at most {longest} letters, digits and '_', begins with no digit, and is neither a preview's nor protected"
+    "a template's name has at most {longest} letters, digits and '_', begins with no digit, and is neither a preview's \
+     nor protected; its previews are called NAME_pr_NUMBER, which must not clash with DB_PREVIEW_PREFIX"
 )]
 pub struct InvalidTemplateName {
     longest: usize,
@@ -88,6 +89,78 @@ pub struct Names {
     pub role: String,
 }
 
+/// How the previews of one template are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Family {
+    prefix: String,
+    app_prefix: String,
+}
+
+/// What a name of a family says that it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Member {
+    /// A preview.
+    Preview(PrNumber),
+    /// An entry of the warm pool, by its suffix.
+    Entry(String),
+}
+
+/// Bytes of the suffix of a pool entry.
+pub const ENTRY_SUFFIX: usize = 8;
+/// Bytes that follow a prefix at most: `pool_` and a suffix.
+const ROOM: usize = "pool_".len() + ENTRY_SUFFIX;
+
+impl Family {
+    /// What the names of databases begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What the names of roles begin with.
+    pub fn app_prefix(&self) -> &str {
+        &self.app_prefix
+    }
+
+    /// The names of a preview.
+    pub fn preview(&self, number: PrNumber) -> Names {
+        self.names(&Member::Preview(number))
+    }
+
+    /// The names of a pool entry.
+    pub fn entry(&self, suffix: &str) -> Names {
+        self.names(&Member::Entry(suffix.to_owned()))
+    }
+
+    /// The names of a member.
+    pub fn names(&self, member: &Member) -> Names {
+        let rest = match member {
+            Member::Preview(number) => number.to_string(),
+            Member::Entry(suffix) => format!("pool_{suffix}"),
+        };
+        Names { db: format!("{}{rest}", self.prefix), role: format!("{}{rest}", self.app_prefix) }
+    }
+
+    /// Whose database this is, when its name is exactly one of the family's.
+    pub fn of_db(&self, db: &str) -> Option<Member> {
+        member(db.strip_prefix(&self.prefix)?)
+    }
+
+    /// Whose role this is, when its name is exactly one of the family's.
+    pub fn of_role(&self, role: &str) -> Option<Member> {
+        member(role.strip_prefix(&self.app_prefix)?)
+    }
+}
+
+fn member(rest: &str) -> Option<Member> {
+    if let Some(suffix) = rest.strip_prefix("pool_") {
+        let ours = suffix.len() == ENTRY_SUFFIX && suffix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        return ours.then(|| Member::Entry(suffix.to_owned()));
+    }
+    // `007` is nobody's.
+    let number: PrNumber = rest.parse().ok()?;
+    (number.to_string() == rest).then_some(Member::Preview(number))
+}
+
 impl PreviewSettings {
     /// Checks the variables.
     pub fn parse(
@@ -100,9 +173,9 @@ impl PreviewSettings {
     ) -> Result<Self, InvalidSetting> {
         for (variable, text, room) in [
             ("DB_TEMPLATE_NAME", template, 0),
-            ("DB_PREVIEW_PREFIX", prefix, 13),
+            ("DB_PREVIEW_PREFIX", prefix, ROOM),
             ("DB_PREVIEW_OWNER", owner, 0),
-            ("DB_PREVIEW_APP_USER_PREFIX", app_prefix, 13),
+            ("DB_PREVIEW_APP_USER_PREFIX", app_prefix, ROOM),
             ("DB_PREVIEW_DEV_ROLE", dev_role, 0),
         ] {
             let mut bytes = text.bytes();
@@ -127,26 +200,30 @@ impl PreviewSettings {
     /// Checks the name of a template, behind which `room` more bytes have to fit.
     pub fn check_template(&self, name: &str, room: usize) -> Result<(), InvalidTemplateName> {
         let mut bytes = name.bytes();
+        let family = self.family(name);
+        let room = room.max(family.app_prefix.len().saturating_sub(name.len()) + ROOM);
         let ok = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
             && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
             && name.len() + room <= 63;
-        let taken = name != self.template && self.is_protected(name) || name.starts_with(&self.prefix);
-        if ok && !taken { Ok(()) } else { Err(InvalidTemplateName { longest: 63 - room }) }
+        let of_another = name.rmatch_indices("_pr_").any(|(at, between)| member(&name[at + between.len()..]).is_some());
+        let clashes = self.prefix.starts_with(&family.prefix) || self.app_prefix.starts_with(&family.app_prefix);
+        let taken = name.starts_with(&self.prefix)
+            || name != self.template && (self.is_protected(name) || of_another || clashes);
+        if ok && !taken { Ok(()) } else { Err(InvalidTemplateName { longest: 63usize.saturating_sub(room) }) }
+    }
+
+    /// How the previews of a template are called: as the variables say for the configured one, and after its name for
+    /// every other.
+    pub fn family(&self, template: &str) -> Family {
+        if template == self.template {
+            return Family { prefix: self.prefix.clone(), app_prefix: self.app_prefix.clone() };
+        }
+        Family { prefix: format!("{template}_pr_"), app_prefix: format!("{template}_pr_app_") }
     }
 
     /// The template.
     pub fn template(&self) -> &str {
         &self.template
-    }
-
-    /// What the names of databases begin with.
-    pub fn prefix(&self) -> &str {
-        &self.prefix
-    }
-
-    /// What the names of roles begin with.
-    pub fn app_prefix(&self) -> &str {
-        &self.app_prefix
     }
 
     /// The owner.
@@ -157,16 +234,6 @@ impl PreviewSettings {
     /// The dev role.
     pub fn dev_role(&self) -> &str {
         &self.dev_role
-    }
-
-    /// The names of a preview.
-    pub fn names(&self, number: PrNumber) -> Result<Names, InvalidPrNumber> {
-        Ok(Names { db: format!("{}{number}", self.prefix), role: format!("{}{number}", self.app_prefix) })
-    }
-
-    /// The names of a pool entry.
-    pub fn pool_names(&self, suffix: &str) -> Names {
-        Names { db: format!("{}pool_{suffix}", self.prefix), role: format!("{}pool_{suffix}", self.app_prefix) }
     }
 
     /// Whether a database must not be touched.
@@ -214,12 +281,39 @@ mod tests {
             assert_eq!(settings(bad), Err("DB_PREVIEW_PREFIX"), "{bad}");
         }
         let settings = settings("pr_").expect("parsed");
-        let names = settings.names(PrNumber::new(9_999_999_999).expect("a number")).expect("names");
+        let names = settings.family("template_medusa").preview(PrNumber::new(9_999_999_999).expect("a number"));
         assert_eq!((names.db.as_str(), names.role.as_str()), ("pr_9999999999", "app_9999999999"));
         for name in ["postgres", "TEMPLATE1", "Template_Medusa", "precious", "OTHER"] {
             assert!(settings.is_protected(name), "{name}");
         }
         assert!(!settings.is_protected("pr_1"));
+    }
+
+    #[test]
+    fn every_template_has_names_of_its_own() {
+        let settings = settings("medusa_pr_").expect("parsed");
+        let seven = PrNumber::new(7).expect("a number");
+        let shop = settings.family("shop");
+        let names = shop.preview(seven);
+        assert_eq!((names.db.as_str(), names.role.as_str()), ("shop_pr_7", "shop_pr_app_7"));
+        assert_eq!(shop.of_db("shop_pr_7"), Some(Member::Preview(seven)));
+        assert_eq!(shop.of_role("shop_pr_app_7"), Some(Member::Preview(seven)));
+        assert_eq!(shop.of_db(&shop.entry("abcd0123").db), Some(Member::Entry("abcd0123".to_owned())));
+        for other in ["shop_pr_07", "shop_pr_app_7", "shop_pr_", "shop_pr_pool_x", "medusa_pr_7", "shop_pr_7_x"] {
+            assert_eq!(shop.of_db(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn templates_whose_previews_could_be_taken_for_others_are_refused() {
+        let settings = settings("medusa_pr_").expect("parsed");
+        for good in ["template_medusa", "shop", "_shop2", "shop_pr_x", &"s".repeat(42)] {
+            assert!(settings.check_template(good, 0).is_ok(), "{good}");
+        }
+        // Previews of `medusa` would have the names of the configured template's.
+        for bad in ["medusa", "medusa_pr_1", "shop_pr_1", "shop_pr_pool_abcd0123", "precious", "", "1", &"s".repeat(43)] {
+            assert!(settings.check_template(bad, 0).is_err(), "{bad}");
+        }
     }
 
     #[test]

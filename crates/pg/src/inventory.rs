@@ -26,9 +26,9 @@ pub async fn roles(client: &Client, prefix: &str) -> Result<Vec<String>, PgError
     Ok(client.query("list the roles", sql, &[prefix]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// Process ids of a database's sessions.
+/// Process ids of a database's sessions, without those of autovacuum.
 pub async fn sessions(client: &Client, db: &str) -> Result<Vec<String>, PgError> {
-    let sql = "SELECT pid::text FROM pg_stat_activity WHERE datname = $1 ORDER BY pid";
+    let sql = "SELECT pid::text FROM pg_stat_activity WHERE datname = $1 AND usesysid IS NOT NULL ORDER BY pid";
     Ok(client.query("list the database's sessions", sql, &[db]).await?.iter().map(|row| row.get(0)).collect())
 }
 

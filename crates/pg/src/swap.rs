@@ -173,11 +173,12 @@ pub async fn rename_closed(client: &Client, pairs: &[(&str, &str)]) -> Result<()
     client.batch("rename databases", &statements.join(";")).await
 }
 
-/// Ends all sessions of a database but our own, and returns when they are gone.
+/// Ends all sessions of a database but our own, and returns when they are gone. Autovacuum has no role and is no
+/// session: nobody but a superuser may end it, and a drop or a rename sends it away by itself.
 pub async fn end_sessions(client: &Client, name: &str) -> Result<(), PgError> {
     let sql = format!(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-         WHERE datname = {} AND pid <> pg_backend_pid()",
+         WHERE datname = {} AND pid <> pg_backend_pid() AND usesysid IS NOT NULL",
         literal(name)?
     );
     let begin = Instant::now();

@@ -8,7 +8,7 @@ use pgdb_core::time::Clock;
 use rusqlite::{Connection, params};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// Rows that wait to be written; when there are more, requests wait for them rather than losing one.
@@ -46,30 +46,41 @@ pub struct Record {
     pub request_id: String,
 }
 
+/// What the writer is given, in order.
+enum Entry {
+    Row(Record),
+    /// Answered once everything before it was written.
+    Mark(oneshot::Sender<()>),
+}
+
 /// The audit log.
 pub struct Audit {
     store: Store,
-    queue: Mutex<Option<mpsc::Sender<Record>>>,
+    queue: Mutex<Option<mpsc::Sender<Entry>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Audit {
     /// Starts the task that writes. Needs a tokio runtime.
     pub fn start(store: Store, clock: Arc<dyn Clock>) -> Self {
-        let (queue, records) = mpsc::channel(QUEUE);
-        let writer = tokio::spawn(write_all(store.clone(), clock, records));
+        let (queue, entries) = mpsc::channel(QUEUE);
+        let writer = tokio::spawn(write_all(store.clone(), clock, entries));
         Self { store, queue: Mutex::new(Some(queue)), writer: Mutex::new(Some(writer)) }
     }
 
     /// Queues a row.
     pub async fn record(&self, record: Record) {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let lost = match queue {
-            Some(queue) => queue.send(record).await.err().map(|error| error.0),
-            None => Some(record),
-        };
-        if let Some(record) = lost {
+        if let Err(Entry::Row(record)) = self.send(Entry::Row(record)).await {
             tracing::error!(?record, "this request came too late for the audit log");
+        }
+    }
+
+    /// Gives back what came after [`Self::close`].
+    async fn send(&self, entry: Entry) -> Result<(), Entry> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match queue {
+            Some(queue) => queue.send(entry).await.map_err(|error| error.0),
+            None => Err(entry),
         }
     }
 
@@ -84,7 +95,7 @@ impl Audit {
         }
     }
 
-    /// A page, newest first.
+    /// A page, newest first. Whoever has the answer to a request finds its row.
     pub async fn list(&self, query: AuditQuery) -> Result<AuditPage, Problem> {
         let limit = query.limit.unwrap_or(PAGE);
         if !(1..=PAGE_LIMIT).contains(&limit) {
@@ -93,6 +104,11 @@ impl Audit {
         let before = query.before.unwrap_or(i64::MAX);
         if before < 1 {
             return Err(Problem::invalid("invalid_query", "before: at least 1"));
+        }
+        let (mark, written) = oneshot::channel();
+        if self.send(Entry::Mark(mark)).await.is_ok() {
+            // An error means that the writer has ended, and with it that everything was written.
+            written.await.ok();
         }
         self.store
             .read(move |connection| {
@@ -135,16 +151,29 @@ fn page(connection: &Connection, before: i64, subject: Option<&str>, limit: i64)
     Ok(items)
 }
 
-async fn write_all(store: Store, clock: Arc<dyn Clock>, mut records: mpsc::Receiver<Record>) {
+async fn write_all(store: Store, clock: Arc<dyn Clock>, mut entries: mpsc::Receiver<Entry>) {
     let mut written = CLEAN_EVERY;
     let mut batch = Vec::new();
-    while records.recv_many(&mut batch, BATCH).await > 0 {
-        written += batch.len();
-        let clean = (written >= CLEAN_EVERY).then(|| clock.now());
-        if clean.is_some() {
-            written = 0;
+    while entries.recv_many(&mut batch, BATCH).await > 0 {
+        let (mut rows, mut marks) = (Vec::new(), Vec::new());
+        for entry in batch.drain(..) {
+            match entry {
+                Entry::Row(row) => rows.push(row),
+                Entry::Mark(mark) => marks.push(mark),
+            }
         }
-        write(&store, Arc::new(std::mem::take(&mut batch)), clean).await;
+        if !rows.is_empty() {
+            written += rows.len();
+            let clean = (written >= CLEAN_EVERY).then(|| clock.now());
+            if clean.is_some() {
+                written = 0;
+            }
+            write(&store, Arc::new(rows), clean).await;
+        }
+        for mark in marks {
+            // Whoever asked may have gone.
+            mark.send(()).ok();
+        }
     }
 }
 

@@ -10,7 +10,7 @@ mod previews;
 pub mod strength;
 
 pub use environment::EnvSecrets;
-pub use previews::{ExternalServer, OrphanPolicy, PreviewConfig, PreviewOptions, TargetConfig};
+pub use previews::{ExternalServer, GithubRepository, OrphanPolicy, PreviewConfig, PreviewOptions, TargetConfig};
 
 use listen::Listen;
 use pgdb_core::ports::PortRange;

@@ -55,7 +55,8 @@ pub struct PreviewOptions {
     pub sweep_max: Option<u32>,
     /// `PGDB_PREVIEW_ORPHANS`: `report`, `adopt` or `remove`.
     pub orphans: Option<String>,
-    /// `PGDB_GITHUB_REPOSITORIES`: whose pull requests the webhook takes, `owner/name` separated by commas; all when empty.
+    /// `PGDB_GITHUB_REPOSITORIES`: whose pull requests the webhook takes, `owner/name` or `owner/name=template` separated
+    /// by commas; all when empty.
     pub github_repositories: Option<String>,
 }
 
@@ -82,8 +83,17 @@ pub struct PreviewConfig {
     pub sweep_max: u32,
     /// What becomes of databases that no record knows.
     pub orphans: OrphanPolicy,
-    /// Whose pull requests the webhook takes, `owner/name`; all when empty.
-    pub github_repositories: Vec<String>,
+    /// Whose pull requests the webhook takes; all when empty.
+    pub github_repositories: Vec<GithubRepository>,
+}
+
+/// A repository whose pull requests get previews.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GithubRepository {
+    /// Such as `owner/name`.
+    pub full_name: String,
+    /// The template of its previews; the configured one when left out.
+    pub template: Option<String>,
 }
 
 /// Where previews are made.
@@ -200,7 +210,7 @@ impl PreviewOptions {
             given if given < least => Err(value(name, format!("{given} is less than {least}"))),
             given => Ok(given),
         };
-        let github_repositories = repositories(self.github_repositories.as_deref().unwrap_or_default())?;
+        let github_repositories = repositories(self.github_repositories.as_deref().unwrap_or_default(), &settings)?;
         let pool_max = self.pool_max.unwrap_or(DEFAULT_POOL_MAX);
         let pool_min = self.pool_min.unwrap_or(0);
         if pool_min > pool_max {
@@ -249,16 +259,28 @@ impl PreviewOptions {
     }
 }
 
-/// Names of repositories, separated by commas.
-fn repositories(list: &str) -> Result<Vec<String>, ConfigError> {
+/// Repositories, separated by commas.
+fn repositories(list: &str, settings: &PreviewSettings) -> Result<Vec<GithubRepository>, ConfigError> {
+    let refused = |why: String| Err(value("PGDB_GITHUB_REPOSITORIES", why));
     let plain = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };
-    let check = |name: &str| match name.split_once('/') {
-        Some((owner, repository)) if plain(owner) && plain(repository) => Ok(name.to_owned()),
-        _ => Err(value("PGDB_GITHUB_REPOSITORIES", format!("'{}' is not owner/name", name.escape_debug()))),
+    let read = |item: &str| {
+        let (name, template) = match item.split_once('=') {
+            Some((name, template)) => (name.trim(), Some(template.trim())),
+            None => (item, None),
+        };
+        if !name.split_once('/').is_some_and(|(owner, repository)| plain(owner) && plain(repository)) {
+            return refused(format!("'{}' is not owner/name", name.escape_debug()));
+        }
+        if let Some(template) = template
+            && let Err(why) = settings.check_template(template, 0)
+        {
+            return refused(format!("'{}': {why}", template.escape_debug()));
+        }
+        Ok(GithubRepository { full_name: name.to_owned(), template: template.map(str::to_owned) })
     };
-    list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(check).collect()
+    list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(read).collect()
 }
 
 /// The modes of libpq that we can keep to the letter.
@@ -334,6 +356,8 @@ mod tests {
             ("PGDB_PREVIEW_TTL", PreviewOptions { ttl: some("a while"), ..options() }),
             ("PGDB_PREVIEW_ORPHANS", PreviewOptions { orphans: some("shoot"), ..options() }),
             ("PGDB_GITHUB_REPOSITORIES", PreviewOptions { github_repositories: some("shop/app, app"), ..options() }),
+            ("PGDB_GITHUB_REPOSITORIES", PreviewOptions { github_repositories: some("shop/app=x-y"), ..options() }),
+            ("PGDB_GITHUB_REPOSITORIES", PreviewOptions { github_repositories: some("shop/app=postgres"), ..options() }),
         ];
         for (variable, options) in cases {
             let message = options.resolve().err().map(|error| error.to_string()).unwrap_or_default();

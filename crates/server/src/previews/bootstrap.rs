@@ -42,24 +42,32 @@ impl PreviewService {
             if settings.owner() != operator {
                 done.extend(bootstrap::ensure_group(&session, settings.owner()).await.map_err(pg)?);
             }
-            let template = settings.template();
-            done.extend(bootstrap::ensure_template(&session, template, settings.owner()).await.map_err(pg)?);
+            let owner = settings.owner();
+            done.extend(bootstrap::ensure_template(&session, settings.template(), owner).await.map_err(pg)?);
             self.mend(&session, &mut done).await?;
-            let holder = format!("{template}_owner");
-            done.extend(bootstrap::ensure_group(&session, &holder).await.map_err(pg)?);
-            let mut roles = inventory::roles(&session, settings.app_prefix()).await.map_err(pg)?;
-            roles.push(holder.clone());
-            done.extend(bootstrap::ensure_admin_of(&session, operator, &roles).await.map_err(pg)?);
-            swap::allow_connections(&session, template, true).await.map_err(pg)?;
-            let given = async {
-                let inside = connect_admin(admin, template).await?;
-                let given = bootstrap::give_all(&inside, &holder).await.map_err(pg);
-                inside.close().await;
-                given
-            };
-            let given = given.await;
-            swap::allow_connections(&session, template, false).await.map_err(pg)?;
-            done.extend(given?);
+            for template in self.world.templates_on(EXTERNAL).await.map_err(StepError::from)? {
+                // One that was made by a refresh, and dropped by hand since.
+                if swap::owner(&session, &template).await.map_err(pg)?.is_none() {
+                    continue;
+                }
+                done.extend(bootstrap::ensure_template(&session, &template, owner).await.map_err(pg)?);
+                let holder = format!("{template}_owner");
+                done.extend(bootstrap::ensure_group(&session, &holder).await.map_err(pg)?);
+                let family = settings.family(&template);
+                let mut roles = inventory::roles(&session, family.app_prefix()).await.map_err(pg)?;
+                roles.push(holder.clone());
+                done.extend(bootstrap::ensure_admin_of(&session, operator, &roles).await.map_err(pg)?);
+                swap::allow_connections(&session, &template, true).await.map_err(pg)?;
+                let given = async {
+                    let inside = connect_admin(admin, &template).await?;
+                    let given = bootstrap::give_all(&inside, &holder).await.map_err(pg);
+                    inside.close().await;
+                    given
+                };
+                let given = given.await;
+                swap::allow_connections(&session, &template, false).await.map_err(pg)?;
+                done.extend(given?);
+            }
             session.close().await;
             Ok(done)
         };

@@ -13,8 +13,8 @@ use crate::operations::{NewOperation, step_problem};
 use crate::problem::Problem;
 use jiff::Timestamp;
 use pgdb_api::previews::Orphan;
-use pgdb_core::preview::PrNumber;
-use pgdb_pg::inventory;
+use pgdb_core::preview::{Family, Member, Names, PrNumber};
+use pgdb_pg::inventory::{self, FoundDatabase};
 use rusqlite::Connection;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -31,11 +31,20 @@ pub enum Treatment {
     Apply(OrphanPolicy),
 }
 
-/// What an orphan's name says that it was.
+/// What has a name of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Shape {
-    Preview(PrNumber),
-    Entry { db: String, role: String },
+struct Named {
+    template: String,
+    member: Member,
+    names: Names,
+}
+
+/// What a server holds under the names of one template's previews.
+struct Held {
+    template: String,
+    family: Family,
+    databases: Vec<FoundDatabase>,
+    roles: Vec<String>,
 }
 
 /// What was known of an orphan when it was seen.
@@ -51,10 +60,16 @@ impl Keeper {
     /// Finds what is left over on a server, and treats it.
     pub async fn orphans(&self, server: &Arc<Server>, treatment: Treatment) -> Result<Vec<Orphan>, Problem> {
         let settings = &self.world.config.settings;
+        let templates = self.world.templates_on(&server.key).await?;
         let session = self.world.session(server).await.map_err(step_problem)?;
         let failed = |error| step_problem(pg(error));
-        let databases = inventory::databases(&session, settings.prefix()).await.map_err(failed)?;
-        let roles = inventory::roles(&session, settings.app_prefix()).await.map_err(failed)?;
+        let mut held = Vec::new();
+        for template in templates {
+            let family = settings.family(&template);
+            let databases = inventory::databases(&session, family.prefix()).await.map_err(failed)?;
+            let roles = inventory::roles(&session, family.app_prefix()).await.map_err(failed)?;
+            held.push(Held { template, family, databases, roles });
+        }
         let strays = match &server.instance {
             Some(_) => inventory::stray_directories(&session).await.map_err(failed)?,
             None => Vec::new(),
@@ -73,31 +88,40 @@ impl Keeper {
             .collect();
 
         let mut found = Vec::new();
-        let there: BTreeSet<&str> = databases.iter().map(|database| database.name.as_str()).collect();
-        for database in &databases {
-            let name = &database.name;
-            if known.contains(name) || busy.contains(name) || settings.is_protected(name) {
-                continue;
+        let there: BTreeSet<&str> = held.iter().flat_map(|held| &held.databases).map(|db| db.name.as_str()).collect();
+        for Held { template, family, databases, roles } in &held {
+            for database in databases {
+                let name = &database.name;
+                if known.contains(name) || busy.contains(name) || settings.is_protected(name) {
+                    continue;
+                }
+                let Some(member) = family.of_db(name) else { continue };
+                let kind = if database.valid { "database" } else { "invalid_database" };
+                let message = if database.valid {
+                    "no record knows this database"
+                } else {
+                    "a drop of this database was cut short; it cannot be used any more"
+                };
+                let adoptable = database.valid && matches!(member, Member::Preview(_));
+                let named = Named { template: template.clone(), names: family.names(&member), member };
+                let seen = (kind, name.as_str(), message);
+                found.push(self.treat(server, seen, &named, Known::Nothing, adoptable, treatment).await?);
             }
-            let Some(shape) = self.shape(name, settings.prefix()) else { continue };
-            let kind = if database.valid { "database" } else { "invalid_database" };
-            let message = if database.valid {
-                "no record knows this database"
-            } else {
-                "a drop of this database was cut short; it cannot be used any more"
-            };
-            let adoptable = database.valid && matches!(shape, Shape::Preview(_));
-            found.push(self.treat(server, (kind, name, message), &shape, Known::Nothing, adoptable, treatment).await?);
-        }
-        for role in &roles {
-            let Some(shape) = self.shape(role, settings.app_prefix()) else { continue };
-            let db = self.names(&shape).0;
-            // Of an orphaned database's role the database was said.
-            if known.contains(role) || busy.contains(role) || busy.contains(&db) || there.contains(db.as_str()) {
-                continue;
+            for role in roles {
+                let Some(member) = family.of_role(role) else { continue };
+                let names = family.names(&member);
+                // Of an orphaned database's role the database was said.
+                if known.contains(role)
+                    || busy.contains(role)
+                    || busy.contains(&names.db)
+                    || there.contains(names.db.as_str())
+                {
+                    continue;
+                }
+                let named = Named { template: template.clone(), member, names };
+                let seen = ("role", role.as_str(), "no record knows this role, and its database is gone");
+                found.push(self.treat(server, seen, &named, Known::Nothing, false, treatment).await?);
             }
-            let message = "no record knows this role, and its database is gone";
-            found.push(self.treat(server, ("role", role, message), &shape, Known::Nothing, false, treatment).await?);
         }
         for preview in &previews {
             if preview.state != PreviewState::Ready || there.contains(preview.db.as_str()) || busy.contains(&preview.db)
@@ -106,8 +130,10 @@ impl Keeper {
             }
             let Ok(number) = PrNumber::new(preview.number) else { continue };
             let message = "the database of this preview is gone; the next ensure makes it anew";
-            let (shape, seen) = (Shape::Preview(number), Known::Since(preview.used_at));
-            found.push(self.treat(server, ("record", &preview.db, message), &shape, seen, false, treatment).await?);
+            let names = Names { db: preview.db.clone(), role: preview.role.clone() };
+            let named = Named { template: preview.template.clone(), member: Member::Preview(number), names };
+            let seen = Known::Since(preview.used_at);
+            found.push(self.treat(server, ("record", &preview.db, message), &named, seen, false, treatment).await?);
         }
         let stray = |name| Orphan {
             kind: "directory".to_owned(),
@@ -123,7 +149,7 @@ impl Keeper {
         &self,
         server: &Arc<Server>,
         (kind, name, message): (&str, &str, &str),
-        shape: &Shape,
+        named: &Named,
         seen: Known,
         adoptable: bool,
         treatment: Treatment,
@@ -141,9 +167,9 @@ impl Keeper {
         };
         if apply {
             tracing::info!(orphan = name, kind, action, "{message}");
-            match (action, shape) {
-                ("adopted", Shape::Preview(number)) => self.adopt(server, *number).await?,
-                ("removed", shape) => self.remove(server, shape, seen).await?,
+            match (action, &named.member) {
+                ("adopted", Member::Preview(number)) => self.adopt(server, &named.template, *number).await?,
+                ("removed", _) => self.remove(server, named, seen).await?,
                 _ => {}
             }
         }
@@ -155,30 +181,29 @@ impl Keeper {
         })
     }
 
-    async fn adopt(&self, server: &Arc<Server>, number: PrNumber) -> Result<(), Problem> {
-        let place = self.world.place(Arc::clone(server), None, number)?;
+    async fn adopt(&self, server: &Arc<Server>, template: &str, number: PrNumber) -> Result<(), Problem> {
+        let place = self.world.place(Arc::clone(server), Some(template), number)?;
         self.service.ensure(&place, &super::checks::Wanted::default(), true).await.map(drop)
     }
 
-    async fn remove(&self, server: &Arc<Server>, shape: &Shape, seen: Known) -> Result<(), Problem> {
-        let (db, role) = self.names(shape);
+    async fn remove(&self, server: &Arc<Server>, named: &Named, seen: Known) -> Result<(), Problem> {
+        let Names { db, role } = named.names.clone();
         let target = server.key.clone();
-        let (kind, subject, input) = match shape {
-            Shape::Preview(_) => {
+        let (kind, subject, input) = match &named.member {
+            Member::Preview(_) => {
                 let subject = record::subject(&target, &db);
                 let input = DeleteInput { target, db, role, had_database: true, had_role: true };
                 (DELETE, subject, serde_json::to_value(input))
             }
-            Shape::Entry { .. } => {
+            Member::Entry(_) => {
                 let subject = format!("pool/{target}/{db}");
-                let template = self.world.config.settings.template().to_owned();
-                let input = EntryInput { target, entry: db, role, template, number: 1 };
+                let input = EntryInput { target, entry: db, role, template: named.template.clone(), number: 1 };
                 (POOL_DROP, subject, serde_json::to_value(input))
             }
         };
         let input = input.map_err(|error| Problem::internal(error.to_string()))?;
         let new = NewOperation { kind, subject, input };
-        let (target, db) = (server.key.clone(), self.names(shape).0);
+        let (target, db) = (server.key.clone(), named.names.db.clone());
         let prepare = move |connection: &Connection| {
             let preview = record::by_db(connection, &target, &db)?.map(|preview| preview.used_at);
             let entry = entries::find(connection, &target, &db)?;
@@ -194,29 +219,6 @@ impl Keeper {
             started => started?,
         };
         self.engine.finish(&started.id).await.map(drop)
-    }
-
-    fn names(&self, shape: &Shape) -> (String, String) {
-        match shape {
-            Shape::Entry { db, role } => (db.clone(), role.clone()),
-            Shape::Preview(number) => {
-                let names = self.world.config.settings.names(*number);
-                names.map(|names| (names.db, names.role)).unwrap_or_default()
-            }
-        }
-    }
-
-    /// What a name is, when it is exactly one of ours.
-    fn shape(&self, name: &str, prefix: &str) -> Option<Shape> {
-        let rest = name.strip_prefix(prefix)?;
-        if let Some(suffix) = rest.strip_prefix("pool_") {
-            let ours = suffix.len() == 8 && suffix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-            let names = self.world.config.settings.pool_names(suffix);
-            return ours.then_some(Shape::Entry { db: names.db, role: names.role });
-        }
-        // `007` is nobody's.
-        let number: PrNumber = rest.parse().ok()?;
-        (number.to_string() == rest).then_some(Shape::Preview(number))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::operations::{NewOperation, Started};
 use crate::problem::Problem;
 use crate::store::rows::micros;
 use jiff::SignedDuration;
-use pgdb_core::preview::PrNumber;
+use pgdb_core::preview::{ENTRY_SUFFIX, PrNumber};
 use pgdb_core::random;
 use rusqlite::{Connection, params};
 use serde_json::Value;
@@ -85,11 +85,11 @@ impl Keeper {
         let now = self.world.clock.now();
         let ago = |hours| now.checked_sub(SignedDuration::from_hours(hours)).map_or(i64::MIN, micros);
         let (hour, day) = (ago(1), ago(24));
-        let like = format!("{}%", record::subject(&template.target, ""));
+        let prefix = record::subject(&template.target, self.world.config.settings.family(&template.name).prefix());
         let counts = self.world.store.read(move |connection| {
             let sql = "SELECT count(*) FILTER (WHERE created_at >= ?2), count(*) FILTER (WHERE created_at >= ?3) FROM \
-                       (SELECT created_at FROM operations WHERE kind = ?1 AND subject LIKE ?4 ORDER BY seq DESC LIMIT ?5)";
-            let row = connection.prepare_cached(sql)?.query_row(params![ENSURE, hour, day, like, COUNTED], |row| {
+                       (SELECT created_at FROM operations WHERE kind = ?1 AND substr(subject, 1, length(?4)) = ?4 ORDER BY seq DESC LIMIT ?5)";
+            let row = connection.prepare_cached(sql)?.query_row(params![ENSURE, hour, day, prefix, COUNTED], |row| {
                 Ok((row.get::<_, u32>(0)?, row.get::<_, u32>(1)?))
             });
             Ok(row?)
@@ -107,8 +107,8 @@ impl Keeper {
     }
 
     async fn fill(&self, template: &TemplateRecord, number: u64) -> Result<Started, Problem> {
-        let suffix = random::lower_alnum(&*self.world.entropy, 8);
-        let names = self.world.config.settings.pool_names(&suffix);
+        let suffix = random::lower_alnum(&*self.world.entropy, ENTRY_SUFFIX);
+        let names = self.world.config.settings.family(&template.name).entry(&suffix);
         let entry = EntryRecord {
             target: template.target.clone(),
             db: names.db,

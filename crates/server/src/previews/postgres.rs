@@ -115,7 +115,7 @@ impl PreviewWorld {
         for role in [settings.owner(), settings.dev_role()] {
             handover::ensure_group(session, role).await.map_err(pg)?;
         }
-        if swap::owner(session, template).await.map_err(pg)?.is_none() {
+        if template == settings.template() && swap::owner(session, template).await.map_err(pg)?.is_none() {
             swap::create_database(session, template, settings.owner()).await.map_err(pg)?;
             tracing::info!(template, "made an empty template; `pgdb template create` or `build` fills it");
         }
@@ -167,8 +167,9 @@ impl PreviewWorld {
 
     /// Gives what is in a clone to its role.
     pub(super) async fn hand_over(&self, place: &Place, db: &str, role: &str) -> Result<(), StepError> {
+        // As much work as the copy. What it changes of the shared catalogs is this clone's alone, so others may do the same.
+        let _permit = place.server.clones.acquire().await.map_err(ending)?;
         let client = self.connect(&place.server, Some(db)).await?;
-        let _catalog = place.server.catalog.lock().await;
         let holder = format!("{}_owner", place.template);
         let (template, dev) = (place.template.as_str(), self.config.settings.dev_role());
         let clone = handover::Clone { db, role, holder: &holder, template, dev };

@@ -13,11 +13,12 @@ use crate::problem::Problem;
 use pgdb_api::instances::DeployRequest;
 use pgdb_api::previews::PreviewPool;
 use pgdb_core::instance::InstanceState;
+use pgdb_core::preview::Member;
 use pgdb_pg::look::SeenTemplate;
 use rusqlite::Connection;
 use std::sync::Arc;
 
-use super::service::{Place, PreviewService, ROUNDS, too_many_rounds};
+use super::service::{Place, PreviewService, ROUNDS, no_such_template, too_many_rounds};
 
 impl PreviewService {
     /// The server of a request; our own instance is deployed at the first use.
@@ -66,7 +67,7 @@ impl PreviewService {
     /// Begins to look at a template anew.
     pub async fn prepare_template(&self, on: Option<&str>, template: &str) -> Result<Started, Problem> {
         let server = self.server(on).await?;
-        let template = self.world.template_name(template)?.to_owned();
+        let template = self.world.template_name(template)?;
         self.start_prepare(&server, &template).await
     }
 
@@ -81,7 +82,7 @@ impl PreviewService {
     /// A template that is prepared.
     pub async fn template(&self, on: Option<&str>, template: &str) -> Result<TemplateRecord, Problem> {
         let key = self.world.server(on).await?.key.clone();
-        let name = self.world.template_name(template)?.to_owned();
+        let name = self.world.template_name(template)?;
         let found = self.world.store.read(move |connection| templates::find(connection, &key, &name)).await?;
         found.ok_or_else(|| {
             let message = "it was not looked at yet; POST /v1/previews/{template}/prepare does, and so does an ensure";
@@ -92,10 +93,11 @@ impl PreviewService {
     /// An entry of a template's pool by its database. One that no row knows is what is left of one, at most.
     pub async fn entry(&self, template: &TemplateRecord, entry: &str) -> Result<EntryRecord, Problem> {
         let unknown = || Problem::not_found("preview_not_found", "the pool has no such entry");
-        let names = self.world.config.settings.pool_names(entry.rsplit('_').next().unwrap_or_default());
-        if names.db != entry {
-            return Err(unknown());
-        }
+        let family = self.world.config.settings.family(&template.name);
+        let names = match family.of_db(entry) {
+            Some(member @ Member::Entry(_)) => family.names(&member),
+            _ => return Err(unknown()),
+        };
         let (key, db) = (template.target.clone(), names.db.clone());
         let found = self.world.store.read(move |connection| entries::find(connection, &key, &db)).await?;
         Ok(found.unwrap_or_else(|| EntryRecord {
@@ -113,6 +115,10 @@ impl PreviewService {
 
     /// Sees to it that the template is prepared. Returns its generation.
     pub(super) async fn template_ready(&self, place: &Place, seen: Option<SeenTemplate>) -> Result<u64, Problem> {
+        if seen.is_none() && place.template != self.world.config.settings.template() {
+            // The configured one is made, or missed with what mends it; a name that was just typed is not.
+            return Err(no_such_template(&place.template));
+        }
         for _ in 0..ROUNDS {
             let (target, name) = (place.server.key.clone(), place.template.clone());
             let known = self.world.store.read(move |connection| templates::find(connection, &target, &name)).await?;
@@ -138,14 +144,19 @@ impl PreviewService {
     }
 
     /// What is kept ready, by template.
-    pub async fn pools(&self, on: Option<&str>) -> Result<Vec<PreviewPool>, Problem> {
+    pub async fn pools(&self, on: Option<&str>, template: Option<&str>) -> Result<Vec<PreviewPool>, Problem> {
+        let name = template.map(|name| self.world.template_name(name)).transpose()?;
         let only = match on {
             Some(name) => Some(self.world.server(Some(name)).await?.key.clone()),
             None => None,
         };
         let all = self.world.store.read(templates::all).await?;
         let mut pools = Vec::new();
-        for template in all.iter().filter(|template| only.as_ref().is_none_or(|key| *key == template.target)) {
+        let asked_for = |template: &&TemplateRecord| {
+            only.as_ref().is_none_or(|key| *key == template.target)
+                && name.as_ref().is_none_or(|name| *name == template.name)
+        };
+        for template in all.iter().filter(asked_for) {
             pools.push(self.pool(template).await?);
         }
         Ok(pools)

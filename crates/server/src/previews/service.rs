@@ -3,6 +3,7 @@
 use super::checks::Ttl;
 use super::record::{self, PreviewRecord};
 use super::server::Server;
+use super::templates;
 use super::world::PreviewWorld;
 use crate::instances::InstanceService;
 use crate::operations::{Engine, NewOperation, Started};
@@ -11,6 +12,7 @@ use pgdb_api::previews::Preview;
 use pgdb_core::preview::PrNumber;
 use rusqlite::Connection;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,9 +71,14 @@ impl PreviewService {
     }
 
     /// The same for an ensure, which makes the instance that previews are on where nobody has named a server.
-    pub async fn place_to_make(&self, on: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
+    pub async fn place_to_make(
+        &self,
+        on: Option<&str>,
+        template: Option<&str>,
+        number: PrNumber,
+    ) -> Result<Place, Problem> {
         let server = self.server(on).await?;
-        self.world.place(server, None, number)
+        self.world.place(server, template, number)
     }
 
     /// Sets how long a preview lives from now on.
@@ -105,15 +112,20 @@ impl PreviewService {
         self.world.wire(&preview, true).await
     }
 
-    /// Every preview, or those on one instance, without passwords.
-    pub async fn list(&self, on: Option<&str>) -> Result<Vec<Preview>, Problem> {
+    /// Every preview, or those on one instance or of one template, without passwords.
+    pub async fn list(&self, on: Option<&str>, template: Option<&str>) -> Result<Vec<Preview>, Problem> {
+        let template = template.map(|name| self.world.template_name(name)).transpose()?;
         let only = match on {
             Some(name) => Some(self.world.server(Some(name)).await?.key.clone()),
             None => None,
         };
         let previews = self.world.store.read(record::all).await?;
         let mut items = Vec::new();
-        for preview in previews.iter().filter(|preview| only.as_ref().is_none_or(|key| *key == preview.target)) {
+        let asked_for = |preview: &&PreviewRecord| {
+            only.as_ref().is_none_or(|key| *key == preview.target)
+                && template.as_ref().is_none_or(|name| *name == preview.template)
+        };
+        for preview in previews.iter().filter(asked_for) {
             items.push(self.world.wire(preview, false).await?);
         }
         Ok(items)
@@ -153,23 +165,34 @@ impl PreviewService {
 
 impl PreviewWorld {
     /// The template that a request means; `-` is the configured one.
-    pub(super) fn template_name(&self, given: &str) -> Result<&str, Problem> {
-        let name = self.config.settings.template();
-        if given == "-" || given == name {
-            return Ok(name);
+    pub(super) fn template_name(&self, given: &str) -> Result<String, Problem> {
+        let settings = &self.config.settings;
+        if given == "-" || given == settings.template() {
+            return Ok(settings.template().to_owned());
         }
-        let shown: String = given.chars().take(80).collect();
-        let message = format!("there is no template '{}'; there is {name}", shown.escape_debug());
-        Err(Problem::not_found("template_not_found", message))
+        settings.check_template(given, 0).map_err(|_| no_such_template(given))?;
+        Ok(given.to_owned())
+    }
+
+    /// The templates that previews of a server may be made from: the configured one, and what is known.
+    pub(super) async fn templates_on(&self, target: &str) -> Result<BTreeSet<String>, Problem> {
+        let names = self.store.read(templates::names).await?;
+        let known = names.into_iter().filter(|(of, _)| of == target).map(|(_, name)| name);
+        Ok(known.chain([self.config.settings.template().to_owned()]).collect())
     }
 
     /// The names of a preview.
     pub fn place(&self, server: Arc<Server>, template: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
-        let settings = &self.config.settings;
-        let template = self.template_name(template.unwrap_or("-"))?.to_owned();
-        let names = settings.names(number).map_err(|error| Problem::invalid("invalid_pr_number", error.to_string()))?;
+        let template = self.template_name(template.unwrap_or("-"))?;
+        let names = self.config.settings.family(&template).preview(number);
         Ok(Place { server, template, number, db: names.db, role: names.role })
     }
+}
+
+pub(super) fn no_such_template(given: &str) -> Problem {
+    let shown: String = given.chars().take(80).collect();
+    let message = format!("there is no template '{}'; `pgdb template list` shows those that there are", shown.escape_debug());
+    Problem::not_found("template_not_found", message)
 }
 
 pub(super) fn not_found(place: &Place) -> Problem {

@@ -1,6 +1,6 @@
 //! `pgdb preview delete NUMBER`.
 
-use super::{Which, query};
+use super::Which;
 use crate::commands::{Context, NOTHING};
 use clap::Args;
 use pgdb_api::previews::DeletedPreview;
@@ -19,7 +19,7 @@ pub(crate) struct Delete {
 impl Delete {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         let number = self.which.number()?;
-        let path = format!("/v1/preview-db/{number}{}", query(self.which.on.as_deref()));
+        let path = format!("/v1/preview-db/{number}{}", self.which.query());
         cx.confirm(&format!("Delete preview {number} and ALL ITS DATA?"))?;
         if self.no_wait {
             use crate::client::Answer;

@@ -1,6 +1,6 @@
 //! `pgdb preview ensure NUMBER`.
 
-use super::{Which, query};
+use super::Which;
 use crate::commands::Context;
 use crate::error::Usage;
 use clap::Args;
@@ -47,7 +47,7 @@ impl Ensure {
             template_db: None,
             owner: None,
         };
-        let path = format!("/v1/preview-db/ensure{}", query(self.which.on.as_deref()));
+        let path = format!("/v1/preview-db/ensure{}", self.which.query());
         // With its operation ended, the same request is answered with the result.
         let again = async |_: &pgdb_api::operations::Operation| cx.client.post(&path, &body).await;
         let ensured: EnsuredPreview = cx.perform(Method::POST, &path, Some(&body), again).await?;

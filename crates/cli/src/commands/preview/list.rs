@@ -1,6 +1,6 @@
 //! `pgdb preview list`.
 
-use super::query;
+use super::query_of;
 use crate::commands::Context;
 use clap::Args;
 use pgdb_api::previews::{Preview, PreviewsResponse};
@@ -11,11 +11,15 @@ pub(crate) struct List {
     /// Only those on this instance.
     #[arg(long, value_name = "NAME")]
     on: Option<String>,
+    /// Only those of this template.
+    #[arg(long, value_name = "NAME")]
+    template: Option<String>,
 }
 
 impl List {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
-        let previews: PreviewsResponse = cx.client.get(&format!("/v1/previews{}", query(self.on.as_deref()))).await?;
+        let query = query_of(self.on.as_deref(), self.template.as_deref());
+        let previews: PreviewsResponse = cx.client.get(&format!("/v1/previews{query}")).await?;
         cx.printer.either(&previews, |printer| {
             if previews.items.is_empty() {
                 printer.note("no previews; `pgdb preview ensure NUMBER` makes one");

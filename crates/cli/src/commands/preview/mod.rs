@@ -92,6 +92,11 @@ impl Which {
         Ok(format!("/v1/previews/{template}/{}{rest}{}", self.number()?, query(self.on.as_deref())))
     }
 
+    /// The query of the original's routes, whose path names no template.
+    fn query(&self) -> String {
+        query_of(self.on.as_deref(), self.template.as_deref())
+    }
+
     /// The preview as it stands, with its password.
     async fn item(&self, cx: &Context<'_>) -> anyhow::Result<Item> {
         cx.client.get(&self.path("")?).await
@@ -100,5 +105,13 @@ impl Which {
 
 /// The query that names an instance.
 fn query(on: Option<&str>) -> String {
-    on.map(|name| format!("?on={}", segment(name))).unwrap_or_default()
+    query_of(on, None)
+}
+
+/// The query that names an instance and a template.
+fn query_of(on: Option<&str>, template: Option<&str>) -> String {
+    let named = [("on", on), ("template", template)];
+    let parts: Vec<String> =
+        named.iter().filter_map(|(what, name)| Some(format!("{what}={}", segment((*name)?)))).collect();
+    if parts.is_empty() { String::new() } else { format!("?{}", parts.join("&")) }
 }

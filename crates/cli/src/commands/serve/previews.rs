@@ -74,7 +74,7 @@ pub(super) struct PreviewArgs {
     /// What becomes of databases with the prefix that no record knows: report (the default), adopt or remove.
     #[arg(id = "preview-orphans", long = "preview-orphans", env = "PGDB_PREVIEW_ORPHANS", value_name = "POLICY")]
     orphans: Option<String>,
-    /// Whose pull requests the webhook takes, owner/name separated by commas [default: all].
+    /// Whose pull requests the webhook takes, owner/name or owner/name=template separated by commas [default: all].
     #[arg(
         id = "github-repositories",
         long = "github-repositories",

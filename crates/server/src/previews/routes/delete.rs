@@ -11,12 +11,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use pgdb_api::operations::Operation;
-use pgdb_api::previews::{DeletedPreview, PreviewQuery};
+use pgdb_api::previews::{DeletedPreview, PreviewDbQuery};
 
 /// Ends the sessions of a pull request's database and removes it with its role. Where there is none, that is fine.
 #[utoipa::path(
     delete, path = "/v1/preview-db/{pr_number}", tag = "previews",
-    params(("pr_number" = String, Path, pattern = "^[1-9][0-9]{0,9}$", example = "123"), PreviewQuery),
+    params(("pr_number" = String, Path, pattern = "^[1-9][0-9]{0,9}$", example = "123"), PreviewDbQuery),
     responses(
         (status = 200, body = DeletedPreview),
         (status = 202, body = Operation, description = "With `wait=false`, where something has to be done.")
@@ -26,10 +26,10 @@ pub(super) async fn delete_preview(
     State(app): State<App>,
     caller: Caller,
     PathParams(number): PathParams<String>,
-    QueryParams(query): QueryParams<PreviewQuery>,
+    QueryParams(query): QueryParams<PreviewDbQuery>,
 ) -> Result<Response, HttpError> {
     caller.about("preview");
-    let place = app.previews.place(query.on.as_deref(), None, checks::digits(&number)?).await?;
+    let place = app.previews.place(query.on.as_deref(), query.template.as_deref(), checks::digits(&number)?).await?;
     caller.about(place.subject());
     match app.previews.delete(&place, query.wait).await? {
         Progress::Done(answer) => Ok(Json(answer).into_response()),

@@ -11,12 +11,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use pgdb_api::operations::Operation;
-use pgdb_api::previews::{EnsurePreview, EnsuredPreview, PreviewQuery};
+use pgdb_api::previews::{EnsurePreview, EnsuredPreview, PreviewDbQuery};
 
 /// Sees to it that the database of a pull request is there, and answers with its role and the role's password. Asked
 /// again, the answer is the same with `created: false`.
 #[utoipa::path(
-    post, path = "/v1/preview-db/ensure", tag = "previews", params(PreviewQuery), request_body = EnsurePreview,
+    post, path = "/v1/preview-db/ensure", tag = "previews", params(PreviewDbQuery), request_body = EnsurePreview,
     responses(
         (status = 200, body = EnsuredPreview),
         (status = 202, body = Operation, description = "With `wait=false`, where something has to be done.")
@@ -25,13 +25,16 @@ use pgdb_api::previews::{EnsurePreview, EnsuredPreview, PreviewQuery};
 pub(super) async fn ensure_preview(
     State(app): State<App>,
     caller: Caller,
-    QueryParams(query): QueryParams<PreviewQuery>,
+    QueryParams(query): QueryParams<PreviewDbQuery>,
     JsonBody(request): JsonBody<EnsurePreview>,
 ) -> Result<Response, HttpError> {
     caller.about("preview");
     checks::disabled_fields(&request)?;
     let wanted = checks::wanted(&request)?;
-    let place = app.previews.place_to_make(query.on.as_deref(), checks::number(&request.pr_number)?).await?;
+    let place = app
+        .previews
+        .place_to_make(query.on.as_deref(), query.template.as_deref(), checks::number(&request.pr_number)?)
+        .await?;
     caller.about(place.subject());
     match app.previews.ensure(&place, &wanted, query.wait).await? {
         Progress::Done(answer) => Ok(Json(answer).into_response()),

@@ -1,5 +1,6 @@
 //! What a delivery says.
 
+use crate::config::GithubRepository;
 use crate::previews::checks;
 use crate::problem::Problem;
 use pgdb_core::preview::PrNumber;
@@ -14,12 +15,26 @@ pub(super) const HEADER: &str = "x-github-event";
 pub(super) enum Event {
     /// GitHub asks whether we are there.
     Ping,
-    /// A pull request was opened, opened again, or has new commits.
-    Ensure(PrNumber),
-    /// A pull request was closed, whether merged or not.
-    Delete(PrNumber),
+    /// Something happened to a pull request.
+    PullRequest {
+        /// Its number.
+        number: PrNumber,
+        /// The template of its repository, where that is not the configured one.
+        template: Option<String>,
+        /// What is to become of its preview.
+        change: Change,
+    },
     /// Nothing, and why.
     Ignored(String),
+}
+
+/// What is to become of a preview.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// The pull request was opened, opened again, or has new commits.
+    Ensure,
+    /// It was closed, whether merged or not.
+    Delete,
 }
 
 /// The parts of GitHub's payload that matter here. It has many more.
@@ -49,7 +64,7 @@ struct Repository {
 }
 
 /// Reads a delivery whose signature is right. `repositories` are those that count, all when there are none.
-pub(super) fn parse(event: &str, body: &[u8], repositories: &[String]) -> Result<Event, Problem> {
+pub(super) fn parse(event: &str, body: &[u8], repositories: &[GithubRepository]) -> Result<Event, Problem> {
     match event {
         "ping" => return Ok(Event::Ping),
         "pull_request" => {}
@@ -60,21 +75,23 @@ pub(super) fn parse(event: &str, body: &[u8], repositories: &[String]) -> Result
     // GitHub does not tell names apart by case.
     let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
     let Repository { full_name } = &payload.repository;
-    if !repositories.is_empty() && !repositories.iter().any(|name| same(name, full_name)) {
+    let known = repositories.iter().find(|repository| same(&repository.full_name, full_name));
+    if !repositories.is_empty() && known.is_none() {
         let why = format!("the repository '{}' is not in PGDB_GITHUB_REPOSITORIES", shown(full_name));
         return Ok(ignored(why));
     }
-    match payload.action.as_str() {
-        "opened" | "reopened" | "synchronize" => {}
-        "closed" => return checks::number(&payload.number).map(Event::Delete),
+    let change = match payload.action.as_str() {
+        "opened" | "reopened" | "synchronize" => Change::Ensure,
+        "closed" => Change::Delete,
         other => return Ok(ignored(format!("the action '{}' changes nothing for a preview", shown(other)))),
-    }
+    };
     // Anybody can open one from a fork, and databases are not for anybody.
     let own = |head: Head| head.repo.is_some_and(|repo| same(&repo.full_name, full_name));
-    if !payload.pull_request.head.is_none_or(own) {
+    if change == Change::Ensure && !payload.pull_request.head.is_none_or(own) {
         return Ok(ignored("the pull request comes from a fork".to_owned()));
     }
-    checks::number(&payload.number).map(Event::Ensure)
+    let number = checks::number(&payload.number)?;
+    Ok(Event::PullRequest { number, template: known.and_then(|repository| repository.template.clone()), change })
 }
 
 fn ignored(why: String) -> Event {
@@ -107,7 +124,13 @@ mod tests {
     }
 
     fn said(action: &str, head: Value, repositories: &[&str]) -> Event {
-        let repositories: Vec<String> = repositories.iter().map(|name| (*name).to_owned()).collect();
+        let read = |name: &&str| match name.split_once('=') {
+            Some((name, template)) => {
+                GithubRepository { full_name: name.to_owned(), template: Some(template.to_owned()) }
+            }
+            None => GithubRepository { full_name: (*name).to_owned(), template: None },
+        };
+        let repositories: Vec<GithubRepository> = repositories.iter().map(read).collect();
         parse("pull_request", &payload(action, json!(7), head), &repositories).expect("understood")
     }
 
@@ -117,11 +140,17 @@ mod tests {
 
     #[test]
     fn actions_of_a_pull_request_are_told_apart() {
-        let seven = checks::digits("7").expect("a number");
+        let number = checks::digits("7").expect("a number");
+        let about = |template: Option<&str>, change| {
+            let template = template.map(str::to_owned);
+            Event::PullRequest { number, template, change }
+        };
         for action in ["opened", "reopened", "synchronize"] {
-            assert_eq!(said(action, own(), &[]), Event::Ensure(seven), "{action}");
+            assert_eq!(said(action, own(), &[]), about(None, Change::Ensure), "{action}");
         }
-        assert_eq!(said("closed", own(), &[]), Event::Delete(seven));
+        assert_eq!(said("closed", own(), &[]), about(None, Change::Delete));
+        let listed = ["shop/api", "Shop/App=shop"];
+        assert_eq!(said("opened", own(), &listed), about(Some("shop"), Change::Ensure));
         assert!(is_ignored(&said("labeled", own(), &[]), "labeled"));
     }
 
@@ -131,12 +160,12 @@ mod tests {
         for head in [fork.clone(), json!({ "repo": null })] {
             assert!(is_ignored(&said("opened", head, &[]), "fork"));
         }
-        assert!(matches!(said("closed", fork, &[]), Event::Delete(_)));
+        assert!(matches!(said("closed", fork, &[]), Event::PullRequest { change: Change::Delete, .. }));
     }
 
     #[test]
     fn other_repositories_and_events_are_ignored_with_the_reason() {
-        assert!(matches!(said("opened", own(), &["other/app", "Shop/App"]), Event::Ensure(_)));
+        assert!(matches!(said("opened", own(), &["other/app", "Shop/App"]), Event::PullRequest { .. }));
         for action in ["opened", "closed"] {
             assert!(is_ignored(&said(action, own(), &["other/app"]), "'shop/app'"), "{action}");
         }

@@ -1,6 +1,6 @@
 //! `POST /v1/webhooks/github`.
 
-use super::event::{self, Event};
+use super::event::{self, Change, Event};
 use super::{BODY_LIMIT, signature};
 use crate::http::caller::Caller;
 use crate::http::error::HttpError;
@@ -62,16 +62,18 @@ pub(super) async fn github_webhook(
         return Err(HttpError::unsupported_media_type(message));
     }
     let repositories = &app.previews.world.config.github_repositories;
-    let (number, change) = match event::parse(text(event::HEADER), &body, repositories)? {
+    let (number, template, change) = match event::parse(text(event::HEADER), &body, repositories)? {
         Event::Ping => return Ok(Json(WebhookAnswer::Pong { pong: true }).into_response()),
         Event::Ignored(ignored) => return Ok(accepted(WebhookAnswer::Ignored { ignored })),
-        Event::Ensure(number) => (number, Change::Ensure),
-        Event::Delete(number) => (number, Change::Delete),
+        Event::PullRequest { number, template, change } => (number, template, change),
     };
-    let subject = format!("preview {number}");
+    let subject = match &template {
+        Some(template) => format!("preview {number} of {template}"),
+        None => format!("preview {number}"),
+    };
     caller.about(subject.clone());
     // In a task of its own, which goes on when GitHub's time is up.
-    let work = follow(app.clone(), caller, number, change).in_current_span();
+    let work = follow(app.clone(), caller, (number, template), change).in_current_span();
     match tokio::time::timeout(ANSWER_WITHIN, app.requests.spawn(work)).await {
         Ok(Ok(answer)) => Ok(accepted(answer?)),
         Ok(Err(error)) => Err(Problem::internal(format!("a webhook's task ended: {error}")).into()),
@@ -100,16 +102,14 @@ async fn signed(app: &App, request: Request) -> Result<(HeaderMap, Bytes), HttpE
     Ok((headers, body))
 }
 
-/// What is to become of a preview.
-#[derive(Debug, Clone, Copy)]
-enum Change {
-    Ensure,
-    Delete,
-}
-
 /// Begins what a delivery asks for.
-async fn follow(app: App, caller: Caller, number: PrNumber, change: Change) -> Result<WebhookAnswer, Problem> {
-    let outcome = begin(&app, &caller, number, change).await;
+async fn follow(
+    app: App,
+    caller: Caller,
+    (number, template): (PrNumber, Option<String>),
+    change: Change,
+) -> Result<WebhookAnswer, Problem> {
+    let outcome = begin(&app, &caller, (number, template.as_deref()), change).await;
     if let Err(problem) = &outcome {
         // GitHub may not be listening any more.
         tracing::warn!(%number, ?change, code = problem.code, "a webhook's delivery could not be followed");
@@ -117,8 +117,13 @@ async fn follow(app: App, caller: Caller, number: PrNumber, change: Change) -> R
     outcome
 }
 
-async fn begin(app: &App, caller: &Caller, number: PrNumber, change: Change) -> Result<WebhookAnswer, Problem> {
-    let place = app.previews.place(None, None, number).await?;
+async fn begin(
+    app: &App,
+    caller: &Caller,
+    (number, template): (PrNumber, Option<&str>),
+    change: Change,
+) -> Result<WebhookAnswer, Problem> {
+    let place = app.previews.place(None, template, number).await?;
     caller.about(place.subject());
     for _ in 0..ROUNDS {
         let outcome = match change {
