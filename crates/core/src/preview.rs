@@ -311,7 +311,8 @@ mod tests {
             assert!(settings.check_template(good, 0).is_ok(), "{good}");
         }
         // Previews of `medusa` would have the names of the configured template's.
-        for bad in ["medusa", "medusa_pr_1", "shop_pr_1", "shop_pr_pool_abcd0123", "precious", "", "1", &"s".repeat(43)] {
+        for bad in ["medusa", "medusa_pr_1", "shop_pr_1", "shop_pr_pool_abcd0123", "precious", "", "1", &"s".repeat(43)]
+        {
             assert!(settings.check_template(bad, 0).is_err(), "{bad}");
         }
     }

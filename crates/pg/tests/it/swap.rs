@@ -2,7 +2,7 @@
 
 use crate::server::{PATIENCE, Server, one};
 use pgdb_pg::swap::{
-    allow_connections, create_database, database_exists, database_size, drop_database, owner,
+    allow_connections, create_database, database_exists, database_size, drop_database, end_sessions, owner,
     revoke_connect_from_public, swap_databases,
 };
 use pgdb_pg::{PgError, connect};
@@ -123,4 +123,30 @@ async fn a_restored_database_takes_the_place_of_the_old_one() {
     drop_database(&admin, "current").await.expect("dropped");
     swap_databases(&admin, "current", "incoming", "outgoing").await.expect("moved in");
     assert_eq!(mark("current").await, "incoming");
+}
+
+#[tokio::test]
+async fn autovacuum_holds_nobody_up_who_may_not_end_it() {
+    // So slow that it is at work as long as the test is.
+    let slow = "autovacuum_naptime = 1s\nautovacuum_vacuum_cost_delay = 100ms\nautovacuum_vacuum_cost_limit = 1\n\
+                autovacuum_vacuum_threshold = 1\nautovacuum_vacuum_scale_factor = 0";
+    let server = Server::start(slow).await;
+    let admin = server.admin("postgres").await;
+    let operator = "CREATE ROLE operator LOGIN CREATEDB; GRANT pg_signal_backend TO operator";
+    admin.batch("make a role", operator).await.expect("a role");
+    create_database(&admin, "busy", "operator").await.expect("made");
+    let inside = server.admin("busy").await;
+    let rows = "CREATE TABLE t AS SELECT n, repeat('x', 500) AS filler FROM generate_series(1, 20000) n; \
+                DELETE FROM t WHERE n % 2 = 0";
+    inside.batch("make work for autovacuum", rows).await.expect("rows");
+    let sql = "SELECT pid FROM pg_stat_activity WHERE datname = 'busy' AND backend_type = 'autovacuum worker'";
+    while inside.query("look for autovacuum", sql, &[]).await.expect("looked").is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    inside.close().await;
+    let operator = connect(&server.socket(), "operator", None, "postgres", PATIENCE).await.expect("in");
+    allow_connections(&operator, "busy", false).await.expect("closed");
+    end_sessions(&operator, "busy").await.expect("there is none but autovacuum");
+    drop_database(&operator, "busy").await.expect("dropped");
+    assert!(!database_exists(&operator, "busy").await.expect("looked"));
 }

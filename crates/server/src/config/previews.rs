@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn hostile_and_foolish_values_are_named() {
         let some = |text: &str| Some(text.to_owned());
-        let cases: [(&str, PreviewOptions); 14] = [
+        let cases: [(&str, PreviewOptions); 16] = [
             ("DB_TEMPLATE_NAME", PreviewOptions { template: some("a\"; DROP DATABASE x; --"), ..options() }),
             ("DB_PREVIEW_PREFIX", PreviewOptions { prefix: some("1st_"), ..options() }),
             ("DB_PREVIEW_PREFIX", PreviewOptions { prefix: some(&"p".repeat(60)), ..options() }),
@@ -357,7 +357,10 @@ mod tests {
             ("PGDB_PREVIEW_ORPHANS", PreviewOptions { orphans: some("shoot"), ..options() }),
             ("PGDB_GITHUB_REPOSITORIES", PreviewOptions { github_repositories: some("shop/app, app"), ..options() }),
             ("PGDB_GITHUB_REPOSITORIES", PreviewOptions { github_repositories: some("shop/app=x-y"), ..options() }),
-            ("PGDB_GITHUB_REPOSITORIES", PreviewOptions { github_repositories: some("shop/app=postgres"), ..options() }),
+            (
+                "PGDB_GITHUB_REPOSITORIES",
+                PreviewOptions { github_repositories: some("shop/app=postgres"), ..options() },
+            ),
         ];
         for (variable, options) in cases {
             let message = options.resolve().err().map(|error| error.to_string()).unwrap_or_default();

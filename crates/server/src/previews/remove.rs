@@ -16,7 +16,9 @@ impl PreviewService {
     pub async fn delete(&self, place: &Place, wait: bool) -> Result<Progress<DeletedPreview>, Problem> {
         for _ in 0..ROUNDS {
             let known = self.record(place).await?;
-            let seen = match self.look_at_once(place).await {
+            // Nobody waits to hear what was there, so nobody has to ask.
+            let seen = if known.is_some() && !wait { Ok(Look::assumed()) } else { self.look_at_once(place).await };
+            let seen = match seen {
                 Ok(seen) => seen,
                 // What is known of has to go all the same, once its server is back.
                 Err(_) if known.is_some() => Look::assumed(),
@@ -32,9 +34,9 @@ impl PreviewService {
                 had_database: seen.database.is_some(),
                 had_role: seen.role.is_some(),
             };
-            let (target, db) = (place.server.key.clone(), place.db.clone());
-            let prepare = move |connection: &Connection| match record::by_db(connection, &target, &db)? {
-                Some(preview) if preview.protected => Err(protected(&preview)),
+            let again = place.clone();
+            let prepare = move |connection: &Connection| match record::by_db(connection, &again.server.key, &again.db)? {
+                Some(preview) if preview.protected => Err(protected(&again)),
                 Some(preview) => record::set_state(connection, &preview.id, PreviewState::Deleting, None),
                 None => Ok(()),
             };
@@ -90,7 +92,7 @@ impl PreviewService {
                 let preview = record::by_db(connection, &again.server.key, &again.db)?;
                 let preview = preview.ok_or_else(|| not_found(&again))?;
                 if preview.protected {
-                    return Err(protected(&preview));
+                    return Err(protected(&again));
                 }
                 record::set_state(connection, &preview.id, PreviewState::Creating, None)
             };
@@ -133,7 +135,7 @@ fn deleted(place: &Place, operation: &OperationRecord) -> DeletedPreview {
     }
 }
 
-fn protected(preview: &PreviewRecord) -> Problem {
-    let message = format!("{} is protected; run `pgdb preview unprotect {}` first", preview.db, preview.number);
+fn protected(place: &Place) -> Problem {
+    let message = format!("{} is protected; run `pgdb preview unprotect {}` first", place.db, place.arguments());
     Problem::locked("protected", message)
 }

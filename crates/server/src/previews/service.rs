@@ -35,6 +35,8 @@ pub struct Place {
     pub server: Arc<Server>,
     /// The template that it is cloned from.
     pub template: String,
+    /// Whether that is the configured one.
+    pub usual: bool,
     /// The pull request's number.
     pub number: PrNumber,
     /// Its database.
@@ -47,6 +49,11 @@ impl Place {
     /// Its subject in operations and the audit log.
     pub fn subject(&self) -> String {
         record::subject(&self.server.key, &self.db)
+    }
+
+    /// How a command line names it.
+    pub(super) fn arguments(&self) -> String {
+        if self.usual { self.number.to_string() } else { format!("{} --template {}", self.number, self.template) }
     }
 }
 
@@ -185,18 +192,20 @@ impl PreviewWorld {
     pub fn place(&self, server: Arc<Server>, template: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
         let template = self.template_name(template.unwrap_or("-"))?;
         let names = self.config.settings.family(&template).preview(number);
-        Ok(Place { server, template, number, db: names.db, role: names.role })
+        let usual = template == self.config.settings.template();
+        Ok(Place { server, template, usual, number, db: names.db, role: names.role })
     }
 }
 
 pub(super) fn no_such_template(given: &str) -> Problem {
     let shown: String = given.chars().take(80).collect();
-    let message = format!("there is no template '{}'; `pgdb template list` shows those that there are", shown.escape_debug());
+    let message =
+        format!("there is no template '{}'; `pgdb template list` shows those that there are", shown.escape_debug());
     Problem::not_found("template_not_found", message)
 }
 
 pub(super) fn not_found(place: &Place) -> Problem {
-    let message = format!("there is no preview {}; `pgdb preview ensure {}` makes it", place.db, place.number);
+    let message = format!("there is no preview {}; `pgdb preview ensure {}` makes it", place.db, place.arguments());
     Problem::not_found("preview_not_found", message)
 }
 

@@ -53,7 +53,9 @@ async fn a_reset_makes_a_preview_anew_under_the_same_password() {
     assert_eq!((reset["state"].as_str(), &reset["app_password"]), (Some("ready"), &made["app_password"]));
     assert_eq!(pgdb_testkit::sql::run(&url, "SELECT count(*) FROM shop.orders").await, "100");
     bed.daemon.poke("/v1/previews/-/5/reset").await.refused(404);
-    assert_eq!(bed.daemon.get("/v1/previews/other/4").await.refused(404), "template_not_found");
+    let other = bed.daemon.get("/v1/previews/other/4").await;
+    assert_eq!(other.refused(404), "preview_not_found");
+    assert!(other.message().contains("`pgdb preview ensure 4 --template other`"), "{}", other.message());
 }
 
 #[tokio::test]

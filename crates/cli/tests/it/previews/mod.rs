@@ -9,6 +9,7 @@ mod crowds;
 mod env_example;
 mod isolation;
 mod lifetime;
+mod named_templates;
 mod orphans;
 mod pool;
 mod role_script;
