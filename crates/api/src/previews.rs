@@ -259,6 +259,10 @@ pub struct PreviewPool {
     pub generation: u64,
     /// How it is copied.
     pub strategy: String,
+    /// What copies of it took, each way that was tried: milliseconds, where the newest counts for a half; null for a way
+    /// that does not work on its server.
+    #[schema(example = json!({"file_copy": 153.2, "wal_log": 281.0}))]
+    pub copy_ms: BTreeMap<String, Option<f64>>,
     /// Bytes on disk.
     pub size_bytes: u64,
     /// Clones that can be handed out.

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, starts a task, reads a clock or draws a random number: time and
 //! randomness come in as arguments (see [`time::Clock`] and [`random::Entropy`]).
 
+pub mod copying;
 pub mod duration;
 pub mod hmac;
 pub mod id;

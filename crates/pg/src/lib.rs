@@ -7,6 +7,7 @@
 pub mod bootstrap;
 pub mod challenge;
 pub mod connect;
+pub mod copying;
 pub mod error;
 pub mod extensions;
 pub mod handover;

@@ -8,11 +8,13 @@ use super::templates::{self, TemplateRecord};
 use super::world::PreviewWorld;
 use crate::instances::world::pg;
 use crate::operations::StepError;
+use pgdb_core::copying::{Copied, Strategy, Timings};
 use pgdb_pg::challenge::{Challenge, challenge};
+use pgdb_pg::copying;
 use pgdb_pg::error::PgError;
-use pgdb_pg::handover::{self, Strangers, Strategy};
+use pgdb_pg::handover::{self, Strangers};
 use pgdb_pg::{Client, connect, inventory, look, swap};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Ends the sessions of a database. Those of a superuser the operator may not end: they are named.
 async fn end_sessions(session: &Client, db: &str) -> Result<(), StepError> {
@@ -75,7 +77,7 @@ impl PreviewWorld {
         given?;
         end_sessions(&session, db).await?;
         let size_bytes = swap::database_size(&session, db).await.map_err(pg)?.unwrap_or(0);
-        let strategy = handover::choose_strategy(&session, size_bytes).await.map_err(pg)?;
+        let strategy = copying::guess(&session, size_bytes).await.map_err(pg)?;
         session.release();
         Ok(TemplateRecord {
             target: server.key.clone(),
@@ -84,6 +86,7 @@ impl PreviewWorld {
             holder,
             size_bytes,
             strategy: strategy.as_str().to_owned(),
+            timings: Timings::default(),
             generation: 1,
             highest: 0,
             prepared_at: self.clock.now(),
@@ -148,21 +151,46 @@ impl PreviewWorld {
         self.make_role(place, &place.role).await
     }
 
-    /// Copies a preview's template.
-    pub(super) async fn clone_template(&self, place: &Place, db: &str) -> Result<(), StepError> {
-        let _permit = place.server.clones.acquire().await.map_err(ending)?;
-        let session = self.session(&place.server).await?;
-        let strategy = Strategy::parse(&self.template_strategy(place).await?.unwrap_or_default());
-        let owner = self.config.settings.owner();
-        handover::copy(&session, db, &place.template, owner, strategy).await.map_err(pg)?;
-        session.release();
-        Ok(())
+    /// Copies a preview's template in the quickest way that is known. Tells what a copy took, if one was made.
+    pub(super) async fn clone_template(&self, place: &Place, db: &str) -> Result<Option<Copied>, StepError> {
+        let known = self.known_template(place).await?;
+        let strategy = Strategy::parse(&known.map(|template| template.strategy).unwrap_or_default());
+        self.copy_by(place, db, strategy).await
     }
 
-    async fn template_strategy(&self, place: &Place) -> Result<Option<String>, StepError> {
+    /// The same where nobody waits: in a way that was not tried yet, if there is one.
+    pub(super) async fn clone_and_learn(&self, place: &Place, db: &str) -> Result<Option<Copied>, StepError> {
+        let Some(known) = self.known_template(place).await? else { return self.clone_template(place, db).await };
+        let session = self.session(&place.server).await?;
+        let major = session.major();
+        session.release();
+        let Some(strategy) = known.timings.untried(known.size_bytes, major) else {
+            return self.clone_template(place, db).await;
+        };
+        match self.copy_by(place, db, strategy).await {
+            Err(error) if !error.passing && strategy == Strategy::Clone => {
+                tracing::info!(template = place.template, ?error, "files cannot share blocks here; they are copied");
+                self.copy_by(place, db, Strategy::FileCopy).await?;
+                Ok(Some(Copied { strategy, took_ms: None }))
+            }
+            done => done,
+        }
+    }
+
+    async fn copy_by(&self, place: &Place, db: &str, strategy: Strategy) -> Result<Option<Copied>, StepError> {
+        let _permit = place.server.clones.acquire().await.map_err(ending)?;
+        let session = self.session(&place.server).await?;
+        let owner = self.config.settings.owner();
+        let begin = Instant::now();
+        let made = copying::copy(&session, db, &place.template, owner, strategy).await.map_err(pg)?;
+        let took_ms = begin.elapsed().as_secs_f64() * 1000.0;
+        session.release();
+        Ok(made.then_some(Copied { strategy, took_ms: Some(took_ms) }))
+    }
+
+    async fn known_template(&self, place: &Place) -> Result<Option<TemplateRecord>, StepError> {
         let (target, name) = (place.server.key.clone(), place.template.clone());
-        let found = self.store.read(move |connection| templates::find(connection, &target, &name)).await?;
-        Ok(found.map(|template| template.strategy))
+        Ok(self.store.read(move |connection| templates::find(connection, &target, &name)).await?)
     }
 
     /// Gives what is in a clone to its role.

@@ -179,6 +179,7 @@ impl PreviewService {
             template: template.name.clone(),
             generation: template.generation,
             strategy: template.strategy.clone(),
+            copy_ms: template.timings.by_name(),
             size_bytes: template.size_bytes,
             ready: u32::try_from(ready.clone().count()).unwrap_or(u32::MAX),
             making: u32::try_from(making).unwrap_or(u32::MAX),

@@ -35,7 +35,8 @@ impl PreviewService {
                 had_role: seen.role.is_some(),
             };
             let again = place.clone();
-            let prepare = move |connection: &Connection| match record::by_db(connection, &again.server.key, &again.db)? {
+            let prepare = move |connection: &Connection| match record::by_db(connection, &again.server.key, &again.db)?
+            {
                 Some(preview) if preview.protected => Err(protected(&again)),
                 Some(preview) => record::set_state(connection, &preview.id, PreviewState::Deleting, None),
                 None => Ok(()),

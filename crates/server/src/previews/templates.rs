@@ -3,6 +3,7 @@
 use crate::problem::Problem;
 use crate::store::rows::{from_micros, micros};
 use jiff::Timestamp;
+use pgdb_core::copying::{Copied, Timings};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +20,10 @@ pub struct TemplateRecord {
     pub holder: String,
     /// Bytes on disk.
     pub size_bytes: u64,
-    /// How it is copied.
+    /// How it is copied: the quickest way so far.
     pub strategy: String,
+    /// What copies of it took.
+    pub timings: Timings,
     /// Counts up with every change.
     pub generation: u64,
     /// The highest number that it was asked for.
@@ -29,7 +32,7 @@ pub struct TemplateRecord {
     pub prepared_at: Timestamp,
 }
 
-const COLUMNS: &str = "target, name, oid, holder, size_bytes, strategy, generation, highest, prepared_at";
+const COLUMNS: &str = "target, name, oid, holder, size_bytes, strategy, timings, generation, highest, prepared_at";
 
 /// One template.
 pub fn find(connection: &Connection, target: &str, name: &str) -> Result<Option<TemplateRecord>, Problem> {
@@ -51,6 +54,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<TemplateRecord> {
         holder: row.get("holder")?,
         size_bytes: row.get("size_bytes")?,
         strategy: row.get("strategy")?,
+        timings: serde_json::from_str(&row.get::<_, String>("timings")?).unwrap_or_default(),
         generation: row.get("generation")?,
         highest: row.get("highest")?,
         prepared_at: from_micros(row.get("prepared_at")?),
@@ -67,9 +71,9 @@ pub fn names(connection: &Connection) -> Result<Vec<(String, String)>, Problem> 
 /// Writes what was found out about a template; its generation is the next one.
 pub fn put(connection: &Connection, template: &TemplateRecord) -> Result<(), Problem> {
     let sql = format!(
-        "INSERT INTO preview_templates ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8) \
+        "INSERT INTO preview_templates ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, '{{}}', 1, ?7, ?8) \
          ON CONFLICT (target, name) DO UPDATE SET oid = excluded.oid, holder = excluded.holder, \
-         size_bytes = excluded.size_bytes, strategy = excluded.strategy, \
+         size_bytes = excluded.size_bytes, strategy = excluded.strategy, timings = excluded.timings, \
          generation = generation + 1, prepared_at = excluded.prepared_at"
     );
     connection.execute(
@@ -85,6 +89,17 @@ pub fn put(connection: &Connection, template: &TemplateRecord) -> Result<(), Pro
             micros(template.prepared_at)
         ],
     )?;
+    Ok(())
+}
+
+/// Takes a copy of a template into account: from now on it is copied in the way that was the quickest.
+pub fn note_copy(connection: &Connection, target: &str, name: &str, copied: Copied) -> Result<(), Problem> {
+    let Some(TemplateRecord { mut timings, strategy, .. }) = find(connection, target, name)? else { return Ok(()) };
+    timings.add(copied);
+    let best = timings.best().map_or(strategy, |best| best.as_str().to_owned());
+    let text = serde_json::to_string(&timings).map_err(|error| Problem::internal(error.to_string()))?;
+    let sql = "UPDATE preview_templates SET timings = ?3, strategy = ?4 WHERE target = ?1 AND name = ?2";
+    connection.prepare_cached(sql)?.execute(params![target, name, text, best])?;
     Ok(())
 }
 

@@ -120,6 +120,8 @@ const MIGRATIONS: &[&str] = &[
         holder TEXT NOT NULL,
         size_bytes INTEGER NOT NULL,
         strategy TEXT NOT NULL,
+        -- JSON: what copies took, each way.
+        timings TEXT NOT NULL,
         generation INTEGER NOT NULL,
         -- The highest number that it was asked for.
         highest INTEGER NOT NULL,

@@ -196,6 +196,7 @@ impl TemplateService {
             locked: definition.locked,
             size_bytes: known.as_ref().map(|known| known.size_bytes),
             strategy: known.as_ref().map(|known| known.strategy.clone()),
+            copy_ms: known.as_ref().map(|known| known.timings.by_name()).unwrap_or_default(),
             generation: known.as_ref().map(|known| known.generation),
             prepared_at: known.as_ref().map(|known| known.prepared_at),
             refreshed_at: definition.refreshed_at,

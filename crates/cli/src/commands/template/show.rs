@@ -3,6 +3,7 @@
 use super::Which;
 use crate::commands::Context;
 use clap::Args;
+use std::collections::BTreeMap;
 
 /// Everything about one template.
 #[derive(Debug, Args)]
@@ -24,6 +25,7 @@ impl Show {
             for (name, value) in [
                 ("size", item.size_bytes.map(|bytes| format!("{} MB", bytes / 1_000_000))),
                 ("copied by", item.strategy.clone()),
+                ("a copy takes", (!item.copy_ms.is_empty()).then(|| copies(&item.copy_ms))),
                 ("generation", item.generation.map(|number| number.to_string())),
                 ("prepared", item.prepared_at.map(|at| at.to_string())),
                 ("refreshed", item.refreshed_at.map(|at| at.to_string())),
@@ -38,4 +40,13 @@ impl Show {
             printer.line(format!("jobs: {}", item.jobs));
         })
     }
+}
+
+/// What copies took, each way.
+fn copies(copy_ms: &BTreeMap<String, Option<f64>>) -> String {
+    let each = copy_ms.iter().map(|(strategy, took)| match took {
+        Some(ms) => format!("{strategy} {ms:.0} ms"),
+        None => format!("{strategy} not here"),
+    });
+    each.collect::<Vec<_>>().join(", ")
 }

@@ -37,7 +37,7 @@ async fn postgresql_may_be_killed_at_any_moment() {
 
 #[tokio::test]
 async fn a_session_in_the_template_holds_nobody_up() {
-    let bed = Bed::start_with(&[("PGDB_PREVIEW_POOL_MAX", "0")]).await;
+    let bed = Bed::start().await;
     let lingering = sql::login(&bed.operator_url("template_medusa")).await.expect("it is open until it is prepared");
     bed.ensure(1).await;
     assert!(lingering.run("SELECT 1").await.is_err(), "it was ended");

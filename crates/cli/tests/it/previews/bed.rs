@@ -92,6 +92,8 @@ impl Bed {
             ("PGUSER", "zane_operator"),
             ("PGPASSWORD", OPERATOR_PASSWORD),
             ("DB_PREVIEW_APP_PASSWORD_SECRET", APP_SECRET),
+            // What is kept ready comes and goes by itself, so a test that wants it says so.
+            ("PGDB_PREVIEW_POOL_MAX", "0"),
         ];
         for (name, value) in known.iter().chain(env) {
             self.daemon.set_env(name, value);

@@ -20,7 +20,7 @@ async fn a_hundred_ensures_of_one_pull_request_make_one_database() {
 
 #[tokio::test]
 async fn a_hundred_ensures_of_a_hundred_pull_requests_all_succeed() {
-    let bed = Bed::start_with(&[("PGDB_PREVIEW_POOL_MAX", "0")]).await;
+    let bed = Bed::start().await;
     let answers = join_all((1..=100).map(|number| bed.ensure(number))).await;
     assert!(answers.iter().all(|answer| answer["created"] == true));
     let owners = bed

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 #[tokio::test]
 async fn what_has_expired_is_deleted_and_what_is_protected_is_not() {
-    let bed = Bed::start_with(&[("PGDB_PREVIEW_POOL_MAX", "0")]).await;
+    let bed = Bed::start().await;
     let template = "/v1/previews/template_medusa";
     for number in [1, 2, 3] {
         bed.ensure(number).await;

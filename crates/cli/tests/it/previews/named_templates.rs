@@ -35,7 +35,7 @@ async fn of_shop(bed: &Bed) -> String {
 
 #[tokio::test]
 async fn one_number_has_a_preview_of_every_template() {
-    let bed = Bed::start_with(&[("PGDB_PREVIEW_POOL_MAX", "0")]).await;
+    let bed = Bed::start().await;
     build_shop(&bed).await;
     let (medusa, shop) = (bed.ensure(7).await, ensure_of_shop(&bed, 7).await);
     assert_eq!(

@@ -44,7 +44,7 @@ fn expected(action: &str) -> Vec<(String, String, String)> {
 
 #[tokio::test]
 async fn orphans_are_reported_and_removed_when_asked() {
-    let bed = Bed::start_with(&[("PGDB_PREVIEW_POOL_MAX", "0")]).await;
+    let bed = Bed::start().await;
     litter(&bed).await;
     let before = bed.leftovers().await;
     assert_eq!(kinds(&bed.daemon.get("/v1/previews/orphans").await.expect(200)), expected("reported"));

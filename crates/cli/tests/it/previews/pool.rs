@@ -72,3 +72,23 @@ async fn a_changed_template_makes_the_pool_anew() {
     assert_eq!(bed.steps_of_last_ensure().await, ["hand_out"]);
     assert_eq!(sql::run(&bed.app_url(&third), "SELECT count(*) FROM fresh").await, "0");
 }
+
+#[tokio::test]
+async fn clones_that_nobody_waits_for_tell_which_copy_is_the_quickest() {
+    let bed = Bed::start_with(&[("PGDB_PREVIEW_POOL_MIN", "4"), ("PGDB_PREVIEW_POOL_MAX", "4")]).await;
+    // Large enough that it is not settled beforehand.
+    let filler = "CREATE TABLE public.filler AS SELECT n, repeat('x', 1000) AS text FROM generate_series(1, 15000) n";
+    sql::run(&bed.operator_url("template_medusa"), filler).await;
+    bed.ensure(1).await;
+    let pool = bed.wait_pool(&[2, 3, 4, 5]).await;
+    let took = pool["copy_ms"].as_object().expect("what copies took");
+    let major: u32 =
+        bed.admin("SELECT current_setting('server_version_num')::int / 10000").await.parse().expect("a major");
+    let ways: Vec<&str> = took.keys().map(String::as_str).collect();
+    assert_eq!(ways, if major >= 18 { vec!["clone", "file_copy", "wal_log"] } else { vec!["file_copy", "wal_log"] });
+    let quickest = took.iter().filter_map(|(way, ms)| Some((way, ms.as_f64()?))).min_by(|a, b| a.1.total_cmp(&b.1));
+    assert_eq!(pool["strategy"].as_str(), quickest.map(|(way, _)| way.as_str()), "{pool}");
+    let shown = bed.daemon.get("/v1/templates/template_medusa").await.expect(200);
+    assert_eq!(shown["copy_ms"], pool["copy_ms"]);
+    assert_eq!(sql::run(&bed.app_url(&bed.ensure(3).await), "SELECT count(*) FROM filler").await, "15000");
+}

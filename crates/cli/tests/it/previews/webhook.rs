@@ -81,8 +81,6 @@ async fn bed() -> Bed {
     let env = [
         ("PGDB_GITHUB_WEBHOOK_SECRET", SECRET),
         ("PGDB_GITHUB_REPOSITORIES", "shop/app, shop/api"),
-        // What is kept ready is not what is looked at here.
-        ("PGDB_PREVIEW_POOL_MAX", "0"),
     ];
     let bed = Bed::start_with(&env).await;
     bed.daemon.remember(SECRET);

@@ -32,7 +32,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[tokio::test]
 async fn the_steps_make_and_delete_a_preview_and_mask_its_password() {
-    let bed = Bed::start_with(&[("PGDB_PREVIEW_POOL_MAX", "0")]).await;
+    let bed = Bed::start().await;
     let folder = bed.daemon.folder().join("runner");
     std::fs::create_dir(&folder).expect("make a folder");
     // With a slash too many, as people paste it.

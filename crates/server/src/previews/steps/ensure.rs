@@ -5,7 +5,7 @@ use super::super::postgres::HandedOut;
 use super::super::record::{self, PasswordMark, PreviewState, Ready};
 use super::super::service::Place;
 use super::super::world::PreviewWorld;
-use super::{place, step, unknown_step};
+use super::{copied, place, step, unknown_step};
 use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -91,8 +91,8 @@ impl OperationKind for Ensure {
                 Ok(StepDone::output(json!({ "salt": mark.salt })))
             }
             "clone" => {
-                self.0.clone_template(&place, &place.db).await?;
-                Ok(StepDone::empty())
+                let done = self.0.clone_template(&place, &place.db).await?;
+                Ok(copied(&input.target, &input.template, done))
             }
             "hand_over" => {
                 self.0.hand_over(&place, &place.db, &place.role).await?;

@@ -8,8 +8,10 @@ mod template;
 
 use super::server::Server;
 use super::service::Place;
+use super::templates;
 use super::world::PreviewWorld;
-use crate::operations::{OperationKind, OperationRecord, StepError, StepPlan};
+use crate::operations::{OperationKind, OperationRecord, StepDone, StepError, StepPlan};
+use pgdb_core::copying::Copied;
 use pgdb_core::preview::PrNumber;
 use std::sync::Arc;
 
@@ -61,4 +63,15 @@ pub fn role_outcome(operation: &OperationRecord) -> (bool, Option<String>) {
     let output = operation.steps.iter().find(|step| step.name == delete::DROP_ROLE).map(|step| &step.output);
     let reason = output.and_then(|output| output["kept_reason"].as_str()).map(str::to_owned);
     (reason.is_none(), reason)
+}
+
+/// The end of a copy, noted for the next ones.
+fn copied(target: &str, template: &str, copied: Option<Copied>) -> StepDone {
+    let (target, template) = (target.to_owned(), template.to_owned());
+    match copied {
+        Some(copied) => {
+            StepDone::commit(move |connection| templates::note_copy(connection, &target, &template, copied))
+        }
+        None => StepDone::empty(),
+    }
 }

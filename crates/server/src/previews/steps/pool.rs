@@ -4,7 +4,7 @@ use super::super::entries::{self, EntryRecord, EntryState};
 use super::super::record::PasswordMark;
 use super::super::service::Place;
 use super::super::world::PreviewWorld;
-use super::{place, step, unknown_step};
+use super::{copied, place, step, unknown_step};
 use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -70,21 +70,23 @@ impl OperationKind for PoolFill {
             "make_role" => {
                 // With the password that it will have once it is handed out under the number's names.
                 let mark = self.0.make_role(&place, &input.role).await?;
-                return Ok(StepDone::output(json!({ "salt": mark.salt })));
+                Ok(StepDone::output(json!({ "salt": mark.salt })))
             }
-            "clone" => self.0.clone_template(&place, &input.entry).await?,
+            "clone" => {
+                let done = self.0.clone_and_learn(&place, &input.entry).await?;
+                Ok(copied(&input.target, &input.template, done))
+            }
             "hand_over" => {
                 self.0.hand_over(&place, &input.entry, &input.role).await?;
                 let password = self.0.password(&place.server, &place.db, &place.role).await?;
                 let salt = cx.output::<Value>("make_role")?["salt"].as_str().map(str::to_owned);
                 let mark = PasswordMark { fingerprint: Some(password.fingerprint), salt };
-                return Ok(StepDone::commit(move |connection| {
+                Ok(StepDone::commit(move |connection| {
                     entries::set_ready(connection, (&input.target, &input.entry), input.number, &mark)
-                }));
+                }))
             }
-            other => return Err(unknown_step(POOL_FILL, other)),
+            other => Err(unknown_step(POOL_FILL, other)),
         }
-        Ok(StepDone::empty())
     }
 
     async fn undo(&self, step: &str, cx: &StepContext) -> Result<(), StepError> {

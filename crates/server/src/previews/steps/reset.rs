@@ -2,7 +2,7 @@
 
 use super::super::record::{self, PasswordMark, Ready};
 use super::super::world::PreviewWorld;
-use super::{place, step, unknown_step};
+use super::{copied, place, step, unknown_step};
 use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -63,7 +63,10 @@ impl OperationKind for Reset {
                 let mark = self.0.mend_role(&place).await?;
                 return Ok(StepDone::output(json!({ "salt": mark.salt })));
             }
-            "clone" => self.0.clone_template(&place, &place.db).await?,
+            "clone" => {
+                let done = self.0.clone_template(&place, &place.db).await?;
+                return Ok(copied(&input.target, &input.template, done));
+            }
             "hand_over" => {
                 self.0.hand_over(&place, &place.db, &place.role).await?;
                 let password = self.0.password(&place.server, &place.db, &place.role).await?;
