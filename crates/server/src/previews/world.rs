@@ -16,7 +16,10 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+
+/// Deliveries that are read at the same time.
+const DELIVERIES: usize = 4;
 
 /// Everything that acts on previews shares this.
 pub struct PreviewWorld {
@@ -34,6 +37,8 @@ pub struct PreviewWorld {
     pub(super) operator_password: Option<SecretString>,
     /// What GitHub signs its deliveries with; without it there is no webhook.
     pub(super) webhook_secret: Option<SecretString>,
+    /// Held while a delivery is read: it can be large, and anybody can send one.
+    pub(super) deliveries: Semaphore,
     /// What passwords are derived from, where the environment says.
     given_secret: Option<SecretString>,
     /// The same where it does not, by server.
@@ -84,6 +89,7 @@ impl PreviewWorld {
             config,
             operator_password: secrets.preview_password.clone(),
             webhook_secret: secrets.github_webhook_secret.clone(),
+            deliveries: Semaphore::new(DELIVERIES),
             given_secret: secrets.preview_app_secret.clone().or_else(|| secrets.api_auth_token.clone()),
             kept_secrets: Mutex::default(),
             servers: Mutex::default(),

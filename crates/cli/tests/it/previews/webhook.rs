@@ -78,10 +78,7 @@ impl GitHub<'_> {
 }
 
 async fn bed() -> Bed {
-    let env = [
-        ("PGDB_GITHUB_WEBHOOK_SECRET", SECRET),
-        ("PGDB_GITHUB_REPOSITORIES", "shop/app, shop/api"),
-    ];
+    let env = [("PGDB_GITHUB_WEBHOOK_SECRET", SECRET), ("PGDB_GITHUB_REPOSITORIES", "shop/app, shop/api=api")];
     let bed = Bed::start_with(&env).await;
     bed.daemon.remember(SECRET);
     bed
@@ -138,6 +135,29 @@ async fn a_preview_comes_and_goes_with_its_pull_request() {
     for secret in bed.daemon.secrets() {
         assert!(!log.contains(&secret), "a secret is in the log");
     }
+}
+
+#[tokio::test]
+async fn repositories_with_the_same_numbers_have_templates_of_their_own() {
+    let bed = bed().await;
+    let github = GitHub { bed: &bed, secret: SECRET };
+    let of_api = |action| pull_request(action, 12, "shop/api", "shop/api");
+    let (status, answer) = github.deliver("pull_request", &of_api("opened")).await;
+    assert_eq!((status, &answer["error"]), (404, &json!("template_not_found")));
+
+    let files = json!({ "files": [{ "name": "1.sql", "sql": "CREATE TABLE public.of_api (n integer)" }] });
+    bed.daemon.post("/v1/templates/api/build", &files).await.expect(200);
+    for payload in [of_api("opened"), pull_request("opened", 12, "shop/app", "shop/app")] {
+        let (status, answer) = github.deliver("pull_request", &payload).await;
+        assert_eq!(status, 202, "{answer}");
+        github.done(&answer).await;
+    }
+    let preview = bed.daemon.get("/v1/previews/api/12").await.expect(200);
+    assert_eq!((&preview["db_name"], &preview["state"]), (&json!("api_pr_12"), &json!("ready")));
+    let (_, closed) = github.deliver("pull_request", &of_api("closed")).await;
+    github.done(&closed).await;
+    assert_eq!(bed.daemon.get("/v1/previews/api/12").await.refused(404), "preview_not_found");
+    assert_eq!(bed.leftovers().await, "medusa_pr_12 medusa_pr_app_12");
 }
 
 #[tokio::test]

@@ -94,6 +94,8 @@ async fn signed(app: &App, request: Request) -> Result<(HeaderMap, Bytes), HttpE
     // Looked at before the body is read: what carries none is not worth 25 MiB.
     let claimed = request.headers().get(signature::HEADER).and_then(|value| signature::parse(value.to_str().ok()?));
     let claimed = claimed.ok_or_else(|| HttpError::invalid_signature("X-Hub-Signature-256 is missing or malformed"))?;
+    let _permit =
+        app.previews.world.deliveries.acquire().await.map_err(|error| Problem::internal(error.to_string()))?;
     let (headers, body) = read_up_to(BODY_LIMIT, request, app).await?;
     if !signature::matches(secret.expose_secret().as_bytes(), &body, &claimed) {
         let message = "the signature is wrong; set the same secret here and in the settings of the webhook";
