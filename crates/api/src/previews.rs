@@ -293,7 +293,7 @@ pub struct Orphan {
     pub name: String,
     /// What it is, and what becomes of it.
     pub message: String,
-    /// `reported`, `adopted`, `removed`, or what `pgdb preview gc` would do.
+    /// `reported`, `adopted`, `removed`, `kept` when it cannot be removed, or what `pgdb preview gc` would do.
     pub action: String,
 }
 

@@ -125,7 +125,11 @@ impl Client {
     }
 }
 
-/// Logs in.
+/// Where names without a schema are looked for in a session of ours. An application owns `public` in its database and
+/// could put a `format` or an `=` there that suits our arguments better than PostgreSQL's, and would run with our rights.
+const OWN_SEARCH_PATH: &str = "-c search_path=pg_catalog,pg_temp";
+
+/// Logs in, for statements of our own: names without a schema are PostgreSQL's, whatever the database holds.
 ///
 /// `timeout` bounds the whole of it: looking up the name, the connection, TLS and the login.
 pub async fn connect(
@@ -135,8 +139,34 @@ pub async fn connect(
     db: &str,
     timeout: Duration,
 ) -> Result<Client, PgError> {
+    log_in(target, user, password, db, timeout, Some(OWN_SEARCH_PATH)).await
+}
+
+/// The same for statements that somebody has given us: names are looked for where the role and the database say, and
+/// what they find runs with the role's rights.
+pub async fn connect_for_scripts(
+    target: &Target,
+    user: &str,
+    password: Option<&SecretString>,
+    db: &str,
+    timeout: Duration,
+) -> Result<Client, PgError> {
+    log_in(target, user, password, db, timeout, None).await
+}
+
+async fn log_in(
+    target: &Target,
+    user: &str,
+    password: Option<&SecretString>,
+    db: &str,
+    timeout: Duration,
+    options: Option<&str>,
+) -> Result<Client, PgError> {
     let mut config = Config::new();
     config.user(user).dbname(db).application_name(APPLICATION_NAME);
+    if let Some(options) = options {
+        config.options(options);
+    }
     if let Some(password) = password {
         config.password(password.expose_secret());
     }

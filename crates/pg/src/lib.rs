@@ -23,5 +23,5 @@ pub mod swap;
 mod tls;
 pub mod url;
 
-pub use connect::{Client, Target, TlsMode, connect};
+pub use connect::{Client, Target, TlsMode, connect, connect_for_scripts};
 pub use error::PgError;

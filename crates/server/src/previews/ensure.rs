@@ -1,9 +1,9 @@
 //! An ensure: answered from the state and one look where that will do, else turned into an operation.
 
 use super::checks::{Ttl, Wanted};
-use super::entries::{self, EntryState};
+use super::entries;
 use super::look::Look;
-use super::record::{self, PreviewRecord, PreviewState};
+use super::record::{self, Lifetime, PreviewRecord, PreviewState};
 use super::steps::{ENSURE, EnsureInput, EntryNames, Found};
 use super::templates::{self};
 use super::world::PreviewWorld;
@@ -110,10 +110,10 @@ impl PreviewService {
         /// Times are kept no more exactly than this.
         const GRAIN: SignedDuration = SignedDuration::from_mins(1);
         let now = self.world.clock.now();
-        let expires_at = self.expiry(now, wanted.ttl, preview.expires_at);
+        let lifetime = self.lifetime(now, wanted.ttl, preview.lifetime);
         let apart = |a: Timestamp, b: Timestamp| a.duration_since(b).abs() >= GRAIN;
-        let moved = match (preview.expires_at, expires_at) {
-            (Some(before), Some(after)) => apart(before, after) || wanted.ttl.is_some(),
+        let moved = match (preview.lifetime, lifetime) {
+            (Lifetime::Until(before), Lifetime::Until(after)) => apart(before, after) || wanted.ttl.is_some(),
             (before, after) => before != after,
         };
         let labels = wanted.labels.clone().filter(|labels| *labels != preview.labels);
@@ -121,20 +121,27 @@ impl PreviewService {
             return Ok(());
         }
         let id = preview.id.clone();
-        let change = move |connection: &Connection| record::touch(connection, &id, now, expires_at, labels.as_ref());
+        let change = move |connection: &Connection| record::touch(connection, &id, now, lifetime, labels.as_ref());
         self.world.store.write(change).await
     }
 
-    /// When a preview that is asked for now is to be deleted. What nobody set a time for keeps none.
-    pub(super) fn expiry(&self, now: Timestamp, ttl: Option<Ttl>, present: Option<Timestamp>) -> Option<Timestamp> {
-        let seconds = match ttl {
-            Some(Ttl::Never) => return None,
-            Some(Ttl::Seconds(seconds)) => seconds,
-            None => self.world.config.ttl_seconds?,
+    /// How long a preview that is asked for now is to live. Asking again prolongs, and never shortens what somebody asked
+    /// for expressly.
+    pub(super) fn lifetime(&self, now: Timestamp, ttl: Option<Ttl>, present: Lifetime) -> Lifetime {
+        let until = |seconds: u64| {
+            let span = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
+            now.checked_add(span).map_or(Lifetime::Forever, Lifetime::Until)
         };
-        let at = now.checked_add(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))).ok();
-        // Asking again prolongs, and never shortens what somebody asked for expressly.
-        if ttl.is_none() { at.max(present) } else { at }
+        match (ttl, self.world.config.ttl_seconds, present) {
+            (Some(Ttl::Never), _, _) => Lifetime::Forever,
+            (Some(Ttl::Seconds(seconds)), _, _) => until(seconds),
+            (None, None, present) | (None, _, present @ Lifetime::Forever) => present,
+            (None, Some(seconds), Lifetime::Unsaid) => until(seconds),
+            (None, Some(seconds), Lifetime::Until(at)) => match until(seconds) {
+                Lifetime::Until(later) if later > at => Lifetime::Until(later),
+                _ => present,
+            },
+        }
     }
 
     async fn start_ensure(
@@ -174,7 +181,7 @@ impl PreviewService {
             mark: record::PasswordMark::default(),
             created_at: now,
             used_at: now,
-            expires_at: self.expiry(now, wanted.ttl, None),
+            lifetime: self.lifetime(now, wanted.ttl, Lifetime::Unsaid),
         };
         let (max, wanted) = (self.world.config.max, wanted.clone());
         let known = known.map(|preview| (preview.id, preview.state));
@@ -202,8 +209,8 @@ impl PreviewService {
                 templates::saw_number(connection, &new.target, &new.template, new.number)?;
                 return record::insert(connection, &new);
             };
-            let expires_at = if wanted.ttl.is_some() { new.expires_at } else { present.expires_at };
-            record::touch(connection, &present.id, now, expires_at, wanted.labels.as_ref())?;
+            let lifetime = if wanted.ttl.is_some() { new.lifetime } else { present.lifetime };
+            record::touch(connection, &present.id, now, lifetime, wanted.labels.as_ref())?;
             record::set_state(connection, &present.id, PreviewState::Creating, None)
         };
         let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
@@ -234,7 +241,7 @@ fn take_entry(connection: &Connection, preview: &PreviewRecord) -> Result<Value,
     let Some(entry) = entries::pick(connection, of, preview.generation, preview.number)? else {
         return Ok(Value::Null);
     };
-    entries::advance(connection, (&entry.target, &entry.db), EntryState::Ready, EntryState::Taken)?;
+    entries::take(connection, (&entry.target, &entry.db), &preview.db)?;
     let names = EntryNames { db: entry.db, role: entry.role };
     serde_json::to_value(names).map_err(|error| Problem::internal(error.to_string()))
 }

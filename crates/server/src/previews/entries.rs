@@ -22,6 +22,13 @@ pub enum EntryState {
     Dropping,
 }
 
+impl EntryRecord {
+    /// Whether the preview with this database has taken it.
+    pub fn is_taken_by(&self, preview_db: &str) -> bool {
+        self.state == EntryState::Taken && self.taken_by.as_deref() == Some(preview_db)
+    }
+}
+
 impl EntryState {
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
@@ -58,6 +65,8 @@ pub struct EntryRecord {
     pub generation: u64,
     /// Where it stands.
     pub state: EntryState,
+    /// The database of the preview that it is being handed out to.
+    pub taken_by: Option<String>,
     /// The number whose password its role has.
     pub number: Option<u64>,
     /// That password.
@@ -66,11 +75,11 @@ pub struct EntryRecord {
     pub made_at: Timestamp,
 }
 
-const COLUMNS: &str = "target, db, role, template, generation, state, number, fingerprint, salt, made_at";
+const COLUMNS: &str = "target, db, role, template, generation, state, taken_by, number, fingerprint, salt, made_at";
 
 /// Writes a new entry.
 pub fn insert(connection: &Connection, entry: &EntryRecord) -> Result<(), Problem> {
-    let sql = format!("INSERT INTO preview_pool ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)");
+    let sql = format!("INSERT INTO preview_pool ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
     connection.prepare_cached(&sql)?.execute(params![
         entry.target,
         entry.db,
@@ -78,6 +87,7 @@ pub fn insert(connection: &Connection, entry: &EntryRecord) -> Result<(), Proble
         entry.template,
         entry.generation,
         entry.state.as_str(),
+        entry.taken_by,
         entry.number,
         entry.mark.fingerprint,
         entry.mark.salt,
@@ -98,15 +108,27 @@ pub fn find(connection: &Connection, target: &str, db: &str) -> Result<Option<En
     Ok(connection.prepare_cached(&sql)?.query_row([target, db], read).optional()?)
 }
 
-/// Moves an entry from one state to another; false when it was not in the first.
-pub fn advance(
-    connection: &Connection,
-    (target, db): (&str, &str),
-    from: EntryState,
-    to: EntryState,
-) -> Result<bool, Problem> {
-    let sql = "UPDATE preview_pool SET state = ?4 WHERE target = ?1 AND db = ?2 AND state = ?3";
-    Ok(connection.prepare_cached(sql)?.execute(params![target, db, from.as_str(), to.as_str()])? == 1)
+/// Marks an entry that can be handed out as taken by the preview with this database.
+pub fn take(connection: &Connection, (target, db): (&str, &str), preview_db: &str) -> Result<(), Problem> {
+    let sql =
+        "UPDATE preview_pool SET state = 'taken', taken_by = ?3 WHERE target = ?1 AND db = ?2 AND state = 'ready'";
+    connection.prepare_cached(sql)?.execute([target, db, preview_db])?;
+    Ok(())
+}
+
+/// Puts an entry back that this preview has taken and not used.
+pub fn release(connection: &Connection, (target, db): (&str, &str), preview_db: &str) -> Result<(), Problem> {
+    let sql = "UPDATE preview_pool SET state = 'ready', taken_by = NULL \
+               WHERE target = ?1 AND db = ?2 AND state = 'taken' AND taken_by = ?3";
+    connection.prepare_cached(sql)?.execute([target, db, preview_db])?;
+    Ok(())
+}
+
+/// Marks an entry as one that is being removed.
+pub fn set_dropping(connection: &Connection, (target, db): (&str, &str)) -> Result<(), Problem> {
+    let sql = "UPDATE preview_pool SET state = 'dropping' WHERE target = ?1 AND db = ?2";
+    connection.prepare_cached(sql)?.execute([target, db])?;
+    Ok(())
 }
 
 /// The best entry for a number: one that has its password already, else one whose number has passed, else the one
@@ -158,10 +180,10 @@ pub fn set_ready(
     Ok(())
 }
 
-/// Forgets an entry that was handed out.
-pub fn delete_taken(connection: &Connection, target: &str, db: &str) -> Result<(), Problem> {
-    let sql = "DELETE FROM preview_pool WHERE target = ?1 AND db = ?2 AND state = 'taken'";
-    connection.prepare_cached(sql)?.execute([target, db])?;
+/// Forgets an entry that was handed out to this preview.
+pub fn delete_taken(connection: &Connection, (target, db): (&str, &str), preview_db: &str) -> Result<(), Problem> {
+    let sql = "DELETE FROM preview_pool WHERE target = ?1 AND db = ?2 AND state = 'taken' AND taken_by = ?3";
+    connection.prepare_cached(sql)?.execute([target, db, preview_db])?;
     Ok(())
 }
 
@@ -179,6 +201,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<EntryRecord> {
         template: row.get("template")?,
         generation: row.get("generation")?,
         state: EntryState::parse(&row.get::<_, String>("state")?),
+        taken_by: row.get("taken_by")?,
         number: row.get("number")?,
         mark: PasswordMark { fingerprint: row.get("fingerprint")?, salt: row.get("salt")? },
         made_at: from_micros(row.get("made_at")?),

@@ -6,7 +6,7 @@ use super::world::PreviewWorld;
 use crate::config::TargetConfig;
 use crate::instances::world::{not_found, pg};
 use crate::operations::StepError;
-use pgdb_pg::{Client, Target, TlsMode, connect};
+use pgdb_pg::{Client, Target, TlsMode, connect_for_scripts};
 use pgdb_runtime::spec::{OtherServer, ServerSpec, ToolServer};
 use secrecy::SecretString;
 use std::time::Duration;
@@ -32,9 +32,9 @@ enum Place {
 }
 
 impl Loader {
-    /// A session in a database.
+    /// A session in a database, for what people have written.
     pub async fn connect(&self, db: &str) -> Result<Client, StepError> {
-        connect(&self.target, &self.role, self.password.as_ref(), db, LOGIN).await.map_err(pg)
+        connect_for_scripts(&self.target, &self.role, self.password.as_ref(), db, LOGIN).await.map_err(pg)
     }
 
     /// The server, for client programs.

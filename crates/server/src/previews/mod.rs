@@ -19,6 +19,7 @@ mod prepare;
 pub mod reconcile;
 pub mod record;
 mod remove;
+mod rests;
 pub mod routes;
 pub mod server;
 pub mod service;

@@ -6,7 +6,7 @@ use super::entries;
 use super::reconcile::Keeper;
 use super::record::{self, PreviewState};
 use super::server::Server;
-use super::steps::{DELETE, DeleteInput, EntryInput, POOL_DROP};
+use super::steps::{DELETE, DeleteInput, EntryInput, POOL_DROP, role_outcome};
 use crate::config::OrphanPolicy;
 use crate::instances::world::pg;
 use crate::operations::{NewOperation, step_problem};
@@ -165,20 +165,25 @@ impl Keeper {
             // What cannot be taken over is of no use to anybody.
             OrphanPolicy::Adopt | OrphanPolicy::Remove => "removed",
         };
-        if apply {
-            tracing::info!(orphan = name, kind, action, "{message}");
-            match (action, &named.member) {
-                ("adopted", Member::Preview(number)) => self.adopt(server, &named.template, *number).await?,
-                ("removed", _) => self.remove(server, named, seen).await?,
-                _ => {}
-            }
-        }
-        Ok(Orphan {
+        let orphan = |action: &str, message: &str| Orphan {
             kind: kind.to_owned(),
             name: name.to_owned(),
             message: message.to_owned(),
             action: action.to_owned(),
-        })
+        };
+        if apply {
+            tracing::info!(orphan = name, kind, action, "{message}");
+            match (action, &named.member) {
+                ("adopted", Member::Preview(number)) => self.adopt(server, &named.template, *number).await?,
+                ("removed", _) => {
+                    if let Some(reason) = self.remove(server, named, seen).await? {
+                        return Ok(orphan("kept", &reason));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(orphan(action, message))
     }
 
     async fn adopt(&self, server: &Arc<Server>, template: &str, number: PrNumber) -> Result<(), Problem> {
@@ -186,7 +191,8 @@ impl Keeper {
         self.service.ensure(&place, &super::checks::Wanted::default(), true).await.map(drop)
     }
 
-    async fn remove(&self, server: &Arc<Server>, named: &Named, seen: Known) -> Result<(), Problem> {
+    /// Returns why its role has to stay, if it has to.
+    async fn remove(&self, server: &Arc<Server>, named: &Named, seen: Known) -> Result<Option<String>, Problem> {
         let Names { db, role } = named.names.clone();
         let target = server.key.clone();
         let (kind, subject, input) = match &named.member {
@@ -215,10 +221,11 @@ impl Keeper {
         };
         let started = match self.engine.start(new, prepare).await {
             // Somebody is at it.
-            Err(problem) if matches!(problem.code, "operation_conflict" | "preview_busy") => return Ok(()),
+            Err(problem) if matches!(problem.code, "operation_conflict" | "preview_busy") => return Ok(None),
             started => started?,
         };
-        self.engine.finish(&started.id).await.map(drop)
+        let operation = self.engine.finish(&started.id).await?;
+        Ok(role_outcome(&operation).1)
     }
 }
 

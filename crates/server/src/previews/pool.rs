@@ -18,12 +18,11 @@ use pgdb_core::random;
 use rusqlite::{Connection, params};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 
-/// After a fill that failed none is begun for so long.
-const AFTER_FAILURE_MS: u64 = 30_000;
 /// An entry that is one too many stays for so long: what was made is not thrown away at once.
 const SURPLUS_STAYS: SignedDuration = SignedDuration::from_mins(15);
+/// How many of the newest numbers tell which ones come next.
+const LAST_FEW: usize = 5;
 /// Ensures that are counted at most; no pool is as large.
 const COUNTED: u32 = 1000;
 
@@ -33,9 +32,23 @@ pub(super) fn plan_size(last_hour: u32, last_day: u32, least: u32, most: u32) ->
     demand.clamp(least, most.max(least))
 }
 
-/// Which numbers come next. Pure.
-fn foreseen(highest: u64, count: usize) -> impl Iterator<Item = u64> {
-    (1..).map(move |ahead| highest.saturating_add(ahead)).take(count)
+/// Which numbers come next, of those that have previews, the newest first; `highest` where there are none. Pure.
+///
+/// Numbers count up, so it is those behind the highest of the last few. One that is far from the others, such as that of a
+/// try by hand, is left out: what follows it would never be asked for.
+fn foreseen(newest: &[u64], highest: u64, count: usize) -> Vec<u64> {
+    let mut last: Vec<u64> = newest.iter().copied().take(LAST_FEW).collect();
+    last.sort_unstable();
+    let middle = last.get(last.len().saturating_sub(1) / 2).copied().unwrap_or(highest);
+    let near = |number: &u64| *number <= middle.saturating_mul(2).saturating_add(100);
+    let base = last.into_iter().filter(near).max().unwrap_or(highest);
+    let ahead = (1..).map(|ahead| base.saturating_add(ahead)).take(newest.len() + count);
+    ahead.filter(|number| PrNumber::new(*number).is_ok() && !newest.contains(number)).take(count).collect()
+}
+
+/// What the fills of a template's pool are called when they rest.
+pub(super) fn fills_of(target: &str, template: &str) -> String {
+    format!("fill/{target}/{template}")
 }
 
 impl Keeper {
@@ -68,13 +81,12 @@ impl Keeper {
         self.aim(template, &ready).await?;
         let clones = usize::try_from(self.world.config.clones).unwrap_or(1);
         let missing = want.saturating_sub(ready.len() + making).min(clones.saturating_sub(making));
-        // 0: it never failed.
-        let failed_ms = self.world.fill_failed_ms.load(Ordering::Relaxed);
-        let rested = self.world.clock.monotonic_ms().saturating_sub(failed_ms) >= AFTER_FAILURE_MS;
-        if missing > 0 && (failed_ms == 0 || rested) {
+        let rested = self.world.rests.over(&fills_of(&target, &name), self.world.clock.monotonic_ms());
+        if missing > 0 && rested {
             let taken: BTreeSet<u64> = ready.iter().filter_map(|entry| entry.number).collect();
-            let numbers = foreseen(template.highest, want + making).filter(|number| !taken.contains(number));
-            for number in numbers.skip(making).take(missing) {
+            let mut numbers = self.foreseen(template, want + making).await?;
+            numbers.retain(|number| !taken.contains(number));
+            for number in numbers.into_iter().skip(making).take(missing) {
                 self.fill(template, number).await?;
             }
         }
@@ -102,8 +114,9 @@ impl Keeper {
     pub async fn warm(&self, template: &TemplateRecord) -> Result<Started, Problem> {
         let all = self.world.store.read(entries::all).await?;
         let taken: BTreeSet<u64> = all.iter().filter_map(|entry| entry.number).collect();
-        let number = foreseen(template.highest, all.len() + 1).find(|number| !taken.contains(number));
-        self.fill(template, number.unwrap_or(template.highest + 1)).await
+        let numbers = self.foreseen(template, all.len() + 1).await?;
+        let number = numbers.into_iter().find(|number| !taken.contains(number));
+        self.fill(template, number.unwrap_or(1)).await
     }
 
     async fn fill(&self, template: &TemplateRecord, number: u64) -> Result<Started, Problem> {
@@ -116,6 +129,7 @@ impl Keeper {
             template: template.name.clone(),
             generation: template.generation,
             state: EntryState::Making,
+            taken_by: None,
             number: Some(number),
             mark: record::PasswordMark::default(),
             made_at: self.world.clock.now(),
@@ -132,6 +146,9 @@ impl Keeper {
     }
 
     async fn drop_entry(&self, entry: &EntryRecord) -> Result<(), Problem> {
+        if !self.world.rests.over(&subject(entry), self.world.clock.monotonic_ms()) {
+            return Ok(());
+        }
         match self.cool(entry).await {
             // Somebody takes it at this moment.
             Err(problem) if matches!(problem.code, "preview_busy" | "operation_conflict") => Ok(()),
@@ -139,9 +156,21 @@ impl Keeper {
         }
     }
 
+    /// Which numbers come next, without those that nothing may be made for.
+    async fn foreseen(&self, template: &TemplateRecord, count: usize) -> Result<Vec<u64>, Problem> {
+        let (target, name) = (template.target.clone(), template.name.clone());
+        let newest = self.world.store.read(move |connection| record::numbers(connection, &target, &name)).await?;
+        let (settings, mut numbers) = (&self.world.config.settings, foreseen(&newest, template.highest, count));
+        let family = settings.family(&template.name);
+        numbers.retain(|number| {
+            PrNumber::new(*number).is_ok_and(|number| !settings.is_protected(&family.preview(number).db))
+        });
+        Ok(numbers)
+    }
+
     /// Gives entries whose number has come and gone the password of a number that is to come.
     async fn aim(&self, template: &TemplateRecord, ready: &[EntryRecord]) -> Result<(), Problem> {
-        let mut wanted: BTreeSet<u64> = foreseen(template.highest, ready.len()).collect();
+        let mut wanted: BTreeSet<u64> = self.foreseen(template, ready.len()).await?.into_iter().collect();
         let mut idle = Vec::new();
         for entry in ready {
             if !entry.number.is_some_and(|number| wanted.remove(&number)) {
@@ -174,7 +203,11 @@ impl Keeper {
 
 fn operation(kind: &'static str, entry: &EntryRecord) -> Result<NewOperation, Problem> {
     let input = serde_json::to_value(EntryInput::new(entry)).map_err(|error| Problem::internal(error.to_string()))?;
-    Ok(NewOperation { kind, subject: format!("pool/{}/{}", entry.target, entry.db), input })
+    Ok(NewOperation { kind, subject: subject(entry), input })
+}
+
+fn subject(entry: &EntryRecord) -> String {
+    format!("pool/{}/{}", entry.target, entry.db)
 }
 
 /// The entry that an unfinished operation is about.
@@ -197,7 +230,13 @@ mod tests {
     }
 
     #[test]
-    fn the_next_numbers_follow_the_highest() {
-        assert_eq!(foreseen(41, 3).collect::<Vec<_>>(), [42, 43, 44]);
+    fn the_next_numbers_follow_the_highest_of_the_last_few() {
+        assert_eq!(foreseen(&[], 41, 3), [42, 43, 44]);
+        assert_eq!(foreseen(&[41, 40, 12], 0, 3), [42, 43, 44]);
+        assert_eq!(foreseen(&[12, 41, 40, 13], 0, 2), [42, 43], "an older one was opened again");
+        assert_eq!(foreseen(&[999_999, 120, 119], 999_999, 2), [121, 122], "a try by hand");
+        assert_eq!(foreseen(&[120, 999_999], 999_999, 2), [121, 122]);
+        assert_eq!(foreseen(&[5, 7, 6, 1, 1, 8], 8, 3), [9, 10, 11], "what is there already is not asked for");
+        assert!(foreseen(&[9_999_999_999], 0, 3).is_empty(), "no number follows the last");
     }
 }

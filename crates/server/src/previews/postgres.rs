@@ -16,16 +16,28 @@ use pgdb_pg::handover::{self, Strangers};
 use pgdb_pg::{Client, connect, inventory, look, swap};
 use std::time::{Duration, Instant};
 
-/// Ends the sessions of a database. Those of a superuser the operator may not end: they are named.
+/// How long sessions that the operator may not end are waited for.
+const SUPERUSERS_END: Duration = Duration::from_secs(5);
+
+/// Ends the sessions of a database. Those of a superuser the operator may not end: they are waited for, and named.
 async fn end_sessions(session: &Client, db: &str) -> Result<(), StepError> {
-    let Err(error) = swap::end_sessions(session, db).await else { return Ok(()) };
+    let begin = Instant::now();
+    let error = loop {
+        match swap::end_sessions(session, db).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.sqlstate() == Some("42501") && begin.elapsed() < SUPERUSERS_END => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            Err(error) => break error,
+        }
+    };
     if !matches!(error, PgError::SessionsRemain { .. }) && error.sqlstate() != Some("42501") {
         return Err(pg(error));
     }
     let pids = inventory::sessions(session, db).await.map_err(pg)?.join(", ");
     let message = format!(
-        "sessions in the database {db} do not end, for they are a superuser's: pid {pids}; end them yourself, then try \
-         again"
+        "sessions in the database {db} do not end, for they are a superuser's: pid {pids}; end them yourself, and what \
+         was begun goes on"
     );
     Err(StepError::lasting("sessions_remain", message))
 }
@@ -260,11 +272,12 @@ impl PreviewWorld {
 
     /// Lets nobody into a database any more and ends its sessions.
     pub(super) async fn disconnect(&self, server: &Server, db: &str) -> Result<(), StepError> {
-        let _catalog = server.catalog.lock().await;
+        let catalog = server.catalog.lock().await;
         let session = self.session(server).await?;
         // The rest of a half-done drop has no sessions, and cannot be altered.
         if swap::database_exists(&session, db).await.map_err(pg)? {
             swap::allow_connections(&session, db, false).await.map_err(pg)?;
+            drop(catalog);
             end_sessions(&session, db).await?;
         }
         session.release();

@@ -107,6 +107,7 @@ impl PreviewService {
             template: template.name.clone(),
             generation: template.generation,
             state: EntryState::Dropping,
+            taken_by: None,
             number: None,
             mark: record::PasswordMark::default(),
             made_at: self.world.clock.now(),

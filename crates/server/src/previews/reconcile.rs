@@ -4,7 +4,8 @@
 //! end, the next expiry) as well as on a slow tick, because an event can be missed.
 
 use super::orphans::Treatment;
-use super::record;
+use super::pool::fills_of;
+use super::record::{self, PreviewState};
 use super::service::PreviewService;
 use super::steps::POOL_FILL;
 use super::templates;
@@ -12,6 +13,7 @@ use super::world::PreviewWorld;
 use crate::operations::{Engine, Observer, OperationRecord, StepRecord};
 use crate::problem::Problem;
 use pgdb_core::operation::OperationState;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -60,6 +62,9 @@ impl Keeper {
             if let Err(problem) = self.sweep().await {
                 tracing::warn!(%problem, "expired previews could not be deleted; trying again at the next tick");
             }
+            if let Err(problem) = self.settle().await {
+                tracing::warn!(%problem, "what was left half done could not be looked for; trying again later");
+            }
             if let Err(problem) = self.keep_pools().await {
                 tracing::warn!(%problem, "the pool could not be kept; trying again at the next tick");
             }
@@ -76,13 +81,16 @@ impl Keeper {
         }
     }
 
-    /// Until the next expiry, at most a tick.
+    /// Until the next expiry or the end of a rest, at most a tick.
     async fn pause(&self) -> Duration {
+        let now = self.world.clock.now();
         let next = self.world.store.read(record::next_expiry).await.unwrap_or_default();
-        let left = next.map(|at| at.duration_since(self.world.clock.now()).unsigned_abs());
-        let due = next.is_some_and(|at| at <= self.world.clock.now());
-        // What is due and still there could not be deleted; the tick tries again.
-        left.filter(|_| !due).map_or(TICK, |left| left.min(TICK)).max(Duration::from_millis(10))
+        let left = next.map(|at| at.duration_since(now).unsigned_abs());
+        let due = next.is_some_and(|at| at <= now);
+        let rest = self.world.rests.next_in(self.world.clock.monotonic_ms()).map(Duration::from_millis);
+        // What is due and still there could not be deleted; its rest or the tick tries again.
+        let left = left.filter(|_| !due).into_iter().chain(rest).min();
+        left.map_or(TICK, |left| left.min(TICK)).max(Duration::from_millis(10))
     }
 
     /// Returns once nobody waits for an ensure.
@@ -106,6 +114,11 @@ impl Keeper {
         let (now, at_most) = (self.world.clock.now(), self.world.config.sweep_max);
         let expired = self.world.store.read(move |connection| record::expired(connection, now, at_most)).await?;
         for preview in expired {
+            if self.world.config.settings.is_protected(&preview.db)
+                || !self.world.rests.over(&preview.subject(), self.world.clock.monotonic_ms())
+            {
+                continue;
+            }
             tracing::info!(preview = %preview.db, "its time is over; deleting it");
             if let Err(problem) = self.service.delete_expired(&preview).await {
                 tracing::warn!(preview = %preview.db, %problem, "an expired preview could not be deleted");
@@ -116,12 +129,39 @@ impl Keeper {
 
     /// Treats orphans as configured, on every server that previews were ever made on.
     async fn treat_orphans(&self) -> Result<(), Problem> {
-        let templates = self.world.store.read(templates::all).await?;
-        for template in templates {
-            let Some(server) = self.world.server_of(&template.target).await? else { continue };
-            let found = self.orphans(&server, Treatment::Apply(self.world.config.orphans)).await?;
+        let servers = self.world.store.read(templates::names).await?;
+        let servers: BTreeSet<String> = servers.into_iter().map(|(target, _)| target).collect();
+        for target in servers {
+            let Some(server) = self.world.server_of(&target).await? else { continue };
+            let found = match self.orphans(&server, Treatment::Apply(self.world.config.orphans)).await {
+                Ok(found) => found,
+                Err(problem) => {
+                    tracing::warn!(target, %problem, "orphans could not be looked for; trying again later");
+                    continue;
+                }
+            };
             for orphan in found.iter().filter(|orphan| orphan.action == "reported") {
                 tracing::warn!(orphan = %orphan.name, kind = %orphan.kind, "{}; see `pgdb preview gc --dry-run`", orphan.message);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with deletes that have failed, and tells of previews whose operation ended without making them.
+    async fn settle(&self) -> Result<(), Problem> {
+        for preview in self.world.store.read(record::unsettled).await? {
+            let subject = preview.subject();
+            if !self.world.rests.over(&subject, self.world.clock.monotonic_ms()) {
+                continue;
+            }
+            let done = match preview.state {
+                PreviewState::Deleting => self.service.delete_again(&preview).await,
+                _ => self.service.give_up(&preview).await,
+            };
+            match done {
+                // Somebody is at it.
+                Err(problem) if matches!(problem.code, "operation_conflict" | "preview_busy") => {}
+                done => done?,
             }
         }
         Ok(())
@@ -138,7 +178,9 @@ impl Keeper {
                 self.world.store.write(move |connection| templates::forget_target(connection, &target)).await?;
                 continue;
             }
-            self.keep_pool(&template, &busy).await?;
+            if let Err(problem) = self.keep_pool(&template, &busy).await {
+                tracing::warn!(template = template.name, %problem, "its pool could not be kept; trying again later");
+            }
         }
         Ok(())
     }
@@ -151,8 +193,17 @@ impl Observer for Nudge {
     fn step_ended(&self, _: &OperationRecord, _: &StepRecord) {}
 
     fn operation_ended(&self, operation: &OperationRecord) {
-        if operation.kind == POOL_FILL && operation.state != OperationState::Succeeded {
-            self.0.fill_failed_ms.store(self.0.clock.monotonic_ms(), Ordering::Relaxed);
+        let what = match operation.kind.as_str() {
+            POOL_FILL => {
+                let text = |field: &str| operation.input[field].as_str().unwrap_or_default().to_owned();
+                fills_of(&text("target"), &text("template"))
+            }
+            _ => operation.subject.clone(),
+        };
+        if operation.state == OperationState::Succeeded {
+            self.0.rests.succeeded(&what);
+        } else {
+            self.0.rests.failed(&what, self.0.clock.monotonic_ms());
         }
         if ["preview/", "pool/", "template/"].iter().any(|prefix| operation.subject.starts_with(prefix)) {
             self.0.changed.notify_one();

@@ -49,6 +49,24 @@ pub struct PasswordMark {
     pub salt: Option<String>,
 }
 
+/// How long a preview lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Nobody has said anything.
+    Unsaid,
+    /// Until the sweeper deletes it.
+    Until(Timestamp),
+    /// Somebody wants it kept, whatever the default becomes.
+    Forever,
+}
+
+impl Lifetime {
+    /// When the sweeper deletes it.
+    pub fn end(self) -> Option<Timestamp> {
+        if let Self::Until(at) = self { Some(at) } else { None }
+    }
+}
+
 /// One preview.
 #[derive(Debug, Clone)]
 pub struct PreviewRecord {
@@ -82,8 +100,8 @@ pub struct PreviewRecord {
     pub created_at: Timestamp,
     /// When it was last asked for.
     pub used_at: Timestamp,
-    /// When the sweeper deletes it.
-    pub expires_at: Option<Timestamp>,
+    /// How long it lives.
+    pub lifetime: Lifetime,
 }
 
 impl PreviewRecord {
@@ -99,13 +117,13 @@ pub fn subject(target: &str, db: &str) -> String {
 }
 
 const COLUMNS: &str = "id, target, template, number, db, role, state, reason, news, protected, labels, generation, \
-                       fingerprint, salt, created_at, used_at, expires_at";
+                       fingerprint, salt, created_at, used_at, expires_at, forever";
 
 /// Writes a new preview.
 pub fn insert(connection: &Connection, preview: &PreviewRecord) -> Result<(), Problem> {
     let sql = format!(
         "INSERT INTO previews ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
-         ?16, ?17)"
+         ?16, ?17, ?18)"
     );
     connection.prepare_cached(&sql)?.execute(params![
         preview.id,
@@ -124,7 +142,8 @@ pub fn insert(connection: &Connection, preview: &PreviewRecord) -> Result<(), Pr
         preview.mark.salt,
         micros(preview.created_at),
         micros(preview.used_at),
-        preview.expires_at.map(micros)
+        preview.lifetime.end().map(micros),
+        preview.lifetime == Lifetime::Forever
     ])?;
     Ok(())
 }
@@ -157,6 +176,21 @@ pub fn next_expiry(connection: &Connection) -> Result<Option<Timestamp>, Problem
     let sql = "SELECT min(expires_at) FROM previews WHERE expires_at IS NOT NULL AND protected = 0 \
                AND state <> 'deleting'";
     Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<i64>>(0))?.map(from_micros))
+}
+
+/// Previews that are half made or half removed, and nobody is at it.
+pub fn unsettled(connection: &Connection) -> Result<Vec<PreviewRecord>, Problem> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM previews WHERE state IN ('creating', 'deleting') AND NOT EXISTS (SELECT 1 FROM operations \
+         WHERE subject = 'preview/' || target || '/' || db AND operations.state IN ('pending', 'running', 'undoing'))"
+    );
+    Ok(connection.prepare_cached(&sql)?.query_map([], read)?.collect::<Result<_, _>>()?)
+}
+
+/// The numbers of a template's previews, the newest first.
+pub fn numbers(connection: &Connection, target: &str, template: &str) -> Result<Vec<u64>, Problem> {
+    let sql = "SELECT number FROM previews WHERE target = ?1 AND template = ?2 ORDER BY created_at DESC";
+    Ok(connection.prepare_cached(sql)?.query_map([target, template], |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
 
 /// How many previews a template has.
@@ -209,11 +243,13 @@ pub fn touch(
     connection: &Connection,
     id: &str,
     used_at: Timestamp,
-    expires_at: Option<Timestamp>,
+    lifetime: Lifetime,
     labels: Option<&BTreeMap<String, String>>,
 ) -> Result<(), Problem> {
-    let sql = "UPDATE previews SET used_at = ?2, expires_at = ?3, labels = coalesce(?4, labels) WHERE id = ?1";
-    let values = params![id, micros(used_at), expires_at.map(micros), labels.map(labels_text)];
+    let sql = "UPDATE previews SET used_at = ?2, expires_at = ?3, forever = ?4, labels = coalesce(?5, labels) \
+               WHERE id = ?1";
+    let forever = lifetime == Lifetime::Forever;
+    let values = params![id, micros(used_at), lifetime.end().map(micros), forever, labels.map(labels_text)];
     connection.prepare_cached(sql)?.execute(values)?;
     Ok(())
 }
@@ -247,6 +283,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<PreviewRecord> {
         mark: PasswordMark { fingerprint: row.get("fingerprint")?, salt: row.get("salt")? },
         created_at: from_micros(row.get("created_at")?),
         used_at: from_micros(row.get("used_at")?),
-        expires_at: row.get::<_, Option<i64>>("expires_at")?.map(from_micros),
+        lifetime: match row.get::<_, Option<i64>>("expires_at")? {
+            _ if row.get("forever")? => Lifetime::Forever,
+            Some(at) => Lifetime::Until(from_micros(at)),
+            None => Lifetime::Unsaid,
+        },
     })
 }

@@ -4,6 +4,7 @@ use super::look::Look;
 use super::record::{self, PreviewRecord, PreviewState};
 use super::steps::{DELETE, DeleteInput};
 use super::steps::{RESET, ResetInput, role_outcome};
+use crate::operations::record as operation_rows;
 use crate::operations::{NewOperation, OperationRecord};
 use crate::problem::Problem;
 use pgdb_api::previews::{DeletedPreview, Preview};
@@ -25,7 +26,7 @@ impl PreviewService {
                 Err(problem) => return Err(problem),
             };
             if known.is_none() && seen.database.is_none() && seen.role.is_none() {
-                return Ok(Progress::Done(nothing_there(place)));
+                return Ok(Progress::Done(nothing_there(place.db.clone(), place.role.clone())));
             }
             let input = DeleteInput {
                 target: place.server.key.clone(),
@@ -55,6 +56,24 @@ impl PreviewService {
 
     /// Removes a preview whose time is over, unless somebody has prolonged it meanwhile.
     pub(super) async fn delete_expired(&self, preview: &PreviewRecord) -> Result<(), Problem> {
+        let now = self.world.clock.now();
+        let due =
+            move |preview: &PreviewRecord| !preview.protected && preview.lifetime.end().is_some_and(|at| at <= now);
+        self.delete_known(preview, due, "it was prolonged, protected or deleted meanwhile").await
+    }
+
+    /// Begins a delete anew that has failed, unless somebody has asked for the preview meanwhile.
+    pub(super) async fn delete_again(&self, preview: &PreviewRecord) -> Result<(), Problem> {
+        let still = |preview: &PreviewRecord| preview.state == PreviewState::Deleting;
+        self.delete_known(preview, still, "it was asked for meanwhile").await
+    }
+
+    async fn delete_known(
+        &self,
+        preview: &PreviewRecord,
+        condition: impl Fn(&PreviewRecord) -> bool + Send + 'static,
+        otherwise: &'static str,
+    ) -> Result<(), Problem> {
         let input = DeleteInput {
             target: preview.target.clone(),
             db: preview.db.clone(),
@@ -62,18 +81,35 @@ impl PreviewService {
             had_database: true,
             had_role: true,
         };
-        let (seen, now) = (preview.clone(), self.world.clock.now());
+        let seen = preview.clone();
         let prepare = move |connection: &Connection| {
             let present = record::by_db(connection, &seen.target, &seen.db)?;
-            let due = |preview: &PreviewRecord| !preview.protected && preview.expires_at.is_some_and(|at| at <= now);
-            match present.filter(due) {
+            match present.filter(condition) {
                 Some(preview) => record::set_state(connection, &preview.id, PreviewState::Deleting, None),
-                None => Err(Problem::busy("preview_busy", "it was prolonged, protected or deleted meanwhile")),
+                None => Err(Problem::busy("preview_busy", otherwise)),
             }
         };
         let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
         let new = NewOperation { kind: DELETE, subject: preview.subject(), input };
         self.engine.start(new, prepare).await.map(drop)
+    }
+
+    /// Notes that a preview is broken whose operation has ended without making it, and could not be taken back either.
+    /// An ensure mends it, and a delete removes what there is of it.
+    pub(super) async fn give_up(&self, preview: &PreviewRecord) -> Result<(), Problem> {
+        let (seen, subject) = (preview.clone(), preview.subject());
+        let change = move |connection: &Connection| {
+            let present = record::by_db(connection, &seen.target, &seen.db)?;
+            let last = operation_rows::latest_on(connection, &subject)?;
+            match (present, last) {
+                (Some(present), Some(last)) if present.state == PreviewState::Creating && last.state.is_final() => {
+                    let why = last.error.map(|(_, message)| message);
+                    record::set_state(connection, &present.id, PreviewState::Broken, why.as_deref())
+                }
+                _ => Ok(()),
+            }
+        };
+        self.world.store.write(change).await
     }
 
     /// Throws away what a preview holds and makes it anew from its template.
@@ -110,11 +146,12 @@ impl PreviewService {
     }
 }
 
-fn nothing_there(place: &Place) -> DeletedPreview {
+/// The answer to a delete of what is not there.
+pub(super) fn nothing_there(db_name: String, app_user: String) -> DeletedPreview {
     DeletedPreview {
-        db_name: place.db.clone(),
+        db_name,
         deleted: false,
-        app_user: place.role.clone(),
+        app_user,
         role_deleted: false,
         role_kept_reason: None,
         noop: true,

@@ -1,14 +1,15 @@
 //! What is asked of previews: answered from the state where that will do, else turned into operations.
 
 use super::checks::Ttl;
-use super::record::{self, PreviewRecord};
+use super::record::{self, Lifetime, PreviewRecord};
+use super::remove::nothing_there;
 use super::server::Server;
 use super::templates;
 use super::world::PreviewWorld;
 use crate::instances::InstanceService;
 use crate::operations::{Engine, NewOperation, Started};
 use crate::problem::Problem;
-use pgdb_api::previews::Preview;
+use pgdb_api::previews::{DeletedPreview, Preview};
 use pgdb_core::preview::PrNumber;
 use rusqlite::Connection;
 use serde::Serialize;
@@ -77,6 +78,24 @@ impl PreviewService {
         self.world.place(server, template, number)
     }
 
+    /// The same for a delete; none where the instance that previews are made on was never needed.
+    pub async fn place_to_delete(
+        &self,
+        on: Option<&str>,
+        template: Option<&str>,
+        number: PrNumber,
+    ) -> Result<Result<Place, DeletedPreview>, Problem> {
+        match self.place(on, template, number).await {
+            Ok(place) => Ok(Ok(place)),
+            Err(problem) if problem.code == "database_not_found" && on.is_none() => {
+                let template = self.world.template_name(template.unwrap_or("-"))?;
+                let names = self.world.config.settings.family(&template).preview(number);
+                Ok(Err(nothing_there(names.db, names.role)))
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
     /// The same for an ensure, which makes the instance that previews are on where nobody has named a server.
     pub async fn place_to_make(
         &self,
@@ -91,11 +110,11 @@ impl PreviewService {
     /// Sets how long a preview lives from now on.
     pub async fn extend(&self, place: &Place, ttl: Ttl) -> Result<Preview, Problem> {
         let now = self.world.clock.now();
-        let (again, expires_at) = (place.clone(), self.expiry(now, Some(ttl), None));
+        let (again, lifetime) = (place.clone(), self.lifetime(now, Some(ttl), Lifetime::Unsaid));
         let change = move |connection: &Connection| {
             let preview = record::by_db(connection, &again.server.key, &again.db)?;
             let preview = preview.ok_or_else(|| not_found(&again))?;
-            record::touch(connection, &preview.id, now, expires_at, None)
+            record::touch(connection, &preview.id, now, lifetime, None)
         };
         self.world.store.write(change).await?;
         self.show(place).await
@@ -192,6 +211,10 @@ impl PreviewWorld {
     pub fn place(&self, server: Arc<Server>, template: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
         let template = self.template_name(template.unwrap_or("-"))?;
         let names = self.config.settings.family(&template).preview(number);
+        if self.config.settings.is_protected(&names.db) {
+            let message = format!("DB_PROTECTED_NAMES names {}: nothing is made, changed or removed there", names.db);
+            return Err(Problem::locked("protected", message));
+        }
         let usual = template == self.config.settings.template();
         Ok(Place { server, template, usual, number, db: names.db, role: names.role })
     }

@@ -50,7 +50,7 @@ impl PreviewWorld {
             labels: preview.labels.clone(),
             created_at: preview.created_at,
             used_at: preview.used_at,
-            expires_at: preview.expires_at,
+            expires_at: preview.lifetime.end(),
             generation: preview.generation,
         })
     }

@@ -1,6 +1,7 @@
 //! What steps, reconcilers and the service act through: rows, servers, and the passwords of previews.
 
 use super::record::PasswordMark;
+use super::rests::Rests;
 use super::server::Server;
 use super::templates;
 use crate::config::{EnvSecrets, PreviewConfig};
@@ -49,8 +50,8 @@ pub struct PreviewWorld {
     /// Ensures that were asked for, and those that somebody waits for at this moment.
     pub(super) ensures: AtomicU64,
     pub(super) waiting: AtomicU64,
-    /// When filling the pool failed last, by the clock that never goes backwards.
-    pub(super) fill_failed_ms: AtomicU64,
+    /// What failed lately.
+    pub(super) rests: Rests,
     /// Names this run of the daemon.
     pub(super) run_id: String,
 }
@@ -96,7 +97,7 @@ impl PreviewWorld {
             changed: Notify::new(),
             ensures: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
-            fill_failed_ms: AtomicU64::new(0),
+            rests: Rests::default(),
             run_id: random::lower_alnum(&*instances.entropy, 16),
             instances,
         }

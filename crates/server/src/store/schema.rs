@@ -148,7 +148,9 @@ const MIGRATIONS: &[&str] = &[
         salt TEXT,
         created_at INTEGER NOT NULL,
         used_at INTEGER NOT NULL,
+        -- NULL: as long as nobody deletes it; with forever because somebody has said so.
         expires_at INTEGER,
+        forever INTEGER NOT NULL,
         UNIQUE (target, db)
     );
     CREATE UNIQUE INDEX previews_by_number ON previews (target, template, number);
@@ -182,6 +184,8 @@ const MIGRATIONS: &[&str] = &[
         template TEXT NOT NULL,
         generation INTEGER NOT NULL,
         state TEXT NOT NULL,
+        -- The database of the preview that it is being handed out to.
+        taken_by TEXT,
         -- The number whose password the role has.
         number INTEGER,
         fingerprint TEXT,

@@ -68,8 +68,13 @@ fn in_savepoint<T>(
     // A panic in one change must not end the thread that all others need.
     let result = catch_unwind(AssertUnwindSafe(|| change(connection)))
         .unwrap_or_else(|_| Err(Problem::internal("a change of the state panicked")));
-    let end = if result.is_ok() { "RELEASE change" } else { "ROLLBACK TO change; RELEASE change" };
-    connection.execute_batch(end)?;
+    match &result {
+        Ok(_) => connection.execute_batch("RELEASE change")?,
+        // A full disk has rolled everything back already; what the change met is the reason to tell.
+        Err(_) => connection.execute_batch("ROLLBACK TO change; RELEASE change").unwrap_or_else(|error| {
+            tracing::warn!(%error, "a refused change could not be taken back by itself");
+        }),
+    }
     result
 }
 

@@ -214,9 +214,13 @@ impl<S: Scenario> Runner<'_, S> {
 
     async fn ask_again(&mut self, subject: &S::Subject) {
         let (method, path, body) = self.scenario.request(subject);
-        let begun = self.daemon.send(method, &path, body).await.expect(202);
-        let operation = self.daemon.wait_operation(begun["id"].as_str().expect("an id")).await;
-        assert_eq!(operation["state"], "succeeded", "{operation:#}");
+        let answer = self.daemon.send(method, &path, body).await;
+        // What the daemon goes on with by itself may be done already.
+        if answer.status != 200 {
+            let begun = answer.expect(202);
+            let operation = self.daemon.wait_operation(begun["id"].as_str().expect("an id")).await;
+            assert_eq!(operation["state"], "succeeded", "{operation:#}");
+        }
         self.scenario.check_done(self.daemon, subject).await;
     }
 }

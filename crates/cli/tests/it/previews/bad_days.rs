@@ -147,6 +147,8 @@ async fn without_a_server_an_instance_is_made_at_the_first_use() {
     let mut daemon = Daemon::prepare(env!("CARGO_BIN_EXE_pgdb"));
     daemon.set_env("PGDB_PREVIEW_POOL_MAX", "0");
     daemon.up(&[]).await;
+    let nothing = daemon.delete("/v1/preview-db/1").await.expect(200);
+    assert_eq!((&nothing["deleted"], &nothing["noop"]), (&json!(false), &json!(true)), "nothing is there to delete");
     let body = json!({ "pr_number": 1 });
     let several = join_all((0..5).map(|_| daemon.post("/v1/preview-db/ensure", &body))).await;
     let answers: Vec<_> = several.into_iter().map(|answer| answer.expect(200)).collect();
@@ -160,4 +162,65 @@ async fn without_a_server_an_instance_is_made_at_the_first_use() {
     let again = daemon.post("/v1/preview-db/ensure", &body).await.expect(200);
     assert_eq!(again["app_password"], answers[0]["app_password"]);
     assert_ne!(SERVER, "previews");
+}
+
+#[tokio::test]
+async fn a_delete_that_failed_goes_on_when_what_held_it_is_gone() {
+    let bed = Bed::start().await;
+    bed.ensure(1).await;
+    let held = sql::login(&bed.admin_url("medusa_pr_1")).await.expect("a superuser's session");
+    assert_eq!(bed.daemon.delete("/v1/preview-db/1").await.refused(503), "sessions_remain");
+    assert_eq!(bed.daemon.get("/v1/previews/-/1").await.expect(200)["state"], "deleting");
+    drop(held);
+    let gone = || async { bed.leftovers().await.is_empty().then_some(()) };
+    wait::until(Duration::from_secs(30), "the delete to go on", gone).await;
+    let forgotten = || async { (bed.daemon.get("/v1/previews/-/1").await.status == 404).then_some(()) };
+    wait::until(Duration::from_secs(30), "the record to go", forgotten).await;
+}
+
+#[tokio::test]
+async fn what_an_operation_left_half_done_is_settled() {
+    let mut bed = Bed::start_with(&[("PGDB_PREVIEW_POOL_MIN", "1"), ("PGDB_PREVIEW_POOL_MAX", "1")]).await;
+    bed.ensure(1).await;
+    let entry = bed.wait_pool(&[2]).await["entries"][0].as_str().expect("a name").to_owned();
+    bed.daemon.stop().await;
+    // As it stands when neither an ensure nor its undo could be brought to an end.
+    let state = rusqlite::Connection::open(bed.daemon.state_file()).expect("open the state file");
+    let broken =
+        "UPDATE previews SET state = 'creating'; UPDATE preview_pool SET state = 'taken', taken_by = 'medusa_pr_1'";
+    state.execute_batch(broken).expect("changed");
+    drop(state);
+    bed.daemon.up(&[]).await;
+    let shown = || async {
+        let preview = bed.daemon.get("/v1/previews/-/1").await.expect(200);
+        (preview["state"] == "broken").then_some(())
+    };
+    wait::until(Duration::from_secs(30), "the preview to be known as broken", shown).await;
+    let pool = bed.wait_pool(&[2]).await;
+    assert_ne!(pool["entries"][0], entry.as_str(), "an entry that nobody took was not handed out again");
+    assert!(!bed.leftovers().await.contains(&entry));
+    assert_eq!(bed.ensure(1).await["created"], false);
+    assert_eq!(bed.daemon.get("/v1/previews/-/1").await.expect(200)["state"], "ready");
+}
+
+#[tokio::test]
+async fn what_cannot_be_removed_is_not_tried_over_and_over() {
+    let bed = Bed::start_with(&[("PGDB_PREVIEW_POOL_MIN", "1"), ("PGDB_PREVIEW_POOL_MAX", "1")]).await;
+    bed.ensure(1).await;
+    bed.wait_pool(&[2]).await;
+    bed.daemon.poke(&format!("/v1/db/{SERVER}/stop")).await.expect(200);
+    // Another template: the entry has to go, and cannot.
+    let state = rusqlite::Connection::open(bed.daemon.state_file()).expect("open the state file");
+    state.execute_batch("UPDATE preview_templates SET generation = generation + 1").expect("changed");
+    drop(state);
+    let failed = || async {
+        let page = bed.daemon.get("/v1/operations?kind=preview.pool_drop&state=failed").await.expect(200);
+        (!page["items"].as_array().expect("items").is_empty()).then_some(())
+    };
+    wait::until(Duration::from_secs(90), "a drop to fail", failed).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let page = bed.daemon.get("/v1/operations?kind=preview.pool_drop").await.expect(200);
+    assert_eq!(page["items"].as_array().expect("items").len(), 1, "{page:#}");
+    bed.daemon.poke(&format!("/v1/db/{SERVER}/start")).await.expect(200);
+    bed.wait_pool(&[2]).await;
 }

@@ -112,6 +112,34 @@ async fn previews_are_isolated_on_18() {
     check(18).await;
 }
 
+/// What an app could put into its database to have it run with the rights of whoever looks in.
+const TRAPS: &str = "
+    CREATE TABLE public.caught (who text);
+    GRANT ALL ON public.caught TO PUBLIC;
+    CREATE FUNCTION public.trap() RETURNS text LANGUAGE plpgsql AS
+        $$BEGIN INSERT INTO public.caught VALUES (current_user); RETURN 'public'; END$$;
+    CREATE FUNCTION public.format(text, name) RETURNS text LANGUAGE sql AS 'SELECT public.trap()';
+    CREATE FUNCTION public.format(text, name, name) RETURNS text LANGUAGE sql AS 'SELECT public.trap()';
+    CREATE FUNCTION public.pg_get_userbyid(oid) RETURNS name LANGUAGE sql AS 'SELECT public.trap()::name';
+    CREATE FUNCTION public.same(name, text) RETURNS boolean LANGUAGE sql AS 'SELECT public.trap() IS NOT NULL';
+    CREATE OPERATOR public.= (leftarg = name, rightarg = text, function = public.same);
+    CREATE FUNCTION public.same(oid, integer) RETURNS boolean LANGUAGE sql AS 'SELECT public.trap() IS NOT NULL';
+    CREATE OPERATOR public.>= (leftarg = oid, rightarg = integer, function = public.same);
+";
+
+#[tokio::test]
+async fn nothing_of_an_app_runs_with_our_rights() {
+    let bed = Bed::start().await;
+    let ensured = bed.ensure(1).await;
+    sql::run(&bed.app_url(&ensured), TRAPS).await;
+    // A password of the app's own makes the next ensure look into the database and mend it.
+    sql::run(&bed.app_url(&ensured), "ALTER ROLE medusa_pr_app_1 PASSWORD 'mine'").await;
+    let mended = bed.ensure(1).await;
+    let caught = sql::run(&bed.app_url(&mended), "SELECT coalesce(string_agg(who, ' '), '') FROM public.caught").await;
+    assert_eq!(caught, "");
+    bed.delete(1).await;
+}
+
 #[tokio::test]
 async fn what_the_pool_hands_out_looks_like_what_is_cloned() {
     let bed = Bed::start_with(&[("PGDB_PREVIEW_POOL_MIN", "1"), ("PGDB_PREVIEW_POOL_MAX", "1")]).await;

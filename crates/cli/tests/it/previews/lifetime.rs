@@ -65,6 +65,36 @@ async fn labels_and_a_ttl_come_with_an_ensure() {
     bed.daemon.post("/v1/preview-db/ensure", &body).await.expect(200);
     let shown = bed.daemon.get("/v1/previews/-/6").await.expect(200);
     assert_eq!((&shown["labels"]["branch"], shown.get("expires_at")), (&json!("feature"), None));
+    // What a workflow does with every push.
+    bed.ensure(6).await;
+    assert_eq!(bed.daemon.get("/v1/previews/-/6").await.expect(200).get("expires_at"), None, "never stays never");
     bed.ensure(7).await;
     assert!(bed.daemon.get("/v1/previews/-/7").await.expect(200)["expires_at"].is_string(), "the default counts");
+    bed.daemon.post("/v1/previews/-/7/extend", &json!({ "ttl": "never" })).await.expect(200);
+    bed.ensure(7).await;
+    assert_eq!(bed.daemon.get("/v1/previews/-/7").await.expect(200).get("expires_at"), None);
+}
+
+#[tokio::test]
+async fn a_ttl_of_its_own_outlives_an_ensure_that_names_none() {
+    let bed = Bed::start().await;
+    bed.daemon.post("/v1/preview-db/ensure", &json!({ "pr_number": 8, "ttl": "14d" })).await.expect(200);
+    let before = bed.daemon.get("/v1/previews/-/8").await.expect(200)["expires_at"].clone();
+    bed.ensure(8).await;
+    assert!(before.is_string());
+    assert_eq!(bed.daemon.get("/v1/previews/-/8").await.expect(200)["expires_at"], before, "there is no default");
+}
+
+#[tokio::test]
+async fn protected_names_are_left_alone_by_everything() {
+    let mut bed = Bed::start().await;
+    let ensured = bed.ensure(66).await;
+    bed.daemon.stop().await;
+    bed.daemon.set_env("DB_PROTECTED_NAMES", "precious, MEDUSA_PR_66");
+    bed.daemon.up(&[]).await;
+    assert_eq!(bed.daemon.delete("/v1/preview-db/66").await.refused(423), "protected");
+    assert_eq!(bed.daemon.poke("/v1/previews/-/66/reset").await.refused(423), "protected");
+    let again = bed.daemon.post("/v1/preview-db/ensure", &json!({ "pr_number": 66, "ttl": "1s" })).await;
+    assert_eq!(again.refused(423), "protected");
+    assert_eq!(pgdb_testkit::sql::run(&bed.app_url(&ensured), "SELECT count(*) FROM shop.orders").await, "100");
 }

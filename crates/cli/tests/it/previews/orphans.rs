@@ -58,6 +58,21 @@ async fn orphans_are_reported_and_removed_when_asked() {
 }
 
 #[tokio::test]
+async fn a_role_that_has_to_stay_is_not_said_to_be_gone() {
+    let bed = Bed::start().await;
+    bed.ensure(1).await;
+    bed.admin("CREATE ROLE medusa_pr_app_60; GRANT medusa_pr_app_60 TO zane_operator WITH ADMIN OPTION").await;
+    bed.admin("CREATE DATABASE elsewhere; ").await;
+    bed.admin("GRANT CONNECT ON DATABASE elsewhere TO medusa_pr_app_60").await;
+    let found = bed.daemon.poke("/v1/previews/gc").await.expect(200);
+    assert_eq!(
+        (&found["items"][0]["name"], &found["items"][0]["action"]),
+        (&json!("medusa_pr_app_60"), &json!("kept"))
+    );
+    assert!(found["items"][0]["message"].as_str().is_some_and(|why| why.contains("elsewhere")), "{found:#}");
+}
+
+#[tokio::test]
 async fn orphans_are_adopted_where_that_is_configured() {
     let mut bed = Bed::start_with(&[("PGDB_PREVIEW_POOL_MAX", "0"), ("PGDB_PREVIEW_ORPHANS", "adopt")]).await;
     litter(&bed).await;

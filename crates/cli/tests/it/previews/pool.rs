@@ -27,18 +27,18 @@ async fn entries_are_made_for_the_numbers_to_come_and_handed_out() {
         "medusa_pr_app_11 medusa_pr_11"
     );
     bed.wait_pool(&[12, 13]).await;
-    let unforeseen = bed.ensure(500).await;
+    let unforeseen = bed.ensure(50).await;
     assert_eq!(bed.steps_of_last_ensure().await, ["hand_out"]);
     assert_eq!(sql::run(&bed.app_url(&unforeseen), "SELECT count(*) FROM shop.orders").await, "100");
     // Those that are left get the passwords of the numbers that come now.
-    bed.wait_pool(&[501, 502]).await;
-    let next = bed.ensure(501).await;
+    bed.wait_pool(&[51, 52]).await;
+    let next = bed.ensure(51).await;
     assert_eq!(sql::run(&bed.app_url(&next), "SELECT 1").await, "1");
 
-    for number in [10, 11, 500, 501] {
+    for number in [10, 11, 50, 51] {
         assert_eq!(bed.delete(number).await["role_deleted"], true);
     }
-    bed.wait_pool(&[502, 503]).await;
+    bed.wait_pool(&[52, 53]).await;
     assert_eq!(bed.leftovers().await.split(' ').filter(|name| !name.contains("pool_")).collect::<String>(), "");
 }
 

@@ -29,7 +29,11 @@ pub(super) async fn delete_preview(
     QueryParams(query): QueryParams<PreviewDbQuery>,
 ) -> Result<Response, HttpError> {
     caller.about("preview");
-    let place = app.previews.place(query.on.as_deref(), query.template.as_deref(), checks::digits(&number)?).await?;
+    let number = checks::digits(&number)?;
+    let place = match app.previews.place_to_delete(query.on.as_deref(), query.template.as_deref(), number).await? {
+        Ok(place) => place,
+        Err(nothing) => return Ok(Json(nothing).into_response()),
+    };
     caller.about(place.subject());
     match app.previews.delete(&place, query.wait).await? {
         Progress::Done(answer) => Ok(Json(answer).into_response()),

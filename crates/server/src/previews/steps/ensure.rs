@@ -1,6 +1,6 @@
 //! `preview.ensure`: a pull request's database, cloned from the template or found, with its role.
 
-use super::super::entries::{self, EntryState};
+use super::super::entries;
 use super::super::postgres::HandedOut;
 use super::super::record::{self, PasswordMark, PreviewState, Ready};
 use super::super::service::Place;
@@ -139,7 +139,7 @@ impl Ensure {
         let commit = StepDone::commit(move |connection| {
             if let Some(entry) = &entry {
                 // One that was not used after all is somebody else's again.
-                entries::delete_taken(connection, &target, entry)?;
+                entries::delete_taken(connection, (&target, entry), &db)?;
             }
             match record::by_db(connection, &target, &db)? {
                 Some(preview) => record::set_ready(connection, &preview.id, &ready),
@@ -154,8 +154,16 @@ impl Ensure {
         let Some(entry) = &input.entry else { return Err(unknown_step(ENSURE, "hand_out")) };
         let (target, db) = (place.server.key.clone(), entry.db.clone());
         let row = self.0.store.read(move |connection| entries::find(connection, &target, &db)).await?;
+        let Some(row) = row.filter(|row| row.is_taken_by(&place.db)) else {
+            // An earlier try of this step has given it back, and it may be another preview's by now.
+            return if self.0.database_there(&place.server, &place.db).await? {
+                Ok((false, self.adopt(place).await?))
+            } else {
+                Ok((true, self.make(place).await?))
+            };
+        };
         let password = self.0.password(&place.server, &place.db, &place.role).await?;
-        let aimed = row.filter(|row| {
+        let aimed = Some(row).filter(|row| {
             row.number == Some(input.number) && row.mark.fingerprint.as_ref() == Some(&password.fingerprint)
         });
         let (verifier, mark) = match aimed {
@@ -193,10 +201,8 @@ impl Ensure {
 
     /// Puts an entry that was not used back into the pool.
     async fn release(&self, place: &Place, entry: &EntryNames) -> Result<(), StepError> {
-        let (target, db) = (place.server.key.clone(), entry.db.clone());
-        let change = move |connection: &rusqlite::Connection| {
-            entries::advance(connection, (&target, &db), EntryState::Taken, EntryState::Ready).map(drop)
-        };
+        let (target, db, preview) = (place.server.key.clone(), entry.db.clone(), place.db.clone());
+        let change = move |connection: &rusqlite::Connection| entries::release(connection, (&target, &db), &preview);
         Ok(self.0.store.write(change).await?)
     }
 
@@ -208,13 +214,15 @@ impl Ensure {
         } else {
             let (target, db) = (place.server.key.clone(), entry.db.clone());
             let row = self.0.store.read(move |connection| entries::find(connection, &target, &db)).await?;
-            // Without its row the undo has come this far before.
-            if row.is_some() {
+            // Without a row of ours the undo has come this far before, or the entry was given back.
+            if row.is_some_and(|row| row.is_taken_by(&place.db)) {
                 self.0.drop_database(&place.server, &place.db).await?;
                 self.0.drop_role(&place.server, &place.role).await?;
                 self.0.drop_role(&place.server, &entry.role).await?;
-                let (target, db) = (place.server.key.clone(), entry.db.clone());
-                let change = move |connection: &rusqlite::Connection| entries::delete_taken(connection, &target, &db);
+                let (target, db, preview) = (place.server.key.clone(), entry.db.clone(), place.db.clone());
+                let change = move |connection: &rusqlite::Connection| {
+                    entries::delete_taken(connection, (&target, &db), &preview)
+                };
                 self.0.store.write(change).await?;
             }
         }

@@ -1,11 +1,13 @@
 //! `preview.pool_fill` and `preview.pool_drop`: an entry of the warm pool is made, or removed.
 
 use super::super::entries::{self, EntryRecord, EntryState};
-use super::super::record::PasswordMark;
+use super::super::record::{self, PasswordMark};
 use super::super::service::Place;
 use super::super::world::PreviewWorld;
 use super::{copied, place, step, unknown_step};
+use crate::operations::record as operation_rows;
 use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
+use crate::problem::Problem;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -148,14 +150,15 @@ impl OperationKind for PoolDrop {
     }
 }
 
-/// Marks an entry as one that is being removed; refuses when it is in use.
-pub fn begin_drop(connection: &rusqlite::Connection, input: &EntryInput) -> Result<(), crate::problem::Problem> {
+/// Marks an entry as one that is being removed; refuses while somebody is handing it out.
+pub fn begin_drop(connection: &rusqlite::Connection, input: &EntryInput) -> Result<(), Problem> {
     let key = (input.target.as_str(), input.entry.as_str());
-    match entries::find(connection, key.0, key.1)?.map(|entry| entry.state) {
-        None => Ok(()),
-        Some(EntryState::Taken) => {
-            Err(crate::problem::Problem::busy("preview_busy", "the entry of the pool is in use"))
-        }
-        Some(state) => entries::advance(connection, key, state, EntryState::Dropping).map(drop),
+    let Some(entry) = entries::find(connection, key.0, key.1)? else { return Ok(()) };
+    // One whose preview failed, and could not be taken back either, is nobody's any more.
+    if let (EntryState::Taken, Some(db)) = (entry.state, &entry.taken_by)
+        && operation_rows::active_on(connection, &record::subject(&input.target, db))?.is_some()
+    {
+        return Err(Problem::busy("preview_busy", "the entry of the pool is in use"));
     }
+    entries::set_dropping(connection, key)
 }

@@ -87,7 +87,7 @@ pub(super) fn parse(event: &str, body: &[u8], repositories: &[GithubRepository])
     };
     // Anybody can open one from a fork, and databases are not for anybody.
     let own = |head: Head| head.repo.is_some_and(|repo| same(&repo.full_name, full_name));
-    if change == Change::Ensure && !payload.pull_request.head.is_none_or(own) {
+    if change == Change::Ensure && !payload.pull_request.head.is_some_and(own) {
         return Ok(ignored("the pull request comes from a fork".to_owned()));
     }
     let number = checks::number(&payload.number)?;

@@ -125,7 +125,13 @@ async fn begin(
     (number, template): (PrNumber, Option<&str>),
     change: Change,
 ) -> Result<WebhookAnswer, Problem> {
-    let place = app.previews.place(None, template, number).await?;
+    let place = match change {
+        Change::Ensure => app.previews.place_to_make(None, template, number).await?,
+        Change::Delete => match app.previews.place_to_delete(None, template, number).await? {
+            Ok(place) => place,
+            Err(deleted) => return Ok(WebhookAnswer::Absent { deleted }),
+        },
+    };
     caller.about(place.subject());
     for _ in 0..ROUNDS {
         let outcome = match change {
