@@ -31,9 +31,15 @@ pub(super) fn definition(definition: &TemplateDefinition) -> Result<(), Problem>
     definition.mask.as_deref().map_or(Ok(()), |mask| text("mask", mask))
 }
 
-/// A URL of a field.
-pub(super) fn url(field: &str, url: &str) -> Result<ParsedUrl, Problem> {
-    parse(url).map_err(|error| Problem::invalid("invalid_value", format!("{field}: {error}")))
+/// A URL that the daemon connects to for whoever has sent it. A socket of the daemon's machine lets the daemon's account
+/// in, and with it every instance's superuser, without a password.
+pub(crate) fn url(field: &str, url: &str) -> Result<ParsedUrl, Problem> {
+    let refused = |why: String| Problem::invalid("invalid_value", format!("{field}: {why}"));
+    let url = parse(url).map_err(|error| refused(error.to_string()))?;
+    if url.host.starts_with(['/', '@']) {
+        return Err(refused("a socket of the daemon's machine cannot be used; name a host".to_owned()));
+    }
+    Ok(url)
 }
 
 fn text(field: &str, text: &str) -> Result<(), Problem> {

@@ -1,7 +1,7 @@
 //! Templates: the databases that previews are cloned from. Made anew from a source, a dump or files, checked, and only
 //! then put in the place of the one before, which is kept.
 
-mod checks;
+pub(crate) mod checks;
 pub mod record;
 pub mod routes;
 mod service;

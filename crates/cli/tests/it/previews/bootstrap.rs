@@ -77,6 +77,8 @@ async fn a_wrong_administrator_is_told_and_nothing_is_shown() {
     let bed = Bed::bare(18).await.told(&[]).await;
     let nonsense = bed.daemon.post(PATH, &json!({ "admin_url": "hunter2" })).await;
     assert_eq!(nonsense.refused(400), "invalid_value");
+    let socket = bed.daemon.post(PATH, &json!({ "admin_url": "postgres://postgres@%2Ftmp/postgres" })).await;
+    assert_eq!(socket.refused(400), "invalid_value");
     let wrong = bed.url("nobody", "hunter2", "postgres");
     let refused = bed.daemon.post(PATH, &json!({ "admin_url": wrong })).await;
     assert_eq!(refused.refused(502), "postgres_failed");

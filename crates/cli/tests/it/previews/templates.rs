@@ -120,6 +120,9 @@ async fn what_does_not_hold_or_cannot_be_had_leaves_the_template_as_it_is() {
 
     for (body, says) in [
         (json!({ "source_url": "nonsense" }), "source_url: "),
+        // The daemon's account would be let in without a password.
+        (json!({ "source_url": "postgres://pgdb_admin@%2Fvar%2Frun%2Fpostgresql/postgres" }), "source_url: a socket"),
+        (json!({ "admin_url": "postgres://postgres@%2Ftmp/postgres" }), "admin_url: a socket"),
         (json!({ "jobs": 0 }), "jobs: "),
         (json!({ "checks": [" "] }), "checks: "),
     ] {

@@ -4,7 +4,7 @@ use crate::http::caller::Caller;
 use crate::http::error::HttpError;
 use crate::http::extract::JsonBody;
 use crate::http::state::App;
-use crate::problem::Problem;
+use crate::templates::checks;
 use axum::Json;
 use axum::extract::State;
 use pgdb_api::previews::{BootstrapRequest, BootstrapResponse};
@@ -21,7 +21,6 @@ pub(super) async fn bootstrap_previews(
     JsonBody(request): JsonBody<BootstrapRequest>,
 ) -> Result<Json<BootstrapResponse>, HttpError> {
     caller.about("previews");
-    let url = pgdb_pg::url::parse(&request.admin_url);
-    let url = url.map_err(|error| Problem::invalid("invalid_value", format!("admin_url: {error}")))?;
+    let url = checks::url("admin_url", &request.admin_url)?;
     Ok(Json(BootstrapResponse { changed: app.previews.bootstrap(&url).await? }))
 }
