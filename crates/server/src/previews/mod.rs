@@ -3,8 +3,8 @@
 //! `record`, `templates` and `entries` are rows; `world` is what steps act through, `server` the servers that previews
 //! are made on, `postgres` what is said to them; `service` is what is asked, with `ensure`, `remove` and `prepare` as its
 //! larger parts, `look` the one look that it takes to answer, `steps` what the operations do; `reconcile`, `pool` and
-//! `orphans` see to what nobody asks for; `webhook` is what GitHub
-//! asks for.
+//! `orphans` see to what nobody asks for, `rests` to it that what fails is not tried over and over; `webhook` is what
+//! GitHub asks for.
 
 mod bootstrap;
 pub mod checks;
