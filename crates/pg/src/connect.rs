@@ -115,17 +115,6 @@ impl Client {
         }))
     }
 
-    /// Prepares a statement with so many parameters, all of them text.
-    pub(crate) async fn prepare(
-        &self,
-        action: &'static str,
-        sql: &str,
-        params: usize,
-    ) -> Result<tokio_postgres::Statement, PgError> {
-        let types = vec![Type::TEXT; params];
-        self.raw.prepare_typed(sql, &types).await.map_err(|error| PgError::query(action, error))
-    }
-
     /// The driver's own session, for what has to be sent without waiting for the answer before.
     pub(crate) fn raw(&self) -> &tokio_postgres::Client {
         &self.raw

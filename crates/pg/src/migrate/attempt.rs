@@ -47,16 +47,21 @@ fn lost(error: PgError) -> Option<PgError> {
     gone.then_some(error)
 }
 
-/// Sends statements as one message; a failure says how many were done before it.
-pub(crate) async fn run_counting(session: &Session, text: &str) -> Result<(), (Error, usize)> {
+/// Sends statements as one message, and gives the first column of the last row, if any statement had one; a failure
+/// says how many statements were done before it.
+pub(crate) async fn run_counting(session: &Session, text: &str) -> Result<Option<String>, (Error, usize)> {
     let mut done = 0;
+    let mut last = None;
     let answers = session.client.raw().simple_query_raw(text).await.map_err(|error| (error, 0))?;
     futures::pin_mut!(answers);
     loop {
         match answers.try_next().await {
             Ok(Some(SimpleQueryMessage::CommandComplete(_))) => done += 1,
+            Ok(Some(SimpleQueryMessage::Row(row))) => last = Some(row),
             Ok(Some(_)) => {}
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                return Ok(last.filter(|row| !row.is_empty()).and_then(|row| row.get(0).map(str::to_owned)));
+            }
             Err(error) => return Err((error, done)),
         }
     }

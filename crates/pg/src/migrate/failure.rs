@@ -17,11 +17,12 @@ pub(crate) struct Teller<'a> {
 }
 
 impl Teller<'_> {
-    /// The server refused something that was sent from the file: the text from byte `from` on, of which the statement
-    /// `index` (from 0) was the one at work.
-    pub(crate) fn server(&self, error: &PgError, from: usize, index: usize) -> Failure {
+    /// The server refused something that was sent from the file: the text from byte `from` on, behind so many
+    /// characters that are none of it. The statement `index` (from 0) was the one at work.
+    pub(crate) fn server(&self, error: &PgError, from: usize, before: usize, index: usize) -> Failure {
         let mut failure = self.plain(error);
         let position = error.server().and_then(|server| server.position);
+        let position = position.map(|position| position.saturating_sub(u32::try_from(before).unwrap_or(u32::MAX)));
         let at = position.map(|position| from + place::byte_of_character(&self.sql[from..], position));
         // A position says which statement it was more surely than counting does: a mistake of grammar is found before
         // anything is run.

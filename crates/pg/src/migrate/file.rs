@@ -112,7 +112,7 @@ async fn attempt(
         let failed = match whole_attempt(session, setup, &whole, notices, listener).await {
             Ok(locks) => {
                 if whole.deallocates() {
-                    session.note = None;
+                    session.prepared = false;
                 }
                 return Ok(Applied { locks });
             }

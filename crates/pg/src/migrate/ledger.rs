@@ -58,6 +58,17 @@ pub(crate) const NOTE: &str = "WITH held AS ( \
        'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'])[mode]) ORDER BY relation) FROM held), '[]') \
    FROM took RETURNING locks::text";
 
+/// What [`NOTE`] is called once it was prepared.
+pub(crate) const PREPARED_NOTE: &str = "pgdb_note";
+
+/// Prepares [`NOTE`] in this session, with the search path that it runs with, so that it is planned once. What a file
+/// has prepared is thrown away, as everything else is that a file leaves in the session.
+pub(crate) async fn prepare(client: &Client) -> Result<(), PgError> {
+    let sql =
+        format!("DEALLOCATE ALL; SET search_path TO pg_catalog; PREPARE {PREPARED_NOTE} (text, text, text) AS {NOTE}");
+    client.batch("prepare the ledger's row", &sql).await
+}
+
 /// Makes the ledger if there is none; one round trip.
 pub async fn ensure(client: &Client) -> Result<(), PgError> {
     client.batch("make the ledger (schema pgdb)", CREATE).await

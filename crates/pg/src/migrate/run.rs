@@ -102,7 +102,10 @@ async fn locked(
     for (index, item) in items.iter().enumerate() {
         let key = item.file.key.as_str();
         listener(Event::Started { key, number: index + 1, of: items.len() });
-        prepare(session).await?;
+        if !session.prepared {
+            ledger::prepare(&session.client).await?;
+            session.prepared = true;
+        }
         let file = run_file(session, &setup, item, options, listener).await;
         listener(Event::Ended(&file));
         let failed = note_end(&mut report, file);
@@ -157,15 +160,6 @@ pub async fn with_lock<T>(
     let done = outcome?;
     released?;
     Ok(done)
-}
-
-/// Prepares the statement that writes the ledger's row, once. It is planned with the search path that it runs with.
-async fn prepare(session: &mut Session) -> Result<(), PgError> {
-    if session.note.is_none() {
-        session.client.batch("set the search path", "SET search_path TO pg_catalog").await?;
-        session.note = Some(session.client.prepare("prepare the ledger's row", ledger::NOTE, 3).await?);
-    }
-    Ok(())
 }
 
 pub(crate) fn milliseconds(begin: Instant) -> u64 {

@@ -9,7 +9,6 @@ use std::future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio_postgres::Statement;
 
 /// Where to log in, and as whom.
 #[derive(Debug, Clone)]
@@ -38,8 +37,8 @@ impl From<ParsedUrl> for Login {
 pub struct Session {
     pub(crate) client: Client,
     notices: Mutex<mpsc::UnboundedReceiver<ServerError>>,
-    /// The statement that writes a row of the ledger, once it was prepared.
-    pub(crate) note: Option<Statement>,
+    /// Whether the statement that writes a row of the ledger is prepared.
+    pub(crate) prepared: bool,
 }
 
 impl Session {
@@ -48,7 +47,7 @@ impl Session {
         let Login { target, user, password, db, timeout } = login;
         let (heard, notices) = mpsc::unbounded_channel();
         let client = connect_hearing(target, user, password.as_ref(), db, *timeout, Some(heard)).await?;
-        Ok(Self { client, notices: Mutex::new(notices), note: None })
+        Ok(Self { client, notices: Mutex::new(notices), prepared: false })
     }
 
     /// What the server has said since this was asked last.

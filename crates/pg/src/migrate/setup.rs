@@ -40,11 +40,11 @@ impl Setup {
         Ok(Self { settings, role, version: options.version.clone() })
     }
 
-    /// Begins a transaction. `modes` are what a file's own BEGIN said.
+    /// Begins a transaction: SQL, and how many statements that is. `modes` are what a file's own BEGIN said.
     ///
     /// BEGIN comes first: should anything after it fail, the transaction has failed, and what is sent next does
     /// nothing.
-    pub(crate) fn begin(&self, modes: &str) -> String {
+    pub(crate) fn begin(&self, modes: &str) -> (String, usize) {
         let mut sql = format!("BEGIN {modes}; RESET ALL");
         for setting in &self.settings {
             sql.push_str("; SET LOCAL ");
@@ -54,7 +54,7 @@ impl Setup {
             sql.push_str("; SET LOCAL ROLE ");
             sql.push_str(role);
         }
-        sql
+        (sql, 2 + self.settings.len() + usize::from(self.role.is_some()))
     }
 
     /// The same for a file without a transaction.

@@ -208,13 +208,16 @@ impl<'a> Steps<'a> {
         let statement = &self.statements[index];
         let sent = match statement.kind {
             Kind::CopyFromStdin => copy(self.session, self.sql, statement).await,
-            _ => run_counting(self.session, &self.sql[statement.span.clone()]).await.map_err(|(error, _)| error),
+            _ => {
+                let sent = run_counting(self.session, &self.sql[statement.span.clone()]).await;
+                sent.map(drop).map_err(|(error, _)| error)
+            }
         };
         let Err(error) = sent else { return Ok(()) };
         // Ends the transaction that has failed, if there is one; without one PostgreSQL warns, which nobody has to see.
         let _ = self.session.client.batch("roll back", "ROLLBACK").await;
         let error = PgError::query("run the statement", error);
-        Err(self.failed(self.teller().server(&error, statement.span.start, index), Some(error)))
+        Err(self.failed(self.teller().server(&error, statement.span.start, 0, index), Some(error)))
     }
 
     /// SQL that notes how many are done, as the login and not as whom the file runs; inside a transaction.

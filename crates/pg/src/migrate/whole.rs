@@ -8,16 +8,20 @@ use crate::migrate::report::Failure;
 use crate::migrate::session::Session;
 use crate::migrate::setup::Setup;
 use crate::migrate::split::{Kind, Outer, Statement, blank_words};
+use crate::quote;
 use futures::join;
 use pgdb_core::migration::file::File;
 use pgdb_core::migration::ledger::SeenLock;
 use std::ops::Range;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row};
 
 /// The largest text sent as one message, but for a single statement that is larger. The server keeps all statements of
 /// a message in memory at once, in a form that is many times as large.
 const LARGEST_MESSAGE: usize = 512 * 1024;
+/// What PostgreSQL calls a text that it cannot read.
+const SYNTAX_ERROR: &str = "42601";
+
 /// One message's worth of a file.
 enum Message {
     Sql { span: Range<usize>, first: usize },
@@ -41,21 +45,50 @@ impl Whole<'_> {
         let blanked = self.outer.is_some().then(|| self.without_outer());
         let sql = blanked.as_deref().unwrap_or(self.sql);
         let messages = self.messages();
-        match messages.as_slice() {
-            // In one round trip. What is sent after a failure does nothing: the transaction has failed, and its COMMIT
-            // rolls back. The first message cannot fail before its BEGIN, for there is nothing of the file in it.
-            [Message::Sql { span, first }] if modes.is_empty() => {
-                let begin = setup.begin("");
-                let sent = &sql[span.clone()];
-                let raw = session.client.raw();
-                let (begun, ran, ended) =
-                    join!(raw.batch_execute(&begin), run_counting(session, sent), self.end(session, setup));
-                begun.map_err(|error| self.ours("begin the transaction", error))?;
-                ran.map_err(|(error, done)| self.theirs(error, span.start, first + done))?;
-                ended
+        let one = matches!(messages.as_slice(), [Message::Sql { .. }]);
+        if one && modes.is_empty() && !self.deallocates() {
+            match self.at_once(session, setup, sql).await {
+                // Nothing of it was run. By itself PostgreSQL tells better what is wrong with it.
+                Err(failed) if failed.failure.sqlstate.as_deref() == Some(SYNTAX_ERROR) => {}
+                outcome => return outcome,
             }
-            _ => self.bit_by_bit(session, setup, modes, sql, &messages).await,
         }
+        self.bit_by_bit(session, setup, modes, sql, &messages).await
+    }
+
+    /// Begin, file, ledger and commit as one message. PostgreSQL reads a message as a whole before it runs anything of
+    /// it, and stops at the first failure: whatever the file is, it is not run without what stands around it.
+    async fn at_once(&self, session: &Session, setup: &Setup, sql: &str) -> Result<Vec<SeenLock>, Failed> {
+        let quoted = |text: &str| quote::literal(text).map_err(|error| self.failed_ours(error.into()));
+        let (begin, before) = setup.begin("");
+        let begin = format!("{begin};\n");
+        // The file may end with a comment, or without its last semicolon.
+        let text = format!(
+            "{begin}{sql}\n;{}; EXECUTE {} ({}, '{}', {}); COMMIT",
+            Setup::BACK,
+            ledger::PREPARED_NOTE,
+            quoted(self.file.key.as_str())?,
+            self.file.checksum,
+            quoted(&setup.version)?,
+        );
+        match run_counting(session, &text).await {
+            Ok(last) => Ok(last.as_deref().map(ledger::locks).unwrap_or_default()),
+            Err((error, done)) => {
+                let error = PgError::query("run the file", error);
+                // A lost session has taken its transaction with it.
+                let _ = session.client.batch("roll back", "ROLLBACK").await;
+                let ran = done.checked_sub(before).filter(|index| *index < self.to_run());
+                Err(match ran {
+                    Some(index) => self.failed_theirs(error, 0, begin.chars().count(), index),
+                    None => self.failed_ours(error),
+                })
+            }
+        }
+    }
+
+    /// How many statements are run.
+    fn to_run(&self) -> usize {
+        self.statements.len() - if self.outer.is_some() { 2 } else { 0 }
     }
 
     async fn bit_by_bit(
@@ -68,11 +101,14 @@ impl Whole<'_> {
     ) -> Result<Vec<SeenLock>, Failed> {
         let raw = session.client.raw();
         let done = async {
-            raw.batch_execute(&setup.begin(modes)).await.map_err(|error| self.ours("begin the transaction", error))?;
+            raw.batch_execute(&setup.begin(modes).0)
+                .await
+                .map_err(|error| self.ours("begin the transaction", error))?;
             for message in messages {
                 match message {
                     Message::Sql { span, first } => run_counting(session, &sql[span.clone()])
                         .await
+                        .map(drop)
                         .map_err(|(error, done)| self.theirs(error, span.start, first + done))?,
                     Message::Copy { index } => {
                         let statement = &self.statements[*index];
@@ -96,19 +132,9 @@ impl Whole<'_> {
         let raw = session.client.raw();
         let key = self.file.key.as_str();
         let checksum = self.file.checksum.hex();
-        let noted = async {
-            match &session.note {
-                // DEALLOCATE has taken it away.
-                Some(note) if !self.deallocates() => raw.query(note, &[&key, &checksum, &setup.version]).await,
-                _ => {
-                    raw.query_typed(
-                        ledger::NOTE,
-                        &[(&key, Type::TEXT), (&checksum, Type::TEXT), (&setup.version, Type::TEXT)],
-                    )
-                    .await
-                }
-            }
-        };
+        let params: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&key, Type::TEXT), (&checksum, Type::TEXT), (&setup.version, Type::TEXT)];
+        let noted = raw.query_typed(ledger::NOTE, &params);
         let (own, noted, committed) = join!(raw.batch_execute(Setup::BACK), noted, raw.batch_execute("COMMIT"));
         own.map_err(|error| self.ours("become the ledger's role again", error))?;
         let rows: Vec<Row> = noted.map_err(|error| self.ours("write the ledger", error))?;
@@ -155,15 +181,22 @@ impl Whole<'_> {
     }
 
     fn ours(&self, action: &'static str, error: Error) -> Failed {
-        let error = PgError::query(action, error);
+        self.failed_ours(PgError::query(action, error))
+    }
+
+    fn failed_ours(&self, error: PgError) -> Failed {
         self.failed(self.teller().plain(&error), error)
     }
 
     fn theirs(&self, error: Error, from: usize, index: usize) -> Failed {
+        self.failed_theirs(PgError::query("run the file", error), from, 0, index)
+    }
+
+    /// `before` is how many characters stood in the message before the file's own, which begin at its byte `from`.
+    fn failed_theirs(&self, error: PgError, from: usize, before: usize, index: usize) -> Failed {
         // What the outer BEGIN was is no statement that runs.
         let index = index + usize::from(self.outer.is_some());
-        let error = PgError::query("run the file", error);
-        self.failed(self.teller().server(&error, from, index), error)
+        self.failed(self.teller().server(&error, from, before, index), error)
     }
 
     fn failed(&self, mut failure: Failure, error: PgError) -> Failed {

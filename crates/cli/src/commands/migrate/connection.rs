@@ -42,9 +42,6 @@ impl ConnectionArgs {
             }
         };
         let parsed = url::parse(&url).map_err(|error| Usage(error.to_string()))?;
-        if matches!(parsed.sslmode, "require") {
-            pgdb_server::install_crypto();
-        }
         Ok(parsed.into())
     }
 }
