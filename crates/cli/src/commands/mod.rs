@@ -14,6 +14,7 @@ pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod man;
+pub(crate) mod migrate;
 pub(crate) mod operations;
 pub(crate) mod power;
 pub(crate) mod preview;
@@ -36,7 +37,6 @@ use crate::error::Usage;
 use crate::printer::Printer;
 use crate::progress;
 use crate::settings::Server;
-use anyhow::Context as _;
 use pgdb_api::instances::StatusItem;
 use pgdb_core::name::InstanceName;
 use reqwest::Method;
@@ -58,6 +58,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<()> {
         Command::Config(command) => return command.run(printer),
         Command::Completions(command) => return command.run(),
         Command::Man(command) => return command.run(),
+        Command::Migrate(command) => return command.run(&global, printer),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -97,7 +98,11 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<()> {
             Command::Ca(command) => command.run(&cx).await,
             Command::Doctor(command) => command.run(&cx).await,
             Command::Version(command) => command.run(&cx).await,
-            Command::Serve(_) | Command::Config(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+            Command::Serve(_)
+            | Command::Config(_)
+            | Command::Completions(_)
+            | Command::Man(_)
+            | Command::Migrate(_) => Ok(()),
         }
     })
 }
@@ -148,17 +153,7 @@ impl Context<'_> {
 
     /// Asks a person to type yes, unless `--yes` or nobody is there to ask.
     pub(crate) fn confirm(&self, question: &str) -> anyhow::Result<()> {
-        if self.global.yes || !self.printer.can_ask() {
-            return Ok(());
-        }
-        eprint!("{question} [y/N] ");
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer).context("could not read the answer")?;
-        anyhow::ensure!(
-            matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"),
-            "not done: it was not confirmed"
-        );
-        Ok(())
+        if self.global.yes { Ok(()) } else { self.printer.confirm(question) }
     }
 }
 

@@ -1,0 +1,212 @@
+//! A file in one transaction, with its row of the ledger: all of it or nothing.
+
+use crate::error::PgError;
+use crate::migrate::attempt::{Failed, copy, run_counting};
+use crate::migrate::failure::Teller;
+use crate::migrate::ledger;
+use crate::migrate::report::Failure;
+use crate::migrate::session::Session;
+use crate::migrate::setup::Setup;
+use crate::migrate::split::{Kind, Outer, Statement, blank_words};
+use crate::quote;
+use futures::join;
+use pgdb_core::migration::file::File;
+use pgdb_core::migration::ledger::SeenLock;
+use std::ops::Range;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Error, Row};
+
+/// The largest text sent as one message, but for a single statement that is larger. The server keeps all statements of
+/// a message in memory at once, in a form that is many times as large.
+const LARGEST_MESSAGE: usize = 512 * 1024;
+/// What PostgreSQL calls a text that it cannot read.
+const SYNTAX_ERROR: &str = "42601";
+
+/// One message's worth of a file.
+enum Message {
+    Sql { span: Range<usize>, first: usize },
+    Copy { index: usize },
+}
+
+/// What is to be run.
+#[derive(Debug)]
+pub(crate) struct Whole<'a> {
+    pub(crate) file: &'a File,
+    pub(crate) sql: &'a str,
+    pub(crate) statements: &'a [Statement],
+    pub(crate) outer: Option<Outer>,
+}
+
+impl Whole<'_> {
+    /// One attempt; gives the locks that were seen.
+    pub(crate) async fn run(&self, session: &Session, setup: &Setup) -> Result<Vec<SeenLock>, Failed> {
+        let modes = self.outer.as_ref().map_or("", |outer| outer.modes.as_str());
+        // Of the file's own BEGIN and COMMIT only white space is left, so that every place stays where it is.
+        let blanked = self.outer.is_some().then(|| self.without_outer());
+        let sql = blanked.as_deref().unwrap_or(self.sql);
+        let messages = self.messages();
+        let one = matches!(messages.as_slice(), [Message::Sql { .. }]);
+        if one && modes.is_empty() && !self.deallocates() {
+            match self.at_once(session, setup, sql).await {
+                // Nothing of it was run. By itself PostgreSQL tells better what is wrong with it.
+                Err(failed) if failed.failure.sqlstate.as_deref() == Some(SYNTAX_ERROR) => {}
+                outcome => return outcome,
+            }
+        }
+        self.bit_by_bit(session, setup, modes, sql, &messages).await
+    }
+
+    /// Begin, file, ledger and commit as one message. PostgreSQL reads a message as a whole before it runs anything of
+    /// it, and stops at the first failure: whatever the file is, it is not run without what stands around it.
+    async fn at_once(&self, session: &Session, setup: &Setup, sql: &str) -> Result<Vec<SeenLock>, Failed> {
+        let quoted = |text: &str| quote::literal(text).map_err(|error| self.failed_ours(error.into()));
+        let (begin, before) = setup.begin("");
+        let begin = format!("{begin};\n");
+        // The file may end with a comment, or without its last semicolon.
+        let text = format!(
+            "{begin}{sql}\n;{}; EXECUTE {} ({}, '{}', {}); COMMIT",
+            Setup::BACK,
+            ledger::PREPARED_NOTE,
+            quoted(self.file.key.as_str())?,
+            self.file.checksum,
+            quoted(&setup.version)?,
+        );
+        match run_counting(session, &text).await {
+            Ok(last) => Ok(last.as_deref().map(ledger::locks).unwrap_or_default()),
+            Err((error, done)) => {
+                let error = PgError::query("run the file", error);
+                // A lost session has taken its transaction with it.
+                let _ = session.client.batch("roll back", "ROLLBACK").await;
+                let ran = done.checked_sub(before).filter(|index| *index < self.to_run());
+                Err(match ran {
+                    Some(index) => self.failed_theirs(error, 0, begin.chars().count(), index),
+                    None => self.failed_ours(error),
+                })
+            }
+        }
+    }
+
+    /// How many statements are run.
+    fn to_run(&self) -> usize {
+        self.statements.len() - if self.outer.is_some() { 2 } else { 0 }
+    }
+
+    async fn bit_by_bit(
+        &self,
+        session: &Session,
+        setup: &Setup,
+        modes: &str,
+        sql: &str,
+        messages: &[Message],
+    ) -> Result<Vec<SeenLock>, Failed> {
+        let raw = session.client.raw();
+        let done = async {
+            raw.batch_execute(&setup.begin(modes).0)
+                .await
+                .map_err(|error| self.ours("begin the transaction", error))?;
+            for message in messages {
+                match message {
+                    Message::Sql { span, first } => run_counting(session, &sql[span.clone()])
+                        .await
+                        .map(drop)
+                        .map_err(|(error, done)| self.theirs(error, span.start, first + done))?,
+                    Message::Copy { index } => {
+                        let statement = &self.statements[*index];
+                        let copied = copy(session, self.sql, statement).await;
+                        copied.map_err(|error| self.theirs(error, statement.span.start, *index))?;
+                    }
+                }
+            }
+            Ok(())
+        };
+        if let Err(failed) = done.await {
+            // A lost session has taken its transaction with it.
+            let _ = raw.batch_execute("ROLLBACK").await;
+            return Err(failed);
+        }
+        self.end(session, setup).await
+    }
+
+    /// The ledger's row and the COMMIT, sent together.
+    async fn end(&self, session: &Session, setup: &Setup) -> Result<Vec<SeenLock>, Failed> {
+        let raw = session.client.raw();
+        let key = self.file.key.as_str();
+        let checksum = self.file.checksum.hex();
+        let params: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&key, Type::TEXT), (&checksum, Type::TEXT), (&setup.version, Type::TEXT)];
+        let noted = raw.query_typed(ledger::NOTE, &params);
+        let (own, noted, committed) = join!(raw.batch_execute(Setup::BACK), noted, raw.batch_execute("COMMIT"));
+        own.map_err(|error| self.ours("become the ledger's role again", error))?;
+        let rows: Vec<Row> = noted.map_err(|error| self.ours("write the ledger", error))?;
+        committed.map_err(|error| self.ours("commit", error))?;
+        Ok(rows.first().and_then(|row| row.get::<_, Option<&str>>(0)).map(ledger::locks).unwrap_or_default())
+    }
+
+    /// Whether it throws away what was prepared.
+    pub(crate) fn deallocates(&self) -> bool {
+        self.statements.iter().any(|statement| statement.kind == Kind::Deallocate)
+    }
+
+    fn messages(&self) -> Vec<Message> {
+        let copies = self.statements.iter().any(|statement| statement.kind == Kind::CopyFromStdin);
+        if !copies && self.sql.len() <= LARGEST_MESSAGE {
+            return vec![Message::Sql { span: 0..self.sql.len(), first: 0 }];
+        }
+        let mut messages = Vec::new();
+        for (index, statement) in self.statements.iter().enumerate() {
+            if statement.kind == Kind::CopyFromStdin {
+                messages.push(Message::Copy { index });
+                continue;
+            }
+            match messages.last_mut() {
+                Some(Message::Sql { span, .. }) if statement.span.end - span.start <= LARGEST_MESSAGE => {
+                    span.end = statement.span.end;
+                }
+                _ => messages.push(Message::Sql { span: statement.span.clone(), first: index }),
+            }
+        }
+        messages
+    }
+
+    fn without_outer(&self) -> String {
+        let mut sql = self.sql.to_owned();
+        for statement in [self.statements.first(), self.statements.last()].into_iter().flatten() {
+            blank_words(&mut sql, statement.span.clone());
+        }
+        sql
+    }
+
+    fn teller(&self) -> Teller<'_> {
+        Teller { key: &self.file.key, sql: self.sql, statements: self.statements }
+    }
+
+    fn ours(&self, action: &'static str, error: Error) -> Failed {
+        self.failed_ours(PgError::query(action, error))
+    }
+
+    fn failed_ours(&self, error: PgError) -> Failed {
+        self.failed(self.teller().plain(&error), error)
+    }
+
+    fn theirs(&self, error: Error, from: usize, index: usize) -> Failed {
+        self.failed_theirs(PgError::query("run the file", error), from, 0, index)
+    }
+
+    /// `before` is how many characters stood in the message before the file's own, which begin at its byte `from`.
+    fn failed_theirs(&self, error: PgError, from: usize, before: usize, index: usize) -> Failed {
+        // What the outer BEGIN was is no statement that runs.
+        let index = index + usize::from(self.outer.is_some());
+        self.failed(self.teller().server(&error, from, before, index), error)
+    }
+
+    fn failed(&self, mut failure: Failure, error: PgError) -> Failed {
+        failure.aftermath = match failure.statement {
+            Some(2..) => format!(
+                "nothing of this file was kept: what its first {} statements did was rolled back",
+                failure.statement.unwrap_or_default() - 1
+            ),
+            _ => "nothing of this file was kept".to_owned(),
+        };
+        Failed::new(failure, Some(error))
+    }
+}
