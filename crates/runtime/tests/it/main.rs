@@ -1,6 +1,7 @@
 //! The runtimes against the real PostgreSQL of this machine, and those below `PGDB_ENGINES_DIR`.
 
 mod bed;
+mod configmap;
 mod disk;
 mod install;
 mod lifecycle;
