@@ -1,0 +1,9 @@
+//! Migrations: files run in order, each in one transaction with its row of the ledger.
+//!
+//! One session does all: it holds the database's advisory lock, so that there is one migrator at a time, and runs the
+//! files. If the session is lost, the lock, the transaction and the row are lost with it, and nothing is half done.
+
+pub mod error;
+pub mod report;
+pub mod run;
+pub mod session;
