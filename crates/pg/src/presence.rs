@@ -1,44 +1,30 @@
-//! A database that may not be there yet.
+//! Whether a database is there, and making it when it is not.
 
-use crate::connect::{Client, Target, connect};
-use crate::error::PgError;
+use crate::connect::connect;
+use crate::error::{Cause, PgError};
+use crate::migrate::session::Login;
 use crate::quote::identifier;
-use secrecy::SecretString;
-use std::time::Duration;
+use tokio::time;
 
 /// The databases of a fresh server that one can log in to in order to make another.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
 /// There is no such database.
 const MISSING: &str = "3D000";
 
-/// Logs in to a database, and makes it first if the server has none of this name. True when it was made.
-///
-/// It is made as `createdb` does: a copy of `template1` that belongs to `user`. Of several calls at once one makes it.
-pub async fn connect_or_create(
-    target: &Target,
-    user: &str,
-    password: Option<&SecretString>,
-    db: &str,
-    timeout: Duration,
-) -> Result<(Client, bool), PgError> {
-    match connect(target, user, password, db, timeout).await {
-        Err(error) if error.sqlstate() == Some(MISSING) => {}
-        opened => return Ok((opened?, false)),
-    }
-    let made = create(target, user, password, db, timeout).await?;
-    Ok((connect(target, user, password, db, timeout).await?, made))
+/// Whether a login failed because there is no such database.
+pub fn is_missing(error: &PgError) -> bool {
+    error.sqlstate() == Some(MISSING)
 }
 
-async fn create(
-    target: &Target,
-    user: &str,
-    password: Option<&SecretString>,
-    db: &str,
-    timeout: Duration,
-) -> Result<bool, PgError> {
+/// Makes the database that `login` names, as `createdb` does: a copy of `template1` that belongs to the role. False when
+/// it is there already; of several calls at once one makes it.
+pub async fn create(login: &Login) -> Result<bool, PgError> {
+    let Login { target, user, password, db, timeout } = login;
+    let password = password.as_ref();
+    let timeout = *timeout;
     let sql = format!("CREATE DATABASE {}", identifier(db)?);
     let mut session = connect(target, user, password, MAINTENANCE[0], timeout).await;
-    if session.as_ref().is_err_and(|error| error.sqlstate() == Some(MISSING)) {
+    if session.as_ref().is_err_and(is_missing) {
         session = connect(target, user, password, MAINTENANCE[1], timeout).await;
     }
     let session = session?;
@@ -50,4 +36,17 @@ async fn create(
         Err(error) if matches!(error.sqlstate(), Some("42P04" | "23505")) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether one can log in to the database and ask it something.
+pub async fn answers(login: &Login) -> Result<(), PgError> {
+    let Login { target, user, password, db, timeout } = login;
+    let asked = async {
+        let client = connect(target, user, password.as_ref(), db, *timeout).await?;
+        let answered = client.batch("ask the database for a sign of life", "SELECT 1").await;
+        client.close().await;
+        answered
+    };
+    let late = || PgError::CannotConnect { address: target.to_string(), cause: Box::new(Cause::TimedOut(*timeout)) };
+    time::timeout(*timeout, asked).await.unwrap_or_else(|_| Err(late()))
 }

@@ -1,22 +1,30 @@
 //! A database that is made when it is missing.
 
 use crate::server::{ADMIN, PATIENCE, Server, one};
-use pgdb_pg::presence::connect_or_create;
+use pgdb_pg::migrate::session::Login;
+use pgdb_pg::{Client, PgError, connect, presence};
 
-const ODD: &str = "it's \"odd\"; DROP";
+fn login(server: &Server, db: &str) -> Login {
+    Login { target: server.socket(), user: ADMIN.into(), password: None, db: db.into(), timeout: PATIENCE }
+}
+
+async fn open(login: &Login) -> Result<Client, PgError> {
+    connect(&login.target, &login.user, None, &login.db, login.timeout).await
+}
 
 #[tokio::test]
-async fn a_missing_database_is_made_once_and_then_found() {
+async fn a_missing_database_is_made_once() {
     let server = Server::start("").await;
-    let open = || async { connect_or_create(&server.socket(), ADMIN, None, ODD, PATIENCE).await.expect("a session") };
-    // Of several at once one makes it, and all get in.
-    let sessions = futures::future::join_all((0..4).map(|_| open())).await;
-    assert_eq!(sessions.iter().filter(|(_, made)| *made).count(), 1);
-    for (client, _) in sessions {
-        assert_eq!(one(&client, "SELECT current_database()::text").await, ODD);
-        client.close().await;
-    }
-    assert!(!open().await.1);
+    let odd = login(&server, "it's \"odd\"; DROP");
+    assert!(presence::is_missing(&open(&odd).await.expect_err("no such database")));
+    // Of several at once one makes it, and no other fails.
+    let made = futures::future::join_all((0..4).map(|_| presence::create(&odd))).await;
+    let made: Vec<bool> = made.into_iter().map(|made| made.expect("no failure")).collect();
+    assert_eq!(made.iter().filter(|made| **made).count(), 1);
+    let client = open(&odd).await.expect("a session");
+    assert_eq!(one(&client, "SELECT current_database()::text").await, odd.db);
+    client.close().await;
+    assert!(!presence::create(&odd).await.expect("no failure"));
 }
 
 #[tokio::test]
@@ -25,8 +33,7 @@ async fn a_server_without_a_database_postgres_will_do() {
     let admin = server.admin("template1").await;
     admin.batch("drop the database", "DROP DATABASE postgres").await.expect("dropped");
     admin.close().await;
-    let (client, made) = connect_or_create(&server.socket(), ADMIN, None, "shop", PATIENCE).await.expect("a session");
-    assert!(made);
-    assert_eq!(one(&client, "SELECT current_database()::text").await, "shop");
-    client.close().await;
+    let shop = login(&server, "shop");
+    assert!(presence::create(&shop).await.expect("made"));
+    open(&shop).await.expect("a session").close().await;
 }

@@ -1,10 +1,12 @@
 //! What the watcher is told, and what it does where it is told nothing.
 
+use pgdb_pg::Target;
+use pgdb_pg::migrate::session::Login;
 use pgdb_pg::url::{self, UrlError};
-use pgdb_pg::{Target, TlsMode};
 use pgdb_runtime::kubernetes::Access;
 use secrecy::{ExposeSecret, SecretString};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where the database is when nothing says so. Its password is known to all the world and guards nothing.
 const DATABASE_URL: &str = "postgresql://pact:pact@localhost:5432/pact_mock_servers";
@@ -13,6 +15,8 @@ const CONFIGMAP_NAME: &str = "postgres-migrations";
 const CONFIGMAP_PATH: &str = "/migrations-configmap";
 const MIGRATIONS_DIR: &str = "/shared/postgres-migrations";
 const HEALTH_PORT: u16 = 1239;
+/// How long a login may take; it is tried again after that.
+const LOGIN: Duration = Duration::from_secs(5);
 
 /// A place that migrations come from, the strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,8 +50,8 @@ pub struct Options {
     pub database_url: Option<SecretString>,
     /// `POSTGRES_HOST`: the host in the place of the one in the default URL.
     pub postgres_host: Option<String>,
-    /// `POSTGRES_PORT`.
-    pub postgres_port: Option<u16>,
+    /// `POSTGRES_PORT`: a number, or what Kubernetes sets for a service called `postgres` (`tcp://ADDRESS:PORT`).
+    pub postgres_port: Option<String>,
     /// `NAMESPACE`.
     pub namespace: Option<String>,
     /// `CONFIGMAP_NAME`.
@@ -56,8 +60,8 @@ pub struct Options {
     pub configmap_path: Option<PathBuf>,
     /// `MIGRATIONS_DIR`.
     pub migrations_dir: Option<PathBuf>,
-    /// `HEALTH_PORT`.
-    pub health_port: Option<u16>,
+    /// `HEALTH_PORT`: a number; what Kubernetes sets for a service called `health` is not meant.
+    pub health_port: Option<String>,
     /// A file that says where the API server is.
     pub kubeconfig: Option<PathBuf>,
     /// The only places to look at; all when empty.
@@ -79,6 +83,14 @@ pub enum SettingsError {
     /// Not a URL, or it lacks something.
     #[error("DATABASE_URL: {0}")]
     DatabaseUrl(#[source] UrlError),
+    /// Not a number from 1 to 65535.
+    #[error("{variable}: '{given}' is no port")]
+    Port {
+        /// The variable.
+        variable: &'static str,
+        /// What was given, shortened.
+        given: String,
+    },
     /// Kubernetes would not have such a name.
     #[error("{variable}: '{given}' is no name that Kubernetes knows (lower-case letters, digits, '-' and '.')")]
     Name {
@@ -93,7 +105,7 @@ pub enum SettingsError {
 #[derive(Debug)]
 pub struct Settings {
     /// The database to keep up to date.
-    pub database: Database,
+    pub database: Login,
     /// How to reach the API server; nothing when it is not to be asked.
     pub access: Option<Access>,
     /// Where the ConfigMap is.
@@ -106,19 +118,6 @@ pub struct Settings {
     pub directory: Option<PathBuf>,
     /// Where `/liveness`, `/readiness` and `/metrics` are.
     pub health_port: u16,
-}
-
-/// A database and whom to log in as.
-#[derive(Debug, Clone)]
-pub struct Database {
-    /// Where its server is.
-    pub target: Target,
-    /// Role.
-    pub user: String,
-    /// Its password.
-    pub password: Option<SecretString>,
-    /// Name.
-    pub name: String,
 }
 
 impl Options {
@@ -136,7 +135,7 @@ impl Options {
             configmap_name: name("CONFIGMAP_NAME", self.configmap_name.as_deref(), CONFIGMAP_NAME)?,
             mount: may(Origin::Mount).then(|| folder(&self.configmap_path, CONFIGMAP_PATH)),
             directory: may(Origin::Directory).then(|| folder(&self.migrations_dir, MIGRATIONS_DIR)),
-            health_port: self.health_port.unwrap_or(HEALTH_PORT),
+            health_port: self.health_port()?.unwrap_or(HEALTH_PORT),
         })
     }
 
@@ -159,20 +158,39 @@ impl Options {
         meant.then_some(Access::Kubeconfig(None))
     }
 
-    fn database(&self) -> Result<Database, SettingsError> {
+    fn database(&self) -> Result<Login, SettingsError> {
         let given = self.database_url.as_ref().map(ExposeSecret::expose_secret).filter(|url| !url.is_empty());
         let parsed = url::parse(given.unwrap_or(DATABASE_URL)).map_err(SettingsError::DatabaseUrl)?;
-        let mut target = parsed.target();
-        if given.is_none() {
-            let host = self.postgres_host.clone().filter(|host| !host.is_empty()).unwrap_or(parsed.host);
-            let port = self.postgres_port.unwrap_or(parsed.port);
-            target = if host.starts_with('/') {
-                Target::Socket { dir: host.into(), port }
-            } else {
-                Target::Tcp { host, port, tls: TlsMode::Disable }
-            };
+        let mut login = Login { timeout: LOGIN, ..parsed.into() };
+        if given.is_none() && let Target::Tcp { host, port, .. } = &mut login.target {
+            if let Some(elsewhere) = self.postgres_host.as_ref().filter(|host| !host.is_empty()) {
+                host.clone_from(elsewhere);
+            }
+            let given = self.postgres_port.as_deref().unwrap_or_default();
+            let given = if is_from_a_service(given) { given.rsplit(':').next().unwrap_or_default() } else { given };
+            *port = self::port("POSTGRES_PORT", given)?.unwrap_or(*port);
         }
-        Ok(Database { target, user: parsed.user, password: parsed.password, name: parsed.db })
+        Ok(login)
+    }
+
+    fn health_port(&self) -> Result<Option<u16>, SettingsError> {
+        let given = self.health_port.as_deref().filter(|given| !is_from_a_service(given));
+        port("HEALTH_PORT", given.unwrap_or_default())
+    }
+}
+
+/// For a service called `x`, Kubernetes sets `X_PORT=tcp://ADDRESS:PORT` in every pod beside it.
+fn is_from_a_service(text: &str) -> bool {
+    text.starts_with("tcp://") || text.starts_with("udp://")
+}
+
+fn port(variable: &'static str, given: &str) -> Result<Option<u16>, SettingsError> {
+    if given.is_empty() {
+        return Ok(None);
+    }
+    match given.parse() {
+        Ok(port) if port > 0 => Ok(Some(port)),
+        _ => Err(SettingsError::Port { variable, given: given.chars().take(80).collect() }),
     }
 }
 
@@ -203,7 +221,7 @@ mod tests {
     fn with_nothing_given_it_is_the_original() {
         let settings = resolved(Options::default(), Surroundings::default());
         assert_eq!(settings.database.target.to_string(), "localhost:5432");
-        assert_eq!((settings.database.user.as_str(), settings.database.name.as_str()), ("pact", "pact_mock_servers"));
+        assert_eq!((settings.database.user.as_str(), settings.database.db.as_str()), ("pact", "pact_mock_servers"));
         assert_eq!(settings.database.password.as_ref().expect("a password").expose_secret(), "pact");
         assert_eq!(settings.namespace, "secret-manager-controller-pact-broker");
         assert_eq!(settings.configmap_name, "postgres-migrations");
@@ -215,14 +233,26 @@ mod tests {
     #[test]
     fn host_and_port_are_those_of_the_default_url_alone() {
         let elsewhere =
-            || Options { postgres_host: Some("db".into()), postgres_port: Some(6543), ..Options::default() };
+            || Options { postgres_host: Some("db".into()), postgres_port: Some("6543".into()), ..Options::default() };
         assert_eq!(resolved(elsewhere(), Surroundings::default()).database.target.to_string(), "db:6543");
         let with_url =
             Options { database_url: Some("postgres://app@there:7/shop".to_owned().into()), ..elsewhere() };
         let database = resolved(with_url, Surroundings::default()).database;
-        assert_eq!((database.target.to_string().as_str(), database.name.as_str()), ("there:7", "shop"));
+        assert_eq!((database.target.to_string().as_str(), database.db.as_str()), ("there:7", "shop"));
         let empty = Options { database_url: Some(String::new().into()), ..Options::default() };
         assert_eq!(resolved(empty, Surroundings::default()).database.user, "pact");
+    }
+
+    #[test]
+    fn what_kubernetes_sets_for_services_is_no_error() {
+        let injected = || Some("tcp://10.96.0.7:6543".to_owned());
+        let options = Options { postgres_port: injected(), health_port: injected(), ..Options::default() };
+        let settings = resolved(options, Surroundings::default());
+        assert_eq!((settings.database.target.to_string().as_str(), settings.health_port), ("localhost:6543", 1239));
+        for bad in ["0", "70000", "x", "-1"] {
+            let options = Options { health_port: Some(bad.to_owned()), ..Options::default() };
+            assert!(options.resolve(Surroundings::default()).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod connection;
 mod run;
 mod source;
+mod watch;
 
 use crate::args::Global;
 use crate::printer::Printer;
@@ -13,6 +14,8 @@ use clap::Subcommand;
 pub(crate) enum Migrate {
     /// Run what has not been run.
     Run(run::Run),
+    /// Keep a database up to date with a ConfigMap or a folder, for as long as this runs: the sidecar.
+    Watch(watch::Watch),
 }
 
 /// What every subcommand gets.
@@ -23,12 +26,16 @@ pub(crate) struct Context<'a> {
 
 impl Migrate {
     pub(crate) fn run(self, global: &Global, printer: &Printer) -> anyhow::Result<()> {
+        if let Self::Watch(command) = self {
+            return command.run();
+        }
         let cx = Context { global, printer };
         // One session, and nothing else to do meanwhile.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             match self {
                 Self::Run(command) => command.run(&cx).await,
+                Self::Watch(_) => Ok(()),
             }
         })
     }

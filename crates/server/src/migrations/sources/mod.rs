@@ -90,7 +90,8 @@ impl Sources {
             let Some((place, told)) = self.ask(origin).await else { continue };
             match told {
                 Told::Holds(found) => {
-                    let trouble = self.trouble(origin);
+                    // Also of a weaker place: there may be a ConfigMap that we are not let see.
+                    let trouble = self.api.as_mut().and_then(|api| api.known().trouble);
                     let snapshot = Snapshot { origin, place, files: found.files, refused: found.left_out, trouble };
                     return Ok(self.last.insert(snapshot).clone());
                 }
@@ -131,10 +132,6 @@ impl Sources {
             (Content::Unknown, None) if waited => Told::Nothing("the Kubernetes API does not answer".to_owned()),
             (Content::Unknown, None) => Told::Soon("the Kubernetes API has not answered yet".to_owned()),
         })
-    }
-
-    fn trouble(&mut self, origin: Origin) -> Option<String> {
-        if origin == Origin::Api { self.api.as_mut()?.known().trouble } else { None }
     }
 }
 
