@@ -87,6 +87,9 @@ async fn a_version_that_is_too_old_is_no_end() {
         bed.api.apply(&[("a_1.sql", &text)]);
         bed.until_holds("a_1.sql", &text).await;
     }
+    // Each time it was told so, and has listed again.
+    let lists = bed.api.requests().iter().filter(|request| !request.contains("watch=true")).count();
+    assert_eq!(lists, 4, "{:?}", bed.api.requests());
 }
 
 #[tokio::test]
