@@ -3,7 +3,19 @@
 //! One session does all: it holds the database's advisory lock, so that there is one migrator at a time, and runs the
 //! files. If the session is lost, the lock, the transaction and the row are lost with it, and nothing is half done.
 
+mod attempt;
+mod backoff;
 pub mod error;
+mod failure;
+mod file;
+mod index;
+pub mod ledger;
+mod lock;
+pub mod place;
 pub mod report;
 pub mod run;
 pub mod session;
+mod setup;
+pub mod split;
+mod steps;
+mod whole;
