@@ -36,6 +36,8 @@ const TURN: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(20);
 /// After this long without a source or PostgreSQL it is tried again; each time later, up to the second.
 const ABSENT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// The same after the session was lost in the middle of a file, which may be the file's own doing.
+const LOST: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 /// The same for files that failed.
 const FAILED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 
@@ -82,23 +84,17 @@ enum Look {
     Complete,
     /// A source or PostgreSQL is not there.
     Absent,
+    /// PostgreSQL went away in the middle of a file.
+    Lost,
     /// Files failed.
     Failed,
 }
 
 impl Watcher {
     async fn run(mut self, stop: &CancellationToken) {
-        let mut tries = 0;
-        let mut before = Look::Complete;
+        let mut tries = Tries::default();
         while !stop.is_cancelled() {
-            let look = self.until_stopped(stop).await;
-            tries = if look == before { tries + 1 } else { 0 };
-            before = look;
-            let pause = match look {
-                Look::Complete => LOOK,
-                Look::Absent => growing(ABSENT, tries),
-                Look::Failed => growing(FAILED, tries),
-            };
+            let pause = tries.pause_after(self.until_stopped(stop).await);
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.sources.api_changed() => {}
@@ -107,8 +103,7 @@ impl Watcher {
                 () = time::sleep(pause) => continue,
             }
             // Something happened: what failed may work now.
-            tries = 0;
-            before = Look::Complete;
+            tries = Tries::default();
         }
     }
 
@@ -147,13 +142,18 @@ impl Watcher {
             self.last = Some(snapshot.clone());
         }
         match self.migrate(&snapshot).await {
-            Ok(report) => self.concluded(&report),
+            Ok((report, true)) if !report.is_complete() => {
+                let last = report.files.last().map_or("the first file", |file| file.key.as_str());
+                self.wait_for(&format!("the connection to PostgreSQL was lost during {last}"));
+                Look::Lost
+            }
+            Ok((report, _)) => self.concluded(&report),
             Err(error) => self.wait_for(&error),
         }
     }
 
-    /// Runs what is due. An error is a reason to wait.
-    async fn migrate(&self, snapshot: &Snapshot) -> Result<RunReport, String> {
+    /// Runs what is due. True when the session was lost meanwhile; an error is a reason to wait.
+    async fn migrate(&self, snapshot: &Snapshot) -> Result<(RunReport, bool), String> {
         let mut session = match self.session().await {
             Ok(session) => session,
             Err(error) => return Err(format!("PostgreSQL does not answer: {}", describe(&error))),
@@ -165,7 +165,9 @@ impl Watcher {
             ..Options::new(env!("CARGO_PKG_VERSION"))
         };
         let outcome = run(&mut session, &snapshot.files, &options, &mut |event| self.heard(&event)).await;
+        let lost = session.client().is_closed();
         session.close().await;
+        let outcome = outcome.map(|report| (report, lost));
         outcome.map_err(|error| match &error {
             MigrateError::Postgres(cause) | MigrateError::ConnectionLost(cause) => {
                 format!("PostgreSQL does not answer: {}", describe(cause))
@@ -238,7 +240,48 @@ impl Watcher {
     }
 }
 
-/// The pause before another try.
-fn growing((first, longest): (Duration, Duration), tries: u32) -> Duration {
-    first.saturating_mul(1 << tries.min(16)).min(longest)
+/// How often things have gone wrong in a row.
+#[derive(Debug, Default)]
+struct Tries {
+    absent: u32,
+    lost: u32,
+    failed: u32,
+}
+
+impl Tries {
+    /// How long to wait after a look.
+    fn pause_after(&mut self, look: Look) -> Duration {
+        let (count, (first, longest)) = match look {
+            Look::Complete => {
+                *self = Self::default();
+                return LOOK;
+            }
+            // A server that was brought down by a file is absent for a while: that does not make it the first time.
+            Look::Absent => (&mut self.absent, ABSENT),
+            Look::Lost => (&mut self.lost, LOST),
+            Look::Failed => (&mut self.failed, FAILED),
+        };
+        let pause = first.saturating_mul(1 << (*count).min(16)).min(longest);
+        *count += 1;
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_until_all_is_well() {
+        let mut tries = Tries::default();
+        let pauses: Vec<u128> = (0..6).map(|_| tries.pause_after(Look::Absent).as_millis()).collect();
+        assert_eq!(pauses, [200, 400, 800, 1600, 2000, 2000]);
+        for expected in [500, 1000, 2000] {
+            assert_eq!(tries.pause_after(Look::Lost).as_millis(), expected);
+            tries.pause_after(Look::Absent);
+        }
+        assert_eq!(tries.pause_after(Look::Failed), Duration::from_secs(10));
+        assert_eq!(tries.pause_after(Look::Complete), LOOK);
+        assert_eq!(tries.pause_after(Look::Absent).as_millis(), 200);
+    }
 }
