@@ -169,7 +169,7 @@ impl Watcher {
         session.close().await;
         let outcome = outcome.map(|report| (report, lost));
         outcome.map_err(|error| match &error {
-            MigrateError::Postgres(cause) | MigrateError::ConnectionLost(cause) => {
+            MigrateError::Postgres(cause) => {
                 format!("PostgreSQL does not answer: {}", describe(cause))
             }
             _ => error.to_string(),
