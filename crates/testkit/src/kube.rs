@@ -245,6 +245,9 @@ fn events(
     let happened = shared.happened.subscribe();
     futures::stream::unfold((shared, from, happened, cut), move |(shared, mut from, mut happened, mut cut)| async move {
         loop {
+            if cut.has_changed().unwrap_or(true) {
+                return None;
+            }
             happened.mark_unchanged();
             let lines: Vec<u8> = {
                 let world = shared.world.lock().unwrap_or_else(PoisonError::into_inner);
