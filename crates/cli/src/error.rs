@@ -44,9 +44,25 @@ impl std::fmt::Display for Unreachable {
 
 impl std::error::Error for Unreachable {}
 
-/// 2 for wrong use, 1 for everything else.
+/// The command did what it should, and its exit status says what it found.
+#[derive(Debug)]
+pub(crate) struct Found(pub(crate) u8);
+
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ended with {}", self.0)
+    }
+}
+
+impl std::error::Error for Found {}
+
+/// 2 for wrong use, what was found where a command has words for it, 1 for everything else.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<Usage>() { 2 } else { 1 }
+    match error.downcast_ref::<Found>() {
+        Some(found) => found.0,
+        None if error.is::<Usage>() => 2,
+        None => 1,
+    }
 }
 
 /// What to do about an error, where that is known.

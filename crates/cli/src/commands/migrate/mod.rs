@@ -1,8 +1,16 @@
 //! `pgdb migrate …`: a subcommand a file. Needs no daemon, unless `--on` names one of its databases.
 
+mod baseline;
 mod connection;
+mod history;
+mod lines;
+mod new;
+mod plan;
+mod repair;
 mod run;
 mod source;
+mod status;
+mod validate;
 mod watch;
 
 use crate::args::Global;
@@ -11,11 +19,30 @@ use clap::Subcommand;
 
 /// Schemas brought up to date, from files.
 #[derive(Debug, Subcommand)]
+#[command(
+    after_help = "Files are SCHEMA/NNN_name.sql under --dir and run in the order of their names, each in one transaction \
+                  with its row in the table pgdb.migrations.\n\n\
+                  Exit status: 0 done or up to date, 1 failed, 2 wrong use, 3 pending or different (with --exit-code)."
+)]
 pub(crate) enum Migrate {
     /// Run what has not been run.
     Run(run::Run),
     /// Keep a database up to date with a ConfigMap or a folder, for as long as this runs: the sidecar.
     Watch(watch::Watch),
+    /// How every file stands to the database.
+    Status(status::Status),
+    /// What `run` would do, without doing it.
+    Plan(plan::Plan),
+    /// What is odd about the files and the ledger.
+    Validate(validate::Validate),
+    /// What was run, when, by whom, and what it locked.
+    History(history::History),
+    /// Make an empty file with the next number.
+    New(new::New),
+    /// Take changed files as they are now, and forget those that are gone.
+    Repair(repair::Repair),
+    /// Take files as run without running them.
+    Baseline(baseline::Baseline),
 }
 
 /// What every subcommand gets.
@@ -23,6 +50,16 @@ pub(crate) struct Context<'a> {
     pub(crate) global: &'a Global,
     pub(crate) printer: &'a Printer,
 }
+
+impl Context<'_> {
+    /// Asks a person to type yes, unless `--yes` or nobody is there to ask.
+    fn confirm(&self, question: &str) -> anyhow::Result<()> {
+        if self.global.yes { Ok(()) } else { self.printer.confirm(question) }
+    }
+}
+
+/// What the ledger calls this program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Migrate {
     pub(crate) fn run(self, global: &Global, printer: &Printer) -> anyhow::Result<()> {
@@ -36,6 +73,13 @@ impl Migrate {
             match self {
                 Self::Run(command) => command.run(&cx).await,
                 Self::Watch(_) => Ok(()),
+                Self::Status(command) => command.run(&cx).await,
+                Self::Plan(command) => command.run(&cx).await,
+                Self::Validate(command) => command.run(&cx).await,
+                Self::History(command) => command.run(&cx).await,
+                Self::New(command) => command.run(&cx),
+                Self::Repair(command) => command.run(&cx).await,
+                Self::Baseline(command) => command.run(&cx).await,
             }
         })
     }

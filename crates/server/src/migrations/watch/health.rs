@@ -28,8 +28,14 @@ pub(super) struct Probed {
     /// Woken when PostgreSQL turns out not to answer.
     pub(super) alarm: Arc<Notify>,
     login: Login,
-    /// When it was asked, and why it did not answer.
-    last: Arc<Mutex<Option<(Instant, Option<String>)>>>,
+    last: Arc<Mutex<Option<Asked>>>,
+}
+
+/// Whether PostgreSQL answered.
+struct Asked {
+    when: Instant,
+    /// Why it did not.
+    silent: Option<String>,
 }
 
 impl Probed {
@@ -41,16 +47,16 @@ impl Probed {
     /// Why PostgreSQL does not answer, if it does not. One asks, the others wait for the same answer.
     async fn silent(&self) -> Option<String> {
         let mut last = self.last.lock().await;
-        if let Some((when, answer)) = &*last
-            && when.elapsed() < FRESH
+        if let Some(asked) = &*last
+            && asked.when.elapsed() < FRESH
         {
-            return answer.clone();
+            return asked.silent.clone();
         }
         let answer = presence::answers(&self.login).await.err().map(|error| describe(&error));
         if answer.is_some() {
             self.alarm.notify_one();
         }
-        *last = Some((Instant::now(), answer.clone()));
+        *last = Some(Asked { when: Instant::now(), silent: answer.clone() });
         answer
     }
 }

@@ -191,9 +191,7 @@ impl Watcher {
     fn heard(&self, event: &Event<'_>) {
         match event {
             Event::Waiting { holder } => {
-                if self.board.waiting(&format!("another migrator is at work on this database ({holder})")) {
-                    tracing::info!(holder, "waiting for another migrator");
-                }
+                self.wait_for(&format!("another migrator is at work on this database ({holder})"));
             }
             Event::Planned { to_run, .. } => self.board.planned(*to_run),
             Event::Started { key, number, of } => {
