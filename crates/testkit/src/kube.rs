@@ -59,14 +59,8 @@ pub struct KubeApi {
 impl KubeApi {
     /// Starts on a port of the system's choice, without a ConfigMap.
     pub fn start() -> Self {
-        let world = World {
-            version: 100,
-            oldest: 0,
-            forbidden: false,
-            data: None,
-            events: Vec::new(),
-            requests: Vec::new(),
-        };
+        let world =
+            World { version: 100, oldest: 0, forbidden: false, data: None, events: Vec::new(), requests: Vec::new() };
         let shared = Shared {
             world: Arc::new(Mutex::new(world)),
             happened: Arc::new(watch::Sender::new(0)),
@@ -243,28 +237,31 @@ fn events(
     cut: watch::Receiver<u64>,
 ) -> impl futures::Stream<Item = io::Result<Bytes>> + Send + 'static {
     let happened = shared.happened.subscribe();
-    futures::stream::unfold((shared, from, happened, cut), move |(shared, mut from, mut happened, mut cut)| async move {
-        loop {
-            if cut.has_changed().unwrap_or(true) {
-                return None;
+    futures::stream::unfold(
+        (shared, from, happened, cut),
+        move |(shared, mut from, mut happened, mut cut)| async move {
+            loop {
+                if cut.has_changed().unwrap_or(true) {
+                    return None;
+                }
+                happened.mark_unchanged();
+                let lines: Vec<u8> = {
+                    let world = shared.world.lock().unwrap_or_else(PoisonError::into_inner);
+                    let new = world.events.iter().filter(|(version, _)| *version > from && ours);
+                    let lines = new.flat_map(|(_, event)| line(event)).collect();
+                    from = world.version;
+                    lines
+                };
+                if !lines.is_empty() {
+                    return Some((Ok(Bytes::from(lines)), (shared, from, happened, cut)));
+                }
+                tokio::select! {
+                    _ = happened.changed() => {}
+                    _ = cut.changed() => return None,
+                }
             }
-            happened.mark_unchanged();
-            let lines: Vec<u8> = {
-                let world = shared.world.lock().unwrap_or_else(PoisonError::into_inner);
-                let new = world.events.iter().filter(|(version, _)| *version > from && ours);
-                let lines = new.flat_map(|(_, event)| line(event)).collect();
-                from = world.version;
-                lines
-            };
-            if !lines.is_empty() {
-                return Some((Ok(Bytes::from(lines)), (shared, from, happened, cut)));
-            }
-            tokio::select! {
-                _ = happened.changed() => {}
-                _ = cut.changed() => return None,
-            }
-        }
-    })
+        },
+    )
 }
 
 fn line(event: &Value) -> Bytes {

@@ -105,7 +105,8 @@ impl Observer {
             Err(error) => return self.failed(explain(&error)).await,
         };
         let api: Api<ConfigMap> = Api::namespaced(client, &self.namespace);
-        let only_ours = watcher::Config::default().timeout(WATCH_SECONDS).fields(&format!("metadata.name={}", self.name));
+        let only_ours =
+            watcher::Config::default().timeout(WATCH_SECONDS).fields(&format!("metadata.name={}", self.name));
         let mut events = pin!(watcher(api, only_ours));
         // What a list has named so far.
         let mut listed = Content::Absent;

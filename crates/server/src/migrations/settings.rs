@@ -162,7 +162,9 @@ impl Options {
         let given = self.database_url.as_ref().map(ExposeSecret::expose_secret).filter(|url| !url.is_empty());
         let parsed = url::parse(given.unwrap_or(DATABASE_URL)).map_err(SettingsError::DatabaseUrl)?;
         let mut login = Login { timeout: LOGIN, ..parsed.into() };
-        if given.is_none() && let Target::Tcp { host, port, .. } = &mut login.target {
+        if given.is_none()
+            && let Target::Tcp { host, port, .. } = &mut login.target
+        {
             if let Some(elsewhere) = self.postgres_host.as_ref().filter(|host| !host.is_empty()) {
                 host.clone_from(elsewhere);
             }
@@ -235,8 +237,7 @@ mod tests {
         let elsewhere =
             || Options { postgres_host: Some("db".into()), postgres_port: Some("6543".into()), ..Options::default() };
         assert_eq!(resolved(elsewhere(), Surroundings::default()).database.target.to_string(), "db:6543");
-        let with_url =
-            Options { database_url: Some("postgres://app@there:7/shop".to_owned().into()), ..elsewhere() };
+        let with_url = Options { database_url: Some("postgres://app@there:7/shop".to_owned().into()), ..elsewhere() };
         let database = resolved(with_url, Surroundings::default()).database;
         assert_eq!((database.target.to_string().as_str(), database.db.as_str()), ("there:7", "shop"));
         let empty = Options { database_url: Some(String::new().into()), ..Options::default() };

@@ -16,9 +16,11 @@ const LOG: &str = "info,kube_runtime=error,kube_client=error";
 
 /// Keep a database up to date with a ConfigMap or a folder, for as long as this runs: the sidecar.
 #[derive(Debug, Args)]
-#[command(after_help = "Where migrations come from, the first that has any: a ConfigMap through the Kubernetes API, the same \
+#[command(
+    after_help = "Where migrations come from, the first that has any: a ConfigMap through the Kubernetes API, the same \
                         mounted, a folder SCHEMA/NNN_name.sql.\nThe health port answers /liveness, /readiness and /metrics. \
-                        When everything is applied the log says so: All migrations applied.")]
+                        When everything is applied the log says so: All migrations applied."
+)]
 pub(crate) struct Watch {
     /// The database's URL; it is made if there is none. Where nothing says so it is pact_mock_servers on this machine.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
@@ -74,11 +76,11 @@ enum Place {
 
 impl Watch {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        logs::start(&self.log_level, self.log_format.unwrap_or_default()).map_err(|error| Usage(format!("{error:#}")))?;
+        logs::start(&self.log_level, self.log_format.unwrap_or_default())
+            .map_err(|error| Usage(format!("{error:#}")))?;
         pgdb_server::install_crypto();
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let surroundings =
-            Surroundings { in_cluster: set("KUBERNETES_SERVICE_HOST"), kubeconfig: set("KUBECONFIG") };
+        let surroundings = Surroundings { in_cluster: set("KUBERNETES_SERVICE_HOST"), kubeconfig: set("KUBECONFIG") };
         let settings = self.options()?.resolve(surroundings).map_err(|error| Usage(error.to_string()))?;
         // The probes are answered whatever the migrations are busy with.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -46,7 +46,8 @@ impl Bed {
         let server = daemon.deploy(json!({ "name": SERVER, "superuser": true, "version": major })).await;
         let url = server["database_url"].as_str().expect("a URL");
         let base = url.rsplit_once('/').expect("a database").0.to_owned();
-        let mut bed = Self { daemon, base, health: Api::new(health_port, "none"), health_port, env: Vec::new(), watcher: None };
+        let mut bed =
+            Self { daemon, base, health: Api::new(health_port, "none"), health_port, env: Vec::new(), watcher: None };
         fs::create_dir(bed.folder()).expect("a folder");
         bed.set("DATABASE_URL", &bed.url());
         bed.set("CONFIGMAP_PATH", &bed.mount_path().display().to_string());
