@@ -5,6 +5,7 @@ mod configmap;
 mod disk;
 mod install;
 mod lifecycle;
+mod manifests;
 mod mishaps;
 mod output;
 mod reflink;
