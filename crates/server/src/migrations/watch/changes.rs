@@ -106,3 +106,71 @@ impl Changes {
 fn is_change(kind: EventKind) -> bool {
     !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use notify::event::{ModifyKind, RemoveKind};
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    async fn hears(changes: &mut Changes) {
+        time::timeout(Duration::from_secs(20), changes.next()).await.expect("a change is heard");
+    }
+
+    /// What may still come of changes made before.
+    async fn settled(changes: &mut Changes) {
+        while time::timeout(GLANCE, changes.next()).await.is_ok() {}
+    }
+
+    fn write(path: &Path) {
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        fs::write(path, "").expect("written");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_comes_and_one_that_is_replaced_are_heard() {
+        let root = tempfile::tempdir().expect("a folder");
+        let current = root.path().join("current");
+        let mut changes = Changes::of(vec![current.clone()]);
+        settled(&mut changes).await;
+        for generation in ["first", "second"] {
+            let folder = root.path().join(generation);
+            write(&folder.join("gcp/001.sql"));
+            symlink(&folder, root.path().join("next")).expect("a link");
+            fs::rename(root.path().join("next"), &current).expect("swapped");
+            hears(&mut changes).await;
+            settled(&mut changes).await;
+            // In a folder that is there, and in one that is not yet.
+            for name in ["gcp/001.sql", "aws/001.sql"] {
+                write(&folder.join(name));
+                hears(&mut changes).await;
+                settled(&mut changes).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn without_notices_a_folder_is_to_be_read_each_time() {
+        let root = tempfile::tempdir().expect("a folder");
+        let mut changes = Changes::of(vec![root.path().to_owned()]);
+        settled(&mut changes).await;
+        changes.watcher = None;
+        hears(&mut changes).await;
+        hears(&mut changes).await;
+    }
+
+    #[test]
+    fn reading_is_no_change() {
+        assert!(!is_change(EventKind::Access(AccessKind::Open(AccessMode::Any))));
+        assert!(!is_change(EventKind::Access(AccessKind::Close(AccessMode::Read))));
+        for kind in [
+            EventKind::Access(AccessKind::Close(AccessMode::Write)),
+            EventKind::Modify(ModifyKind::Any),
+            EventKind::Remove(RemoveKind::Any),
+            EventKind::Other,
+        ] {
+            assert!(is_change(kind), "{kind:?}");
+        }
+    }
+}

@@ -13,6 +13,7 @@ use crate::config::listen::Listen;
 use crate::http::serve::{Servers, bind_all};
 use crate::migrations::settings::Settings;
 use crate::migrations::sources::{Snapshot, Sources};
+use anyhow::Context as _;
 use board::Board;
 use changes::Changes;
 use health::{Probed, describe, router};
@@ -47,7 +48,7 @@ pub async fn watch(settings: Settings, stop: CancellationToken) -> anyhow::Resul
     board.waiting("the watcher is starting");
     let alarm = Arc::new(Notify::new());
     let probed = Probed::new(Arc::clone(&board), Arc::clone(&alarm), &settings.database);
-    let sockets = bind_all(&[Listen::Everywhere(settings.health_port)])?;
+    let sockets = bind_all(&[Listen::Everywhere(settings.health_port)]).context("the health port (HEALTH_PORT)")?;
     let mut servers = Servers::start(sockets, &router(probed), None)?;
     tracing::info!(
         target_database = %settings.database.db, server = %settings.database.target, health_port = settings.health_port,
