@@ -1,6 +1,7 @@
 //! The crate against a real PostgreSQL server.
 
 mod connect;
+mod migrate;
 mod presence;
 mod provision;
 mod rights;
