@@ -7,6 +7,7 @@ pub mod engines;
 pub mod errors;
 pub mod health;
 pub mod instances;
+pub mod migrate_watch;
 pub mod operations;
 pub mod previews;
 pub mod templates;

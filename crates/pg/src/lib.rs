@@ -14,6 +14,7 @@ pub mod handover;
 pub mod inventory;
 pub mod look;
 pub mod migrate;
+pub mod presence;
 pub mod provision;
 pub mod quote;
 pub mod ready;

@@ -5,6 +5,7 @@
 //! repeated after a crash at any point.
 
 pub mod error;
+pub mod kubernetes;
 pub mod process;
 pub mod spec;
 

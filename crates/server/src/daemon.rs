@@ -36,7 +36,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 pub async fn run(options: Options, env_secrets: EnvSecrets) -> anyhow::Result<()> {
     let surroundings = Surroundings::of_this_process().context("could not look around")?;
     let config = Arc::new(options.resolve(&env_secrets, &surroundings)?);
-    logs::start(&config)?;
+    logs::start(&config.log_level, config.log_format)?;
     serve(config, env_secrets, surroundings.root).await
 }
 

@@ -14,8 +14,9 @@ const ARROWS: [(&str, &[&str]); 6] = [
 ];
 
 /// What only one crate may use: elsewhere its types would spread.
-const KEPT_IN: [(&str, &str); 7] = [
+const KEPT_IN: [(&str, &str); 8] = [
     ("kube", "pgdb-runtime"),
+    ("k8s-openapi", "pgdb-runtime"),
     ("bollard", "pgdb-runtime"),
     ("tokio-postgres", "pgdb-pg"),
     ("postgres-protocol", "pgdb-pg"),

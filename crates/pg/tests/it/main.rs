@@ -2,6 +2,7 @@
 
 mod connect;
 mod migrate;
+mod presence;
 mod provision;
 mod rights;
 mod server;

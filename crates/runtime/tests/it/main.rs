@@ -1,9 +1,11 @@
 //! The runtimes against the real PostgreSQL of this machine, and those below `PGDB_ENGINES_DIR`.
 
 mod bed;
+mod configmap;
 mod disk;
 mod install;
 mod lifecycle;
+mod manifests;
 mod mishaps;
 mod output;
 mod reflink;

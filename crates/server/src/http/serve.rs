@@ -24,7 +24,7 @@ pub fn bind_all(listen: &[Listen]) -> anyhow::Result<Vec<TcpListener>> {
 fn explain(listen: Listen) -> String {
     format!(
         "could not listen on {listen}; if the address is in use, end the program that has it (ss -ltnp 'sport = :{}'), \
-         or give another --listen",
+         or choose another",
         listen.port()
     )
 }

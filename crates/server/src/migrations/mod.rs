@@ -1,3 +1,6 @@
-//! Migrations: where files come from, and the watcher.
+//! Migrations: where their files come from, and the watcher that keeps a database up to date with them.
 
 pub mod directory;
+pub mod settings;
+mod sources;
+pub mod watch;

@@ -11,6 +11,7 @@ mod run;
 mod source;
 mod status;
 mod validate;
+mod watch;
 
 use crate::args::Global;
 use crate::printer::Printer;
@@ -26,6 +27,8 @@ use clap::Subcommand;
 pub(crate) enum Migrate {
     /// Run what has not been run.
     Run(run::Run),
+    /// Keep a database up to date with a ConfigMap or a folder, for as long as this runs: the sidecar.
+    Watch(watch::Watch),
     /// How every file stands to the database.
     Status(status::Status),
     /// What `run` would do, without doing it.
@@ -60,12 +63,16 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Migrate {
     pub(crate) fn run(self, global: &Global, printer: &Printer) -> anyhow::Result<()> {
+        if let Self::Watch(command) = self {
+            return command.run();
+        }
         let cx = Context { global, printer };
         // One session, and nothing else to do meanwhile.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             match self {
                 Self::Run(command) => command.run(&cx).await,
+                Self::Watch(_) => Ok(()),
                 Self::Status(command) => command.run(&cx).await,
                 Self::Plan(command) => command.run(&cx).await,
                 Self::Validate(command) => command.run(&cx).await,
