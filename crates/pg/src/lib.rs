@@ -12,6 +12,7 @@ pub mod extensions;
 pub mod handover;
 pub mod inventory;
 pub mod look;
+pub mod migrate;
 pub mod provision;
 pub mod quote;
 pub mod ready;

@@ -1,0 +1,191 @@
+//! What is dangerous about a migration, said before it runs: locks that stop an application, tables written anew,
+//! things that the running version of an application still uses.
+//!
+//! The rules are squawk's; which of them matter here, and how much, is told in [`rules`]. A file, or a statement of it,
+//! can be excused from a rule by `-- pgdb: allow(RULE) REASON`, see [`allow`]. SQL that the parser does not know is no
+//! fault of the file: the rest of it is looked at, and a note says so.
+
+mod allow;
+mod rules;
+mod weigh;
+
+pub use weigh::weigh;
+
+use self::allow::Allows;
+use self::rules::{Rank, judge};
+use squawk_linter::{Linter, LinterSettings, Version, Violation};
+use squawk_syntax::ast::{self, AstNode};
+use squawk_syntax::{Parse, SourceFile};
+
+/// Bytes of a file from which on it is not looked at: such a file is data, and a tree of it takes gigabytes.
+const TOO_LARGE: usize = 2 << 20;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Good to know.
+    Note,
+    /// What runs now may still use what goes away, or the file leaves something half done when it fails.
+    Warning,
+    /// It stops the application while it runs, or fails.
+    Error,
+}
+
+impl Severity {
+    /// `note`, `warning` or `error`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What the linter has to know besides the text.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The server's major version; 0 when there is no server to ask.
+    pub major: u16,
+    /// Whether the file runs in one transaction.
+    pub transaction: bool,
+}
+
+/// Something about a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The rule's name, as `allow(…)` takes it.
+    pub rule: String,
+    /// How much it matters.
+    pub severity: Severity,
+    /// Where, in lines from 1.
+    pub line: u32,
+    /// Where in the line, in characters from 1.
+    pub column: u32,
+    /// What it is.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+    /// The table it is about, as the file writes it.
+    pub relation: Option<String>,
+    /// The reason for which it is allowed.
+    pub allowed: Option<String>,
+}
+
+impl Finding {
+    /// Whether it is to be told as what it is: it has not been allowed.
+    pub fn counts(&self) -> bool {
+        self.allowed.is_none()
+    }
+}
+
+/// The names that `allow(…)` takes, in order.
+pub fn rule_names() -> Vec<String> {
+    let mut names: Vec<String> = rules::known().map(|rule| rule.to_string()).collect();
+    names.sort();
+    names
+}
+
+/// Looks at a file's text, without a byte order mark. Findings come in the order of the text.
+pub fn lint(text: &str, setting: Setting) -> Vec<Finding> {
+    if text.len() > TOO_LARGE {
+        let message = format!("{} bytes are too many to look at; split statements from data", text.len());
+        return vec![plain("too-large", Severity::Note, (1, 1), message)];
+    }
+    let lines = Lines::of(text);
+    let parsed = SourceFile::parse(text);
+    let allows = Allows::read(&parsed, text);
+    let wrapped = has_outer_transaction(&parsed);
+
+    let mut linter = Linter::from(rules::known().filter(|rule| judge(*rule, setting.transaction).is_some()));
+    linter.settings = LinterSettings {
+        pg_version: version(setting.major),
+        // A transaction of the file's own is one that the linter sees itself.
+        assume_in_transaction: setting.transaction && !wrapped,
+    };
+    let mut used = vec![false; allows.len()];
+    let mut found: Vec<(usize, Finding)> = Vec::new();
+    for violation in linter.lint(&parsed, text) {
+        let Some(rank) = judge(violation.code, setting.transaction) else { continue };
+        let at = usize::from(violation.text_range.start());
+        let mut finding = describe(&violation, rank, lines.place(at));
+        finding.relation = relation_at(&parsed, at);
+        if let (true, Some(index)) = (rank.can_be_allowed, allows.covering(violation.code, at)) {
+            used[index] = true;
+            finding.allowed = Some(allows.reason(index).to_owned());
+        }
+        found.push((at, finding));
+    }
+    found.extend(allows.faults().map(|(at, rule, message)| (at, plain(rule, Severity::Error, lines.place(at), message))));
+    for (index, _) in used.iter().enumerate().filter(|(_, used)| !**used) {
+        let at = allows.at(index);
+        let message = format!("nothing here needs allow({})", allows.rule(index));
+        found.push((at, plain("unused-allow", Severity::Note, lines.place(at), message)));
+    }
+    if let Some(error) = parsed.errors().first() {
+        let at = usize::from(error.range().start());
+        let message = format!("the linter does not understand this and may have overlooked something: {error}");
+        found.push((at, plain("not-understood", Severity::Note, lines.place(at), message)));
+    }
+    found.sort_by_key(|(at, _)| *at);
+    found.into_iter().map(|(_, finding)| finding).collect()
+}
+
+fn describe(violation: &Violation, rank: Rank, place: (u32, u32)) -> Finding {
+    let mut finding = plain(&violation.code.to_string(), rank.severity, place, violation.message.clone());
+    finding.help = rank.help.map(str::to_owned).or_else(|| violation.help.clone());
+    finding
+}
+
+fn plain(rule: &str, severity: Severity, (line, column): (u32, u32), message: String) -> Finding {
+    Finding { rule: rule.to_owned(), severity, line, column, message, help: None, relation: None, allowed: None }
+}
+
+fn version(major: u16) -> Version {
+    major.to_string().parse().ok().filter(|_| major > 0).unwrap_or_default()
+}
+
+/// Whether the file is one transaction of its own, which the runner takes off.
+fn has_outer_transaction(parsed: &Parse<SourceFile>) -> bool {
+    let mut statements = parsed.tree().stmts();
+    let first = statements.next();
+    matches!((first, statements.last()), (Some(ast::Stmt::Begin(_)), Some(ast::Stmt::Commit(_))))
+}
+
+/// The first table that the statement around this place names.
+fn relation_at(parsed: &Parse<SourceFile>, at: usize) -> Option<String> {
+    let around = |statement: &ast::Stmt| {
+        let range = statement.syntax().text_range();
+        usize::from(range.start()) <= at && at < usize::from(range.end())
+    };
+    let statement = parsed.tree().stmts().find(around)?;
+    statement.syntax().descendants().find_map(|node| {
+        let name = ast::TableNameRef::cast(node.clone()).map(|name| name.syntax().text().to_string());
+        let name = name.or_else(|| Some(ast::RelationNameRef::cast(node)?.syntax().text().to_string()))?;
+        Some(name.trim().to_owned())
+    })
+}
+
+/// Where lines begin.
+struct Lines<'a> {
+    text: &'a str,
+    begins: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    fn of(text: &'a str) -> Self {
+        let after = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        Self { text, begins: std::iter::once(0).chain(after).collect() }
+    }
+
+    /// Line and column of a byte, both from 1; the column in characters.
+    fn place(&self, at: usize) -> (u32, u32) {
+        let line = self.begins.partition_point(|begin| *begin <= at);
+        let begin = self.begins[line - 1];
+        let column = self.text.get(begin..at).map_or(0, |before| before.chars().count()) + 1;
+        (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,7 @@
+//! Migrations.
+
+pub mod drift;
+pub mod dump;
+pub mod import;
+pub mod lint;
+pub mod scratch;

@@ -1,0 +1,100 @@
+//! Tables as other tools leave them.
+
+use crate::server::{Server, one};
+use pgdb_pg::migrate::import::{Candidate, Matching, Problem, Tool, find_table, match_files, read};
+use pgdb_pg::{Client, PgError};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn fixture(tool: Tool) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/import").join(tool.name())
+}
+
+/// Key and text of each file.
+fn files(tool: Tool) -> Vec<(String, String)> {
+    let mut files: Vec<(String, String)> = fs::read_dir(fixture(tool).join("files"))
+        .expect("files")
+        .map(|entry| {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+            (format!("app/{name}"), fs::read_to_string(path).expect("text"))
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+async fn matched(client: &Client, tool: Tool, files: &[(String, String)]) -> Matching {
+    let table = find_table(client, tool, None).await.expect("the table");
+    let history = read(client, tool, &table).await.expect("its rows");
+    let candidates: Vec<Candidate<'_>> = files.iter().map(|(key, text)| Candidate { key, text }).collect();
+    match_files(tool, &history, &candidates)
+}
+
+/// A database with the tool's table.
+async fn database(server: &Server, tool: Tool) -> Client {
+    let name = tool.name().replace('-', "_");
+    let admin = server.admin("postgres").await;
+    admin.batch("make a database", &format!("CREATE DATABASE {name}")).await.expect("made");
+    let client = server.admin(&name).await;
+    let ledger = fs::read_to_string(fixture(tool).join("ledger.sql")).expect("a ledger");
+    client.batch("load the ledger", &ledger).await.expect("loaded");
+    // A dump empties the search path.
+    client.batch("be as a new session", "RESET ALL").await.expect("reset");
+    client
+}
+
+#[tokio::test]
+async fn what_each_tool_has_applied_is_found() {
+    let server = Server::start("timezone = 'UTC'").await;
+    for tool in Tool::ALL {
+        let client = database(&server, tool).await;
+        let files = files(tool);
+        let found = matched(&client, tool, &files).await;
+        assert_eq!(found.problems, [], "{tool}");
+        let keys: Vec<&str> = found.applied.iter().map(|applied| applied.key.as_str()).collect();
+        let expected: Vec<&str> = files.iter().map(|(key, _)| key.as_str()).filter(|key| !key.contains("by_day")).collect();
+        assert_eq!(keys, expected, "{tool}");
+        assert!(matches!(found.pending.as_slice(), [only] if only.contains("by_day")), "{tool}: {found:?}");
+        let timed = matches!(tool, Tool::Sqlx | Tool::Flyway);
+        assert!(found.applied.iter().all(|applied| applied.took_ms.is_some() == timed), "{tool}: {found:?}");
+        let dated = !matches!(tool, Tool::Dbmate | Tool::GolangMigrate);
+        for applied in &found.applied {
+            assert_eq!(applied.applied_at.is_some(), dated, "{tool}: {applied:?}");
+            let stamp = applied.applied_at.clone().unwrap_or_else(|| "now".to_owned());
+            one(&client, &format!("SELECT '{stamp}'::timestamptz::text")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_what_was_run_is_noticed() {
+    let server = Server::start("").await;
+    for tool in [Tool::Sqlx, Tool::Refinery, Tool::Flyway] {
+        let client = database(&server, tool).await;
+        let mut files = files(tool);
+        let changed = files.iter_mut().find(|(key, _)| key.contains("notes")).expect("the second file");
+        changed.1.push_str("SELECT 1;\n");
+        let key = changed.0.clone();
+        let found = matched(&client, tool, &files).await;
+        assert!(matches!(found.problems.as_slice(), [Problem::Changed { key: told, .. }] if *told == key), "{tool}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn tables_are_told_apart() {
+    let server = Server::start("").await;
+    let client = database(&server, Tool::GolangMigrate).await;
+    let missing = find_table(&client, Tool::Dbmate, None).await.expect_err("golang-migrate's is none of dbmate's");
+    assert!(matches!(&missing, PgError::Missing { kind: "table", name, .. } if name == "schema_migrations"), "{missing}");
+    client.batch("dirty", "UPDATE schema_migrations SET dirty = true").await.expect("set");
+    let found = matched(&client, Tool::GolangMigrate, &files(Tool::GolangMigrate)).await;
+    assert!(matches!(found.problems.as_slice(), [Problem::Failed { .. }]), "{found:?}");
+
+    let copy = "CREATE SCHEMA \"O\"\"dd\"; CREATE TABLE \"O\"\"dd\".schema_migrations AS TABLE schema_migrations";
+    client.batch("copy the table", copy).await.expect("copied");
+    let several = find_table(&client, Tool::GolangMigrate, None).await.expect_err("which one?");
+    assert!(several.to_string().contains("choose with --table"), "{several}");
+    let chosen = find_table(&client, Tool::GolangMigrate, Some("O\"dd.schema_migrations")).await.expect("this one");
+    assert_eq!(read(&client, Tool::GolangMigrate, &chosen).await.expect("its rows").len(), 1);
+}
