@@ -86,6 +86,9 @@ pub(crate) enum Command {
     /// The databases that previews are cloned from.
     #[command(subcommand)]
     Template(commands::template::Template),
+    /// Schemas brought up to date, from files.
+    #[command(subcommand)]
+    Migrate(commands::migrate::Migrate),
     /// Access tokens.
     #[command(subcommand)]
     Token(commands::token::Token),

@@ -7,6 +7,7 @@ pub mod duration;
 pub mod hmac;
 pub mod id;
 pub mod instance;
+pub mod migration;
 pub mod name;
 pub mod operation;
 pub mod ports;

@@ -14,6 +14,7 @@ pub mod http;
 pub mod instances;
 pub mod lock;
 pub mod logs;
+pub mod migrations;
 pub mod operations;
 pub mod previews;
 pub mod problem;

@@ -14,6 +14,7 @@ pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod man;
+pub(crate) mod migrate;
 pub(crate) mod operations;
 pub(crate) mod power;
 pub(crate) mod preview;
@@ -58,6 +59,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<()> {
         Command::Config(command) => return command.run(printer),
         Command::Completions(command) => return command.run(),
         Command::Man(command) => return command.run(),
+        Command::Migrate(command) => return command.run(&global, printer),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -97,7 +99,11 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<()> {
             Command::Ca(command) => command.run(&cx).await,
             Command::Doctor(command) => command.run(&cx).await,
             Command::Version(command) => command.run(&cx).await,
-            Command::Serve(_) | Command::Config(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+            Command::Serve(_)
+            | Command::Config(_)
+            | Command::Completions(_)
+            | Command::Man(_)
+            | Command::Migrate(_) => Ok(()),
         }
     })
 }

@@ -10,7 +10,7 @@ const ARROWS: [(&str, &[&str]); 6] = [
     ("pgdb-runtime", &["pgdb-core"]),
     ("pgdb-api", &["pgdb-core"]),
     ("pgdb-server", &["pgdb-core", "pgdb-pg", "pgdb-runtime", "pgdb-api"]),
-    ("pgdb", &["pgdb-core", "pgdb-api", "pgdb-server"]),
+    ("pgdb", &["pgdb-core", "pgdb-pg", "pgdb-api", "pgdb-server"]),
 ];
 
 /// What only one crate may use: elsewhere its types would spread.

@@ -1,11 +1,13 @@
 //! Drift: what the schema of a database has and its files do not make, and the other way round. Pure.
 
 use super::dump::{ObjectName, objects};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// What is different about an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DriftKind {
     /// The database has it, the files do not make it.
     Added,
@@ -27,7 +29,7 @@ impl DriftKind {
 }
 
 /// One object that is not as the files make it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Drift {
     /// What it is.
     pub object: ObjectName,

@@ -3,8 +3,10 @@
 //! Left out are owners and rights, which differ from one installation to the next, our ledger and those of other tools,
 //! and what `pg_dump` says of itself, its version above all.
 
-use crate::url::ParsedUrl;
+use super::session::Login;
+use crate::connect::{Target, TlsMode};
 use secrecy::ExposeSecret;
+use serde::Serialize;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io;
@@ -88,21 +90,25 @@ impl PgDump {
         fit.ok_or(DumpError::Missing { wanted: server, found: newest })
     }
 
-    /// The schema of a database of the server that `url` names.
-    pub async fn schema(&self, url: &ParsedUrl, db: &str) -> Result<String, DumpError> {
+    /// The schema of a database of the server that `login` names.
+    pub async fn schema(&self, login: &Login, db: &str) -> Result<String, DumpError> {
         let mut command = command(&self.program);
         command.args(FLAGS).arg(format!("--exclude-schema={LEDGER_SCHEMA}"));
         command.args(TOOLS.map(|table| format!("--exclude-table=*.{table}")));
+        let (host, port, encrypted) = match &login.target {
+            Target::Socket { dir, port } => (dir.as_os_str(), port, false),
+            Target::Tcp { host, port, tls } => (OsStr::new(host), port, *tls != TlsMode::Disable),
+        };
         command
-            .env("PGHOST", &url.host)
-            .env("PGPORT", url.port.to_string())
-            .env("PGUSER", &url.user)
+            .env("PGHOST", host)
+            .env("PGPORT", port.to_string())
+            .env("PGUSER", &login.user)
             .env("PGDATABASE", db)
-            .env("PGSSLMODE", url.sslmode)
+            .env("PGSSLMODE", if encrypted { "require" } else { "disable" })
             .env("PGCONNECT_TIMEOUT", "10")
             .env("PGPASSFILE", "/dev/null")
             .env("PGSERVICEFILE", "/dev/null");
-        if let Some(password) = &url.password {
+        if let Some(password) = &login.password {
             // Readable only by the same user and root; an argument would be readable by everybody.
             command.env("PGPASSWORD", password.expose_secret());
         }
@@ -134,7 +140,7 @@ async fn version(program: &Path) -> Option<u16> {
 }
 
 /// What one object of a dump is: its kind, its schema (empty for what is in none) and its name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ObjectName {
     /// `TABLE`, `FUNCTION`, `FK CONSTRAINT`…
     pub kind: String,

@@ -1,7 +1,14 @@
-//! Migrations.
+//! Migrations: files run in order, each in one transaction with its row of the ledger.
+//!
+//! One session does all: it holds the database's advisory lock, so that there is one migrator at a time, and runs the
+//! files. If the session is lost, the lock, the transaction and the row are lost with it, and nothing is half done.
 
 pub mod drift;
 pub mod dump;
+pub mod error;
 pub mod import;
 pub mod lint;
+pub mod report;
+pub mod run;
 pub mod scratch;
+pub mod session;

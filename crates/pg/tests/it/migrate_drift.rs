@@ -1,11 +1,11 @@
 //! Schemas as text, and scratch databases that leave nothing behind.
 
-use crate::server::{ADMIN, Server, one};
+use crate::server::{ADMIN, PATIENCE, Server, one};
 use pgdb_pg::migrate::drift::compare;
 use pgdb_pg::migrate::dump::{DumpError, PgDump};
 use pgdb_pg::migrate::scratch::Scratch;
-use pgdb_pg::url::{ParsedUrl, parse};
-use pgdb_pg::{Client, PgError, Target};
+use pgdb_pg::migrate::session::Login;
+use pgdb_pg::{Client, PgError};
 use std::path::PathBuf;
 
 const SCHEMA: &str = "CREATE SCHEMA shop;
@@ -14,10 +14,14 @@ const SCHEMA: &str = "CREATE SCHEMA shop;
     CREATE VIEW shop.latest AS SELECT id FROM shop.orders ORDER BY id DESC LIMIT 10;
     CREATE FUNCTION shop.twice(n int) RETURNS int LANGUAGE sql AS $$ SELECT 2 * n $$";
 
-fn url(server: &Server) -> ParsedUrl {
-    let Target::Socket { dir, port } = server.socket() else { unreachable!() };
-    let folder = dir.display().to_string().replace('/', "%2F");
-    parse(&format!("postgres://{ADMIN}@{folder}:{port}/postgres")).expect("a URL")
+fn login(server: &Server) -> Login {
+    Login {
+        target: server.socket(),
+        user: ADMIN.to_owned(),
+        password: None,
+        db: "postgres".to_owned(),
+        timeout: PATIENCE,
+    }
 }
 
 async fn pg_dump(client: &Client) -> PgDump {
@@ -42,16 +46,16 @@ async fn the_same_schema_is_the_same_text_and_a_change_is_told() {
     inside.batch("fill", SCHEMA).await.expect("filled");
     inside.close().await;
 
-    let (dump, url) = (pg_dump(&target).await, url(&server));
-    let have = dump.schema(&url, "postgres").await.expect("dumped");
-    assert_eq!(dump.schema(&url, "postgres").await.expect("dumped"), have, "the second dump");
+    let (dump, login) = (pg_dump(&target).await, login(&server));
+    let have = dump.schema(&login, "postgres").await.expect("dumped");
+    assert_eq!(dump.schema(&login, "postgres").await.expect("dumped"), have, "the second dump");
     assert!(have.contains("CREATE TABLE shop.orders") && !have.contains("migrations"), "{have}");
-    let want = dump.schema(&url, scratch.name()).await.expect("dumped");
+    let want = dump.schema(&login, scratch.name()).await.expect("dumped");
     assert_eq!(compare(&have, &want), []);
     assert_eq!(have, want, "not only its objects");
 
     target.batch("change", "ALTER TABLE shop.orders ADD note text; DROP INDEX shop.by_day; CREATE TABLE shop.hand ()").await.expect("changed");
-    let have = dump.schema(&url, "postgres").await.expect("dumped");
+    let have = dump.schema(&login, "postgres").await.expect("dumped");
     let told: Vec<String> = compare(&have, &want).iter().map(ToString::to_string).collect();
     assert_eq!(told, ["missing: INDEX shop.by_day", "added: TABLE shop.hand", "different: TABLE shop.orders"]);
     scratch.remove(&target).await.expect("dropped");
@@ -112,7 +116,7 @@ async fn a_role_that_may_make_databases_is_enough() {
     let admin = server.admin("postgres").await;
     admin.batch("make a role", "CREATE ROLE dev LOGIN CREATEDB").await.expect("made");
     admin.batch("make a database", "CREATE DATABASE theirs").await.expect("made");
-    let dev = pgdb_pg::connect(&server.socket(), "dev", None, "theirs", crate::server::PATIENCE).await.expect("in");
+    let dev = pgdb_pg::connect(&server.socket(), "dev", None, "theirs", PATIENCE).await.expect("in");
     let scratch = Scratch::make(&dev).await.expect("made, with an owner of its own");
     let owner = "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname LIKE 'pgdb\\_drift\\_%'";
     assert_eq!(one(&admin, owner).await, "dev");

@@ -3,6 +3,7 @@
 use super::names::{Named, Version, named};
 use super::read::HistoryRow;
 use super::{Tool, checksum};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A file that may have been applied.
@@ -21,7 +22,7 @@ impl Candidate<'_> {
 }
 
 /// A file that the other tool has applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Applied {
     /// `schema/filename`.
     pub key: String,

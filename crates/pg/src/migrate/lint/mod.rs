@@ -13,6 +13,7 @@ pub use weigh::weigh;
 
 use self::allow::Allows;
 use self::rules::{Rank, judge};
+use serde::Serialize;
 use squawk_linter::{Linter, LinterSettings, Version, Violation};
 use squawk_syntax::ast::{self, AstNode};
 use squawk_syntax::{Parse, SourceFile};
@@ -21,7 +22,8 @@ use squawk_syntax::{Parse, SourceFile};
 const TOO_LARGE: usize = 2 << 20;
 
 /// How much a finding matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Good to know.
     Note,
@@ -52,7 +54,7 @@ pub struct Setting {
 }
 
 /// Something about a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The rule's name, as `allow(…)` takes it.
     pub rule: String,

@@ -1,0 +1,50 @@
+//! Why migrations could not be run at all. A file that fails is no error of the run: it is in its report.
+
+use crate::error::PgError;
+use pgdb_core::migration::plan::Refusal;
+use std::time::Duration;
+
+/// A failed call.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrateError {
+    /// PostgreSQL cannot be reached, or did not do something of ours.
+    #[error(transparent)]
+    Postgres(#[from] PgError),
+    /// Nothing was run, because of these files.
+    #[error("nothing was run: {}", sentence(.0))]
+    Refused(Vec<(String, Refusal)>),
+    /// Another migrator did not come to its end.
+    #[error("another migrator is at work on this database ({holder}) and did not end within {waited:?}")]
+    Locked {
+        /// The process id of its session, and what the session calls itself.
+        holder: String,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The session was lost.
+    #[error(
+        "the connection to PostgreSQL was lost; what was not committed is rolled back, and the next run goes on from there"
+    )]
+    ConnectionLost(#[source] PgError),
+    /// A ledger that a later version made.
+    #[error(
+        "the ledger was made by a later version of pgdb (layout {found}; this one knows {known}); use that version"
+    )]
+    LedgerTooNew {
+        /// Its layout.
+        found: i32,
+        /// The newest layout known here.
+        known: i32,
+    },
+}
+
+fn sentence(refusals: &[(String, Refusal)]) -> String {
+    const SHOWN: usize = 5;
+    let mut sentence =
+        refusals.iter().take(SHOWN).map(|(key, refusal)| format!("'{key}' {refusal}")).collect::<Vec<_>>().join("; ");
+    if refusals.len() > SHOWN {
+        sentence.push_str(&format!("; and {} more", refusals.len() - SHOWN));
+    }
+    sentence
+}

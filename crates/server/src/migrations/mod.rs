@@ -1,0 +1,3 @@
+//! Migrations: where files come from, and the watcher.
+
+pub mod directory;
