@@ -3,7 +3,7 @@
 //! Before the first statement it stands for the whole file; elsewhere for the statement that it stands in, that it
 //! follows on the same line, or that comes next.
 
-use super::rules::{judge, known};
+use super::rules::{NEEDS_NO_TRANSACTION, judge, known};
 use squawk_linter::Rule;
 use squawk_syntax::ast::AstNode;
 use squawk_syntax::{Parse, SourceFile, SyntaxKind};
@@ -97,7 +97,7 @@ fn directive(comment: &str) -> Option<&str> {
 }
 
 /// A statement without the space and the comments around it.
-fn own_range(node: &squawk_syntax::SyntaxNode) -> Range<usize> {
+pub(super) fn own_range(node: &squawk_syntax::SyntaxNode) -> Range<usize> {
     let mut own = node.children_with_tokens().filter(|part| !part.kind().is_trivia()).map(|part| part.text_range());
     let whole = node.text_range();
     let first = own.next().unwrap_or(whole);
@@ -122,13 +122,17 @@ fn scope(statements: &[Range<usize>], text: &str, at: usize) -> Range<usize> {
 }
 
 fn rule(name: &str) -> Result<Rule, String> {
+    let cannot = || format!("'{name}' cannot be allowed: what it finds does not run");
+    if name == NEEDS_NO_TRANSACTION {
+        return Err(cannot());
+    }
     let Ok(rule) = Rule::try_from(name) else {
         let near = nearest(name).map_or(String::new(), |near| format!("; did you mean '{near}'?"));
         return Err(format!("there is no rule '{name}'{near}"));
     };
     match judge(rule, false) {
         None => Err(format!("'{name}' is not looked at here and needs no allow")),
-        Some(rank) if !rank.can_be_allowed => Err(format!("'{name}' cannot be allowed: what it finds does not run")),
+        Some(rank) if !rank.can_be_allowed => Err(cannot()),
         Some(_) => Ok(rule),
     }
 }

@@ -11,8 +11,8 @@ mod weigh;
 
 pub use weigh::weigh;
 
-use self::allow::Allows;
-use self::rules::{Rank, judge};
+use self::allow::{Allows, own_range};
+use self::rules::{NEEDS_NO_TRANSACTION, Rank, judge, refuses_transaction};
 use serde::Serialize;
 use squawk_linter::{Linter, LinterSettings, Version, Violation};
 use squawk_syntax::ast::{self, AstNode};
@@ -118,6 +118,9 @@ pub fn lint(text: &str, setting: Setting) -> Vec<Finding> {
         }
         found.push((at, finding));
     }
+    if setting.transaction {
+        found.extend(in_transaction(&parsed, &lines));
+    }
     found.extend(allows.faults().map(|(at, rule, message)| (at, plain(rule, Severity::Error, lines.place(at), message))));
     for (index, _) in used.iter().enumerate().filter(|(_, used)| !**used) {
         let at = allows.at(index);
@@ -141,6 +144,19 @@ fn describe(violation: &Violation, rank: Rank, place: (u32, u32)) -> Finding {
 
 fn plain(rule: &str, severity: Severity, (line, column): (u32, u32), message: String) -> Finding {
     Finding { rule: rule.to_owned(), severity, line, column, message, help: None, relation: None, allowed: None }
+}
+
+/// What PostgreSQL refuses in the transaction that the runner makes.
+fn in_transaction(parsed: &Parse<SourceFile>, lines: &Lines<'_>) -> Vec<(usize, Finding)> {
+    let refusing = parsed.tree().stmts().filter(refuses_transaction);
+    let told = refusing.map(|statement| {
+        let at = own_range(statement.syntax()).start;
+        let message = "this does not run inside a transaction, which every file without the directive is".to_owned();
+        let mut finding = plain(NEEDS_NO_TRANSACTION, Severity::Error, lines.place(at), message);
+        finding.help = Some("begin the file with `-- pgdb: no-transaction`".to_owned());
+        (at, finding)
+    });
+    told.collect()
 }
 
 fn version(major: u16) -> Version {

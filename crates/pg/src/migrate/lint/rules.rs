@@ -5,6 +5,7 @@
 
 use super::Severity;
 use squawk_linter::Rule;
+use squawk_syntax::ast;
 
 /// What a rule's finding is worth.
 #[derive(Debug, Clone, Copy)]
@@ -23,11 +24,10 @@ const FAILS: Rank = Rank { severity: Severity::Error, can_be_allowed: false, hel
 /// These statements refuse to run in a transaction.
 const CONCURRENTLY: Rank =
     Rank { help: Some("use CONCURRENTLY, in a file of its own that begins with `-- pgdb: no-transaction`"), ..DANGER };
-const NEEDS_DIRECTIVE: Rank = Rank { help: Some("begin the file with `-- pgdb: no-transaction`"), ..FAILS };
 const NO_TRANSACTION: Rank =
     Rank { help: Some("take BEGIN and COMMIT out: the runner makes the transaction"), ..FAILS };
 
-const RANKS: [(Rule, Rank); 39] = [
+const RANKS: [(Rule, Rank); 38] = [
     // They hold a lock for long: all of a table is read, or written anew.
     (Rule::AddingFieldWithDefault, DANGER),
     (Rule::AddingForeignKeyConstraint, DANGER),
@@ -48,7 +48,6 @@ const RANKS: [(Rule, Rank); 39] = [
     (Rule::BanDropDatabase, DANGER),
     (Rule::BanTruncateCascade, DANGER),
     // PostgreSQL refuses them, or the runner does.
-    (Rule::BanConcurrentIndexCreationInTransaction, NEEDS_DIRECTIVE),
     (Rule::BanDuplicateColumnAssignments, FAILS),
     (Rule::BanUncommittedTransaction, NO_TRANSACTION),
     (Rule::TransactionNesting, NO_TRANSACTION),
@@ -74,6 +73,25 @@ const RANKS: [(Rule, Rank); 39] = [
     (Rule::RenamingObject, BREAKS),
     (Rule::RenamingTable, BREAKS),
 ];
+
+/// A rule of our own, for squawk's knows of indexes alone: what PostgreSQL refuses inside a transaction.
+pub(super) const NEEDS_NO_TRANSACTION: &str = "needs-no-transaction";
+
+/// Whether it refuses to run in a transaction.
+pub(super) fn refuses_transaction(statement: &ast::Stmt) -> bool {
+    match statement {
+        ast::Stmt::CreateIndex(index) => index.concurrently_token().is_some(),
+        ast::Stmt::DropIndex(index) => index.concurrently_token().is_some(),
+        ast::Stmt::Reindex(reindex) => reindex.is_concurrently(),
+        ast::Stmt::AlterSystem(_)
+        | ast::Stmt::CreateDatabase(_)
+        | ast::Stmt::CreateTablespace(_)
+        | ast::Stmt::DropDatabase(_)
+        | ast::Stmt::DropTablespace(_)
+        | ast::Stmt::Vacuum(_) => true,
+        _ => false,
+    }
+}
 
 /// What matters only in files without a transaction: such a file has to be able to begin again in its middle.
 const ALONE: [(Rule, Rank); 1] = [(Rule::PreferRobustStmts, BREAKS)];

@@ -17,7 +17,7 @@ fn what_locks_a_table_is_told_with_its_place() {
     assert_eq!(found[0].relation.as_deref(), Some("shop.orders"));
     assert!(found[0].help.as_deref().is_some_and(|help| help.contains("no-transaction")), "{found:?}");
     let text = "ALTER TABLE shop.orders ALTER COLUMN id TYPE bigint;\nALTER TABLE shop.orders DROP COLUMN note;\n";
-    assert_eq!(told(text, IN_ONE), ["error changing-column-type@1:38", "warning ban-drop-column@2:25"]);
+    assert_eq!(told(text, IN_ONE), ["error changing-column-type@1:41", "warning ban-drop-column@2:25"]);
 }
 
 #[test]
@@ -37,9 +37,18 @@ fn a_file_of_its_own_transaction_is_one_without() {
 #[test]
 fn without_a_transaction_a_file_has_to_be_repeatable() {
     let text = "CREATE INDEX CONCURRENTLY by_day ON shop.orders (day);\n";
-    assert_eq!(told(text, IN_ONE), ["error ban-concurrent-index-creation-in-transaction@1:1"]);
+    assert_eq!(told(text, IN_ONE), ["error needs-no-transaction@1:1"]);
     assert_eq!(told(text, ALONE), ["warning prefer-robust-stmts@1:1"]);
     assert_eq!(told("CREATE INDEX CONCURRENTLY IF NOT EXISTS by_day ON shop.orders (day);\n", ALONE), Vec::<String>::new());
+}
+
+#[test]
+fn what_refuses_a_transaction_is_told() {
+    for text in ["VACUUM t;", "ALTER SYSTEM SET work_mem = '1MB';", "DROP INDEX CONCURRENTLY IF EXISTS i;", "REINDEX TABLE CONCURRENTLY t;"] {
+        assert!(told(text, IN_ONE).iter().any(|one| one.starts_with("error needs-no-transaction@1:1")), "{text}");
+        assert!(!told(text, ALONE).iter().any(|one| one.contains("needs-no-transaction")), "{text}");
+    }
+    assert_eq!(told("BEGIN;\nVACUUM t;\nCOMMIT;\n", IN_ONE), ["error needs-no-transaction@2:1"]);
 }
 
 #[test]
