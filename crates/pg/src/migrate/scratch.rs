@@ -26,23 +26,29 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes one, of the encoding, locale, owner and settings of the database that `client` is in. Waits while another
-    /// session has one. What an earlier one left is dropped.
+    /// Waits until no other session has one.
+    pub async fn take_turn(client: &Client) -> Result<(), PgError> {
+        let sql = format!("SELECT pg_try_advisory_lock({LOCK})::text");
+        let ask = async || Ok::<_, PgError>(client.first_value("wait for another drift check", &sql).await?.flatten());
+        while ask().await?.as_deref() != Some("true") {
+            time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Makes one, of the encoding, locale, owner and settings of the database that `client` is in, which has taken its
+    /// turn. What an earlier one left is dropped.
     ///
     /// Needs the right to create databases. [`PgError::InTheWay`] when the name is taken by what is not ours.
     pub async fn make(client: &Client) -> Result<Self, PgError> {
-        let sql = format!("SELECT pg_try_advisory_lock({LOCK})::text");
-        while client.query("wait for another drift check", &sql, &[]).await?.first().map(|row| row.get(0)) != Some("true") {
-            time::sleep(POLL).await;
-        }
-        let made = Self::make_locked(client).await;
+        let made = Self::make_in_turn(client).await;
         if made.is_err() {
-            unlock(client).await;
+            end_turn(client).await;
         }
         made
     }
 
-    async fn make_locked(client: &Client) -> Result<Self, PgError> {
+    async fn make_in_turn(client: &Client) -> Result<Self, PgError> {
         // An owner that we may not act as cannot be given a database; then it is our own.
         let option = if client.major() >= 16 { "SET" } else { "MEMBER" };
         let sql = format!(
@@ -82,12 +88,12 @@ impl Scratch {
     /// Drops it and lets the next one be made. `client` is the one that it was made with.
     pub async fn remove(self, client: &Client) -> Result<(), PgError> {
         let dropped = drop_database(client, &self.name).await;
-        unlock(client).await;
+        end_turn(client).await;
         dropped
     }
 }
 
-async fn unlock(client: &Client) {
+async fn end_turn(client: &Client) {
     // A session that is lost has let go of it.
     let _ = client.query("let go of the lock", &format!("SELECT pg_advisory_unlock({LOCK})::text"), &[]).await;
 }

@@ -29,6 +29,11 @@ async fn pg_dump(client: &Client) -> PgDump {
     PgDump::find(engines.as_deref(), std::env::var_os("PATH").as_deref(), client.major()).await.expect("a pg_dump")
 }
 
+async fn made(client: &Client) -> Result<Scratch, PgError> {
+    Scratch::take_turn(client).await?;
+    Scratch::make(client).await
+}
+
 async fn scratches(client: &Client) -> String {
     one(client, "SELECT count(*)::text FROM pg_database WHERE datname LIKE 'pgdb\\_drift\\_%'").await
 }
@@ -40,7 +45,7 @@ async fn the_same_schema_is_the_same_text_and_a_change_is_told() {
     target.batch("set", "ALTER DATABASE postgres SET search_path = shop, \"$user\", public").await.expect("set");
     target.batch("fill", SCHEMA).await.expect("filled");
     target.batch("fill", "CREATE SCHEMA pgdb; CREATE TABLE pgdb.migrations (); CREATE TABLE _sqlx_migrations ()").await.expect("filled");
-    let scratch = Scratch::make(&target).await.expect("made");
+    let scratch = made(&target).await.expect("made");
     let inside = server.admin(scratch.name()).await;
     assert_eq!(one(&inside, "SELECT current_setting('search_path')").await, "shop, \"$user\", public");
     inside.batch("fill", SCHEMA).await.expect("filled");
@@ -66,7 +71,7 @@ async fn the_same_schema_is_the_same_text_and_a_change_is_told() {
 async fn what_a_killed_check_left_is_dropped_by_the_next() {
     let server = Server::start("").await;
     let first = server.admin("postgres").await;
-    let left = Scratch::make(&first).await.expect("made").name().to_owned();
+    let left = made(&first).await.expect("made").name().to_owned();
     let inside = server.admin(&left).await;
     inside.batch("fill", "CREATE TABLE old ()").await.expect("filled");
     let pid = one(&first, "SELECT pg_backend_pid()::text").await;
@@ -74,7 +79,7 @@ async fn what_a_killed_check_left_is_dropped_by_the_next() {
     // The other waits until the first one's session ends, as it does when its program is killed.
     let second = server.admin("postgres").await;
     let waiting = tokio::spawn(async move {
-        let scratch = Scratch::make(&second).await.expect("made");
+        let scratch = made(&second).await.expect("made");
         (scratch, second)
     });
     let admin = server.admin("postgres").await;
@@ -98,12 +103,12 @@ async fn what_a_killed_check_left_is_dropped_by_the_next() {
 async fn somebody_elses_database_is_never_dropped() {
     let server = Server::start("").await;
     let admin = server.admin("postgres").await;
-    let name = Scratch::make(&admin).await.expect("made");
+    let name = made(&admin).await.expect("made");
     let taken = name.name().to_owned();
     name.remove(&admin).await.expect("dropped");
     admin.batch("take the name", &format!("CREATE DATABASE {taken}")).await.expect("made");
     admin.batch("mark it", &format!("COMMENT ON DATABASE {taken} IS 'mine'")).await.expect("marked");
-    let refused = Scratch::make(&admin).await.expect_err("it is somebody's");
+    let refused = made(&admin).await.expect_err("it is somebody's");
     assert!(matches!(&refused, PgError::InTheWay { name, .. } if *name == taken), "{refused}");
     assert_eq!(scratches(&admin).await, "1");
     // The lock has been let go of.
@@ -117,13 +122,13 @@ async fn a_role_that_may_make_databases_is_enough() {
     admin.batch("make a role", "CREATE ROLE dev LOGIN CREATEDB").await.expect("made");
     admin.batch("make a database", "CREATE DATABASE theirs").await.expect("made");
     let dev = pgdb_pg::connect(&server.socket(), "dev", None, "theirs", PATIENCE).await.expect("in");
-    let scratch = Scratch::make(&dev).await.expect("made, with an owner of its own");
+    let scratch = made(&dev).await.expect("made, with an owner of its own");
     let owner = "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname LIKE 'pgdb\\_drift\\_%'";
     assert_eq!(one(&admin, owner).await, "dev");
     scratch.remove(&dev).await.expect("dropped");
 
     admin.batch("take the right", "ALTER ROLE dev NOCREATEDB").await.expect("taken");
-    let refused = Scratch::make(&dev).await.expect_err("no right");
+    let refused = made(&dev).await.expect_err("no right");
     assert_eq!(refused.sqlstate(), Some("42501"));
     assert_eq!(scratches(&admin).await, "0");
 }

@@ -77,7 +77,7 @@ async fn a_file_that_is_not_what_was_run_is_noticed() {
         changed.1.push_str("SELECT 1;\n");
         let key = changed.0.clone();
         let found = matched(&client, tool, &files).await;
-        assert!(matches!(found.problems.as_slice(), [Problem::Changed { key: told, .. }] if *told == key), "{tool}: {found:?}");
+        assert!(matches!(found.problems.as_slice(), [Problem::Changed { applied, .. }] if applied.key == key), "{tool}: {found:?}");
     }
 }
 

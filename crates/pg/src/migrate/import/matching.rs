@@ -56,10 +56,10 @@ pub enum Problem {
         keys: Vec<String>,
     },
     /// The file is no longer what was applied.
-    #[error("{key} has changed since version {version} was applied")]
+    #[error("{} has changed since version {version} was applied", applied.key)]
     Changed {
-        /// The file.
-        key: String,
+        /// What would be taken over.
+        applied: Applied,
         /// The version, as the table has it.
         version: String,
     },
@@ -113,20 +113,15 @@ pub fn match_files(tool: Tool, history: &[HistoryRow], files: &[Candidate<'_>]) 
             [] if row.and_before => {}
             [] => matching.problems.push(Problem::NoFile { version: label }),
             [one] if !row.and_before && !is_unchanged(tool, row, one) => {
-                matching.problems.push(Problem::Changed { key: one.key.to_owned(), version: label });
+                matching.problems.push(Problem::Changed { applied: applied(one, row), version: label });
             }
             several if several.len() > 1 && !row.and_before => {
                 let keys = several.iter().map(|file| file.key.to_owned()).collect();
                 matching.problems.push(Problem::Ambiguous { version: label, keys });
             }
             files => {
-                for file in files.iter().filter(|file| taken.insert(file.key)) {
-                    matching.applied.push(Applied {
-                        key: file.key.to_owned(),
-                        applied_at: row.applied_at.clone(),
-                        took_ms: row.took_ms,
-                    });
-                }
+                let new = files.iter().filter(|file| taken.insert(file.key));
+                matching.applied.extend(new.map(|file| applied(file, row)));
             }
         }
     }
@@ -134,6 +129,10 @@ pub fn match_files(tool: Tool, history: &[HistoryRow], files: &[Candidate<'_>]) 
     matching.pending = files.iter().map(|file| file.key).filter(|key| !taken.contains(key)).map(str::to_owned).collect();
     matching.pending.sort();
     matching
+}
+
+fn applied(file: &Candidate<'_>, row: &HistoryRow) -> Applied {
+    Applied { key: file.key.to_owned(), applied_at: row.applied_at.clone(), took_ms: row.took_ms }
 }
 
 /// Files run in the byte order of their names from now on, which need not be the order of their versions.

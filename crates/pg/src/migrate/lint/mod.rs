@@ -13,6 +13,7 @@ pub use weigh::weigh;
 
 use self::allow::{Allows, own_range};
 use self::rules::{NEEDS_NO_TRANSACTION, Rank, judge, refuses_transaction};
+use pgdb_core::migration::file::File;
 use serde::Serialize;
 use squawk_linter::{Linter, LinterSettings, Version, Violation};
 use squawk_syntax::ast::{self, AstNode};
@@ -86,6 +87,14 @@ pub fn rule_names() -> Vec<String> {
     let mut names: Vec<String> = rules::known().map(|rule| rule.to_string()).collect();
     names.sort();
     names
+}
+
+/// Looks at a file. `major` is the server's major version; 0 when there is no server to ask.
+pub fn lint_file(file: &File, major: u16) -> Vec<Finding> {
+    match &file.content {
+        Ok(content) => lint(&content.sql, Setting { major, transaction: !content.directives.no_transaction }),
+        Err(error) => vec![plain("unreadable", Severity::Error, (1, 1), error.to_string())],
+    }
 }
 
 /// Looks at a file's text, without a byte order mark. Findings come in the order of the text.
