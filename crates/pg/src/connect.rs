@@ -1,6 +1,6 @@
 //! One session with a server, and the task that carries it.
 
-use crate::error::{Cause, PgError};
+use crate::error::{Cause, PgError, ServerError};
 use crate::tls;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
@@ -8,7 +8,7 @@ use std::future;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time;
 use tokio_postgres::config::SslMode;
@@ -115,6 +115,22 @@ impl Client {
         }))
     }
 
+    /// Prepares a statement with so many parameters, all of them text.
+    pub(crate) async fn prepare(
+        &self,
+        action: &'static str,
+        sql: &str,
+        params: usize,
+    ) -> Result<tokio_postgres::Statement, PgError> {
+        let types = vec![Type::TEXT; params];
+        self.raw.prepare_typed(sql, &types).await.map_err(|error| PgError::query(action, error))
+    }
+
+    /// The driver's own session, for what has to be sent without waiting for the answer before.
+    pub(crate) fn raw(&self) -> &tokio_postgres::Client {
+        &self.raw
+    }
+
     /// Ends the session and returns once the connection is closed, at most a second later.
     pub async fn close(self) {
         let Self { raw, task, held, .. } = self;
@@ -134,6 +150,19 @@ pub async fn connect(
     password: Option<&SecretString>,
     db: &str,
     timeout: Duration,
+) -> Result<Client, PgError> {
+    connect_hearing(target, user, password, db, timeout, None).await
+}
+
+/// As [`connect`]; what the server says unasked goes to `notices`, in the order in which it says it: what a statement
+/// causes is there before the statement's answer is.
+pub(crate) async fn connect_hearing(
+    target: &Target,
+    user: &str,
+    password: Option<&SecretString>,
+    db: &str,
+    timeout: Duration,
+    notices: Option<mpsc::UnboundedSender<ServerError>>,
 ) -> Result<Client, PgError> {
     let mut config = Config::new();
     config.user(user).dbname(db).application_name(APPLICATION_NAME);
@@ -158,11 +187,11 @@ pub async fn connect(
         match tls {
             None => {
                 config.ssl_mode(SslMode::Disable);
-                open(&config, NoTls).await
+                open(&config, NoTls, notices).await
             }
             Some(tls) => {
                 config.ssl_mode(SslMode::Require);
-                open(&config, MakeRustlsConnect::new(tls.map_err(Cause::Certificate)?)).await
+                open(&config, MakeRustlsConnect::new(tls.map_err(Cause::Certificate)?), notices).await
             }
         }
     };
@@ -186,7 +215,7 @@ fn is_refusal(cause: &Cause, password_given: bool) -> bool {
     }
 }
 
-async fn open<T>(config: &Config, tls: T) -> Result<Client, Cause>
+async fn open<T>(config: &Config, tls: T, notices: Option<mpsc::UnboundedSender<ServerError>>) -> Result<Client, Cause>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
@@ -194,26 +223,33 @@ where
     let (raw, connection) = config.connect(tls).await?;
     let major = connection.parameter("server_version").map_or(0, major_of);
     let (held, gone) = oneshot::channel();
-    let task = tokio::spawn(carry(connection, gone));
+    let task = tokio::spawn(carry(connection, gone, notices));
     Ok(Client { raw, major, task, held })
 }
 
 /// Carries the session's bytes. When the client is dropped the driver sends its good-bye, so that the server does
 /// not log a lost connection; a network that does not take it is not waited for.
-async fn carry<T>(mut connection: Connection<Socket, T>, gone: oneshot::Receiver<()>)
-where
+async fn carry<T>(
+    mut connection: Connection<Socket, T>,
+    gone: oneshot::Receiver<()>,
+    notices: Option<mpsc::UnboundedSender<ServerError>>,
+) where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let session = async {
         // A connection that failed would report the same again for ever, so the first failure ends it.
         loop {
             match future::poll_fn(|context| connection.poll_message(context)).await {
-                Some(Ok(AsyncMessage::Notice(notice))) => tracing::debug!(
-                    severity = notice.severity(),
-                    sqlstate = notice.code().code(),
-                    "PostgreSQL: {}",
-                    notice.message()
-                ),
+                Some(Ok(AsyncMessage::Notice(notice))) => match &notices {
+                    // Nobody listens any more: then nobody wants to know.
+                    Some(notices) => drop(notices.send((&notice).into())),
+                    None => tracing::debug!(
+                        severity = notice.severity(),
+                        sqlstate = notice.code().code(),
+                        "PostgreSQL: {}",
+                        notice.message()
+                    ),
+                },
                 Some(Ok(_)) => {}
                 Some(Err(error)) => break tracing::debug!(%error, "PostgreSQL connection lost"),
                 None => break,

@@ -104,7 +104,7 @@ fn applied(files: &[File], rows: &[LedgerRow]) -> (Vec<File>, DriftReport) {
 async fn build(scratch: &Login, files: &[File], options: &Options) -> Result<(), CheckError> {
     let mut session = Session::open(scratch).await?;
     // Nobody listens there.
-    let options = Options { notify: false, keep_going: false, limit: None, ..options.clone() };
+    let options = Options { notify: false, keep_going: false, ..options.clone() };
     let report = run(&mut session, files, &options, &mut |_| {}).await?;
     session.close().await;
     match report.files.into_iter().find_map(|file| file.failure) {

@@ -22,21 +22,6 @@ pub enum MigrateError {
         /// How long we waited.
         waited: Duration,
     },
-    /// The session was lost.
-    #[error(
-        "the connection to PostgreSQL was lost; what was not committed is rolled back, and the next run goes on from there"
-    )]
-    ConnectionLost(#[source] PgError),
-    /// A ledger that a later version made.
-    #[error(
-        "the ledger was made by a later version of pgdb (layout {found}; this one knows {known}); use that version"
-    )]
-    LedgerTooNew {
-        /// Its layout.
-        found: i32,
-        /// The newest layout known here.
-        known: i32,
-    },
 }
 
 fn sentence(refusals: &[(String, Refusal)]) -> String {

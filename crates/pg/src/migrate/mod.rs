@@ -3,12 +3,25 @@
 //! One session does all: it holds the database's advisory lock, so that there is one migrator at a time, and runs the
 //! files. If the session is lost, the lock, the transaction and the row are lost with it, and nothing is half done.
 
+mod attempt;
+mod backoff;
+pub mod check;
 pub mod drift;
 pub mod dump;
 pub mod error;
+mod failure;
+mod file;
 pub mod import;
+mod index;
+pub mod ledger;
 pub mod lint;
+mod lock;
+pub mod place;
 pub mod report;
 pub mod run;
 pub mod scratch;
 pub mod session;
+mod setup;
+pub mod split;
+mod steps;
+mod whole;

@@ -8,9 +8,11 @@ mod checksum;
 mod matching;
 mod names;
 mod read;
+mod write;
 
 pub use matching::{Applied, Candidate, Matching, Problem, match_files};
 pub use read::{HistoryRow, find_table, read};
+pub use write::write;
 
 use std::fmt;
 

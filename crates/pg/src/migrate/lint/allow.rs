@@ -97,7 +97,7 @@ fn directive(comment: &str) -> Option<&str> {
 }
 
 /// A statement without the space and the comments around it.
-pub(super) fn own_range(node: &squawk_syntax::SyntaxNode) -> Range<usize> {
+fn own_range(node: &squawk_syntax::SyntaxNode) -> Range<usize> {
     let mut own = node.children_with_tokens().filter(|part| !part.kind().is_trivia()).map(|part| part.text_range());
     let whole = node.text_range();
     let first = own.next().unwrap_or(whole);

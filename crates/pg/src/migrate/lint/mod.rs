@@ -11,8 +11,10 @@ mod weigh;
 
 pub use weigh::weigh;
 
-use self::allow::{Allows, own_range};
-use self::rules::{NEEDS_NO_TRANSACTION, Rank, judge, refuses_transaction};
+use self::allow::Allows;
+use self::rules::{NEEDS_NO_TRANSACTION, Rank, judge};
+use crate::migrate::place::of_byte;
+use crate::migrate::split::{Statement, outer, split};
 use pgdb_core::migration::file::File;
 use serde::Serialize;
 use squawk_linter::{Linter, LinterSettings, Version, Violation};
@@ -62,9 +64,9 @@ pub struct Finding {
     /// How much it matters.
     pub severity: Severity,
     /// Where, in lines from 1.
-    pub line: u32,
+    pub line: usize,
     /// Where in the line, in characters from 1.
-    pub column: u32,
+    pub column: usize,
     /// What it is.
     pub message: String,
     /// What to do about it.
@@ -103,10 +105,14 @@ pub fn lint(text: &str, setting: Setting) -> Vec<Finding> {
         let message = format!("{} bytes are too many to look at; split statements from data", text.len());
         return vec![plain("too-large", Severity::Note, (1, 1), message)];
     }
-    let lines = Lines::of(text);
+    let statements = match split(text) {
+        Ok(statements) => statements,
+        Err(error) => return vec![plain("not-runnable", Severity::Error, place(text, error.at()), error.to_string())],
+    };
+    let text = &without_data(text, &statements);
     let parsed = SourceFile::parse(text);
     let allows = Allows::read(&parsed, text);
-    let wrapped = has_outer_transaction(&parsed);
+    let wrapped = outer(text, &statements).is_some();
 
     let mut linter = Linter::from(rules::known().filter(|rule| judge(*rule, setting.transaction).is_some()));
     linter.settings = LinterSettings {
@@ -119,7 +125,7 @@ pub fn lint(text: &str, setting: Setting) -> Vec<Finding> {
     for violation in linter.lint(&parsed, text) {
         let Some(rank) = judge(violation.code, setting.transaction) else { continue };
         let at = usize::from(violation.text_range.start());
-        let mut finding = describe(&violation, rank, lines.place(at));
+        let mut finding = describe(&violation, rank, place(text, at));
         finding.relation = relation_at(&parsed, at);
         if let (true, Some(index)) = (rank.can_be_allowed, allows.covering(violation.code, at)) {
             used[index] = true;
@@ -128,40 +134,45 @@ pub fn lint(text: &str, setting: Setting) -> Vec<Finding> {
         found.push((at, finding));
     }
     if setting.transaction {
-        found.extend(in_transaction(&parsed, &lines));
+        found.extend(in_transaction(text, &statements));
     }
-    found.extend(allows.faults().map(|(at, rule, message)| (at, plain(rule, Severity::Error, lines.place(at), message))));
+    found.extend(allows.faults().map(|(at, rule, message)| (at, plain(rule, Severity::Error, place(text, at), message))));
     for (index, _) in used.iter().enumerate().filter(|(_, used)| !**used) {
         let at = allows.at(index);
         let message = format!("nothing here needs allow({})", allows.rule(index));
-        found.push((at, plain("unused-allow", Severity::Note, lines.place(at), message)));
+        found.push((at, plain("unused-allow", Severity::Note, place(text, at), message)));
     }
     if let Some(error) = parsed.errors().first() {
         let at = usize::from(error.range().start());
         let message = format!("the linter does not understand this and may have overlooked something: {error}");
-        found.push((at, plain("not-understood", Severity::Note, lines.place(at), message)));
+        found.push((at, plain("not-understood", Severity::Note, place(text, at), message)));
     }
     found.sort_by_key(|(at, _)| *at);
     found.into_iter().map(|(_, finding)| finding).collect()
 }
 
-fn describe(violation: &Violation, rank: Rank, place: (u32, u32)) -> Finding {
+fn describe(violation: &Violation, rank: Rank, place: (usize, usize)) -> Finding {
     let mut finding = plain(&violation.code.to_string(), rank.severity, place, violation.message.clone());
     finding.help = rank.help.map(str::to_owned).or_else(|| violation.help.clone());
     finding
 }
 
-fn plain(rule: &str, severity: Severity, (line, column): (u32, u32), message: String) -> Finding {
+/// Line and column, both from 1.
+fn place(text: &str, at: usize) -> (usize, usize) {
+    let place = of_byte(text, at);
+    (place.line, place.column)
+}
+
+fn plain(rule: &str, severity: Severity, (line, column): (usize, usize), message: String) -> Finding {
     Finding { rule: rule.to_owned(), severity, line, column, message, help: None, relation: None, allowed: None }
 }
 
 /// What PostgreSQL refuses in the transaction that the runner makes.
-fn in_transaction(parsed: &Parse<SourceFile>, lines: &Lines<'_>) -> Vec<(usize, Finding)> {
-    let refusing = parsed.tree().stmts().filter(refuses_transaction);
-    let told = refusing.map(|statement| {
-        let at = own_range(statement.syntax()).start;
+fn in_transaction(text: &str, statements: &[Statement]) -> Vec<(usize, Finding)> {
+    let refused = statements.iter().filter(|statement| statement.kind.is_alone()).map(|statement| statement.span.start);
+    let told = refused.map(|at| {
         let message = "this does not run inside a transaction, which every file without the directive is".to_owned();
-        let mut finding = plain(NEEDS_NO_TRANSACTION, Severity::Error, lines.place(at), message);
+        let mut finding = plain(NEEDS_NO_TRANSACTION, Severity::Error, place(text, at), message);
         finding.help = Some("begin the file with `-- pgdb: no-transaction`".to_owned());
         (at, finding)
     });
@@ -170,13 +181,6 @@ fn in_transaction(parsed: &Parse<SourceFile>, lines: &Lines<'_>) -> Vec<(usize, 
 
 fn version(major: u16) -> Version {
     major.to_string().parse().ok().filter(|_| major > 0).unwrap_or_default()
-}
-
-/// Whether the file is one transaction of its own, which the runner takes off.
-fn has_outer_transaction(parsed: &Parse<SourceFile>) -> bool {
-    let mut statements = parsed.tree().stmts();
-    let first = statements.next();
-    matches!((first, statements.last()), (Some(ast::Stmt::Begin(_)), Some(ast::Stmt::Commit(_))))
 }
 
 /// The first table that the statement around this place names.
@@ -193,25 +197,18 @@ fn relation_at(parsed: &Parse<SourceFile>, at: usize) -> Option<String> {
     })
 }
 
-/// Where lines begin.
-struct Lines<'a> {
-    text: &'a str,
-    begins: Vec<usize>,
-}
-
-impl<'a> Lines<'a> {
-    fn of(text: &'a str) -> Self {
-        let after = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
-        Self { text, begins: std::iter::once(0).chain(after).collect() }
+/// The text with spaces in place of the data of `COPY … FROM stdin`, which is no SQL. Nothing moves.
+fn without_data(text: &str, statements: &[Statement]) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for data in statements.iter().filter_map(|statement| statement.data.clone()) {
+        // Its end mark is a line too, and the data ends before it.
+        let mark = text[data.end..].find('\n').map_or(text.len(), |end| data.end + end);
+        for byte in bytes[data.start..mark].iter_mut().filter(|byte| **byte != b'\n') {
+            *byte = b' ';
+        }
     }
-
-    /// Line and column of a byte, both from 1; the column in characters.
-    fn place(&self, at: usize) -> (u32, u32) {
-        let line = self.begins.partition_point(|begin| *begin <= at);
-        let begin = self.begins[line - 1];
-        let column = self.text.get(begin..at).map_or(0, |before| before.chars().count()) + 1;
-        (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
-    }
+    // Whole lines were overwritten, so no character was cut.
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 
 use super::Severity;
 use squawk_linter::Rule;
-use squawk_syntax::ast;
 
 /// What a rule's finding is worth.
 #[derive(Debug, Clone, Copy)]
@@ -76,22 +75,6 @@ const RANKS: [(Rule, Rank); 38] = [
 
 /// A rule of our own, for squawk's knows of indexes alone: what PostgreSQL refuses inside a transaction.
 pub(super) const NEEDS_NO_TRANSACTION: &str = "needs-no-transaction";
-
-/// Whether it refuses to run in a transaction.
-pub(super) fn refuses_transaction(statement: &ast::Stmt) -> bool {
-    match statement {
-        ast::Stmt::CreateIndex(index) => index.concurrently_token().is_some(),
-        ast::Stmt::DropIndex(index) => index.concurrently_token().is_some(),
-        ast::Stmt::Reindex(reindex) => reindex.is_concurrently(),
-        ast::Stmt::AlterSystem(_)
-        | ast::Stmt::CreateDatabase(_)
-        | ast::Stmt::CreateTablespace(_)
-        | ast::Stmt::DropDatabase(_)
-        | ast::Stmt::DropTablespace(_)
-        | ast::Stmt::Vacuum(_) => true,
-        _ => false,
-    }
-}
 
 /// What matters only in files without a transaction: such a file has to be able to begin again in its middle.
 const ALONE: [(Rule, Rank); 1] = [(Rule::PreferRobustStmts, BREAKS)];

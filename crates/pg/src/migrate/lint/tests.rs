@@ -99,6 +99,13 @@ fn what_the_parser_does_not_know_is_a_note_and_no_more() {
 }
 
 #[test]
+fn data_is_no_sql_and_commands_of_psql_are_told() {
+    let text = "COPY t (name) FROM stdin;\nDROP TABLE größe;\n-- pgdb: allow(nonsense)\n\\.\nDROP TABLE t;\n";
+    assert_eq!(told(text, IN_ONE), ["warning ban-drop-table@5:1"]);
+    assert_eq!(told("SELECT 1;\n\\set x 1\n", IN_ONE), ["error not-runnable@2:1"]);
+}
+
+#[test]
 fn every_rule_has_a_name_that_can_be_typed() {
     let names = rule_names();
     assert!(names.len() > 30 && names.contains(&"require-concurrent-index-creation".to_owned()), "{names:?}");

@@ -1,0 +1,195 @@
+//! The ledger: `pgdb.migrations` in the target database, a row for each attempt.
+
+use crate::connect::Client;
+use crate::error::PgError;
+use jiff::Timestamp;
+use pgdb_core::migration::checksum::Checksum;
+use pgdb_core::migration::ledger::{LedgerRow, Outcome, SeenLock};
+use std::error::Error;
+use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, Type};
+
+/// Where it is.
+pub const TABLE: &str = "pgdb.migrations";
+
+/// No schema, no table.
+const ABSENT: [&str; 2] = ["3F000", "42P01"];
+
+/// Makes it. Asked for by hand, for `CREATE SCHEMA IF NOT EXISTS` wants the right to make one even if it is there.
+const CREATE: &str = "DO $$ BEGIN \
+     IF pg_catalog.to_regnamespace('pgdb') IS NULL THEN \
+       CREATE SCHEMA pgdb; COMMENT ON SCHEMA pgdb IS 'what pgdb keeps about this database'; \
+     END IF; \
+     IF pg_catalog.to_regclass('pgdb.migrations') IS NULL THEN \
+       CREATE TABLE pgdb.migrations ( \
+         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
+         key text NOT NULL, \
+         sha256 text, \
+         outcome text NOT NULL, \
+         applied_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), \
+         took_ms bigint NOT NULL DEFAULT 0, \
+         version text NOT NULL, \
+         applied_by text NOT NULL DEFAULT session_user, \
+         statements_done bigint, \
+         attempts bigint NOT NULL DEFAULT 1, \
+         error text, \
+         locks jsonb NOT NULL DEFAULT '[]'); \
+       COMMENT ON TABLE pgdb.migrations IS 'a row for each attempt to run a migration; see pgdb migrate history'; \
+     END IF; END $$";
+
+/// Writes the row of a file inside its transaction, with what the transaction has locked: relations that were there
+/// before it, in modes that others have to wait for. A relation that the transaction itself made nobody can wait for;
+/// one is known by its row type, which is made with it and not changed later.
+pub(crate) const NOTE: &str = "WITH held AS ( \
+     SELECT n.nspname || '.' || c.relname AS relation, max(array_position(m.modes, l.mode)) AS mode \
+     FROM (SELECT ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
+                        'AccessExclusiveLock'] AS modes) m, \
+          pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace \
+          JOIN pg_type t ON t.oid = c.reltype \
+     WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.mode = ANY (m.modes) \
+       AND l.database <> 0 AND c.relkind IN ('r', 'p', 'm', 'v', 'f') \
+       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdb') AND c.relpersistence <> 't' \
+       AND age(t.xmin) > age(pg_current_xact_id()::xid) \
+     GROUP BY 1), \
+   took AS (SELECT (extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000)::bigint AS ms) \
+   INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, statements_done, locks) \
+   SELECT $1, $2, 'applied', took.ms, $3, NULL, coalesce((SELECT jsonb_agg(jsonb_build_object( \
+       'relation', relation, 'held_ms', took.ms, 'mode', (ARRAY['ShareUpdateExclusiveLock', 'ShareLock', \
+       'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'])[mode]) ORDER BY relation) FROM held), '[]') \
+   FROM took RETURNING locks::text";
+
+/// Makes the ledger if there is none; one round trip.
+pub async fn ensure(client: &Client) -> Result<(), PgError> {
+    client.batch("make the ledger (schema pgdb)", CREATE).await
+}
+
+/// All that planning needs, in the order of what happened; `None` without a ledger. Locks are left out.
+pub async fn read(client: &Client) -> Result<Option<Vec<LedgerRow>>, PgError> {
+    select(client, "'[]'", "ORDER BY id", &[]).await
+}
+
+/// The newest attempts, newest first, of one key or of all; with everything about them.
+pub async fn history(client: &Client, key: Option<&str>, limit: u32) -> Result<Option<Vec<LedgerRow>>, PgError> {
+    let limit = limit.to_string();
+    let tail = "WHERE $1 = '' OR key = $1 ORDER BY id DESC LIMIT $2::bigint";
+    select(client, "locks::text", tail, &[key.unwrap_or_default(), &limit]).await
+}
+
+async fn select(client: &Client, locks: &str, tail: &str, params: &[&str]) -> Result<Option<Vec<LedgerRow>>, PgError> {
+    let sql = format!(
+        "SELECT id, key, sha256, outcome, applied_at, took_ms, version, applied_by, statements_done, error, attempts, \
+         {locks} FROM pgdb.migrations {tail}"
+    );
+    match client.query("read the ledger", &sql, params).await {
+        Ok(rows) => Ok(Some(rows.iter().filter_map(parse).collect())),
+        Err(error) if error.sqlstate().is_some_and(|code| ABSENT.contains(&code)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A row of ours; one with an outcome that a later version made up is passed over.
+fn parse(row: &Row) -> Option<LedgerRow> {
+    let text = |index: usize| row.get::<_, Option<&str>>(index);
+    Some(LedgerRow {
+        id: row.get(0),
+        key: text(1)?.to_owned(),
+        checksum: text(2).and_then(|hex| Checksum::parse(hex).ok()),
+        outcome: Outcome::parse(text(3)?)?,
+        applied_at: row.get::<_, At>(4).0,
+        took_ms: row.get(5),
+        version: text(6)?.to_owned(),
+        applied_by: text(7)?.to_owned(),
+        statements_done: row.get(8),
+        error: text(9).map(str::to_owned),
+        attempts: row.get(10),
+        locks: text(11).map(locks).unwrap_or_default(),
+    })
+}
+
+/// What the ledger keeps as JSON.
+pub(crate) fn locks(json: &str) -> Vec<SeenLock> {
+    // Most files lock nothing that others use.
+    if json == "[]" { Vec::new() } else { serde_json::from_str(json).unwrap_or_default() }
+}
+
+/// Writes down that a file failed. The same failure once more is counted instead of repeated.
+pub(crate) async fn note_failure(
+    client: &Client,
+    key: &str,
+    checksum: Checksum,
+    took_ms: u64,
+    version: &str,
+    error: &str,
+) -> Result<(), PgError> {
+    const SQL: &str = "WITH last AS (SELECT id FROM pgdb.migrations WHERE key = $1 ORDER BY id DESC LIMIT 1), \
+         again AS (UPDATE pgdb.migrations m SET attempts = attempts + 1, took_ms = $3::bigint, \
+           applied_at = pg_catalog.clock_timestamp(), version = $4 \
+           FROM last WHERE m.id = last.id AND m.outcome = 'failed' AND m.sha256 = $2 AND m.error = $5 RETURNING 1) \
+         INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, error) \
+         SELECT $1, $2, 'failed', $3::bigint, $4, $5 WHERE NOT EXISTS (SELECT FROM again)";
+    let (checksum, took) = (checksum.hex(), took_ms.to_string());
+    client.query("note a failure in the ledger", SQL, &[key, &checksum, &took, version, error]).await.map(drop)
+}
+
+/// Begins the row of a file without a transaction; gives its number.
+pub(crate) async fn begin_steps(client: &Client, key: &str, checksum: Checksum, version: &str) -> Result<i64, PgError> {
+    const SQL: &str = "INSERT INTO pgdb.migrations (key, sha256, outcome, version, statements_done) \
+         VALUES ($1, $2, 'unfinished', $3, 0) RETURNING id";
+    let rows = client.query("write the ledger", SQL, &[key, &checksum.hex(), version]).await?;
+    Ok(rows.first().map_or(0, |row| row.get(0)))
+}
+
+/// SQL that notes how many statements are done.
+pub(crate) fn steps_done_sql(row: i64, done: usize) -> String {
+    format!("UPDATE pgdb.migrations SET statements_done = {done} WHERE id = {row}")
+}
+
+/// The file has come to its end. `back` gives the session back to the login first.
+pub(crate) async fn end_steps(client: &Client, row: i64, back: &str) -> Result<(), PgError> {
+    let sql = format!(
+        "{back}; UPDATE pgdb.migrations SET outcome = 'applied', error = NULL, \
+         took_ms = (extract(epoch FROM pg_catalog.clock_timestamp() - applied_at) * 1000)::bigint, \
+         applied_at = pg_catalog.clock_timestamp() WHERE id = {row}"
+    );
+    client.batch("write the ledger", &sql).await
+}
+
+/// The file has failed on its way. Of one of which nothing was done there is nothing to go on with.
+pub(crate) async fn fail_steps(client: &Client, row: i64, done: usize, error: &str) -> Result<(), PgError> {
+    let sql = match done {
+        0 => "DELETE FROM pgdb.migrations WHERE id = $1::bigint AND $2 <> ''",
+        _ => "UPDATE pgdb.migrations SET error = $2, attempts = attempts + 1 WHERE id = $1::bigint",
+    };
+    client.query("note a failure in the ledger", sql, &[&row.to_string(), error]).await.map(drop)
+}
+
+/// Writes a row by hand: `baseline` and `repair`.
+pub async fn note(
+    client: &Client,
+    key: &str,
+    checksum: Option<Checksum>,
+    outcome: Outcome,
+    version: &str,
+) -> Result<(), PgError> {
+    const SQL: &str = "INSERT INTO pgdb.migrations (key, sha256, outcome, version) \
+         VALUES ($1, nullif($2, ''), $3, $4)";
+    let checksum = checksum.map(|checksum| checksum.hex()).unwrap_or_default();
+    client.query("write the ledger", SQL, &[key, &checksum, outcome.as_str(), version]).await.map(drop)
+}
+
+/// A moment, as PostgreSQL sends it.
+struct At(Timestamp);
+
+/// 2000-01-01, where PostgreSQL's time begins, in microseconds of ours.
+const EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
+
+impl<'a> FromSql<'a> for At {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        let microseconds = i64::from_be_bytes(raw.try_into()?);
+        Ok(Self(Timestamp::from_microsecond(microseconds.saturating_add(EPOCH_MICROSECONDS))?))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::TIMESTAMPTZ
+    }
+}

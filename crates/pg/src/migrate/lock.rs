@@ -1,0 +1,63 @@
+//! One migrator at a time for each database.
+
+use crate::connect::Client;
+use crate::error::PgError;
+use crate::migrate::error::MigrateError;
+use crate::migrate::report::{Event, Listener};
+use std::time::Duration;
+use tokio::time::{self, Instant};
+
+/// The number of the lock, `pgdbmig` in ASCII. Advisory locks are per database by themselves.
+const NUMBER: i64 = 0x7067_6462_6d69_6701_u64.cast_signed() & i64::MAX;
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Takes the lock for as long as the session lasts, or until [`release`].
+///
+/// It is asked for again and again instead of waited for on the server: a statement that waits there holds a snapshot,
+/// and `CREATE INDEX CONCURRENTLY` of the one who has the lock would wait for that snapshot in turn.
+pub(crate) async fn acquire(client: &Client, wait: Duration, listener: Listener<'_>) -> Result<(), MigrateError> {
+    let begin = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    let mut told = false;
+    loop {
+        if try_once(client).await? {
+            return Ok(());
+        }
+        let waited = begin.elapsed();
+        if !told || waited >= wait {
+            let holder = holder(client).await?;
+            if waited >= wait {
+                return Err(MigrateError::Locked { holder, waited });
+            }
+            listener(Event::Waiting { holder: &holder });
+            told = true;
+        }
+        time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn try_once(client: &Client) -> Result<bool, PgError> {
+    let sql = format!("SELECT pg_catalog.pg_try_advisory_lock({NUMBER})");
+    Ok(client.first_value("take the migrators' lock", &sql).await?.flatten().as_deref() == Some("t"))
+}
+
+/// Lets others in.
+pub(crate) async fn release(client: &Client) -> Result<(), PgError> {
+    client.batch("give the migrators' lock back", &format!("SELECT pg_catalog.pg_advisory_unlock({NUMBER})")).await
+}
+
+/// Who has it, as far as that can be seen.
+async fn holder(client: &Client) -> Result<String, PgError> {
+    let sql = format!(
+        "SELECT 'process ' || l.pid || coalesce(', ' || nullif(a.application_name, ''), '') \
+         || coalesce(', role ' || a.usename, '') || coalesce(', from ' || host(a.client_addr), '') \
+         FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
+         AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) \
+         AND (l.classid::bigint << 32) | l.objid::bigint = {NUMBER}"
+    );
+    let seen = client.first_value("look who has the migrators' lock", &sql).await?.flatten();
+    Ok(seen.unwrap_or_else(|| "it has just ended".to_owned()))
+}

@@ -1,0 +1,73 @@
+//! What the session is set to around each file, whatever the file before it did.
+
+use crate::connect::Client;
+use crate::error::PgError;
+use crate::migrate::run::Options;
+use crate::quote;
+
+/// How often the server looks whether we are still there while it runs a statement. Without it a migrator that was
+/// killed leaves its statement running, and the lock held, until the statement ends by itself.
+const ALIVE_MS: u32 = 2000;
+/// From this major on it can be told to look.
+const FIRST_THAT_LOOKS: u16 = 14;
+
+/// The settings, as SQL.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    settings: Vec<String>,
+    role: Option<String>,
+    pub(crate) version: String,
+}
+
+impl Setup {
+    /// Puts everything back that a file may have set, so that the ledger's row is written as the login would.
+    pub(crate) const BACK: &'static str =
+        "RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path TO pg_catalog";
+
+    /// The same for a session that ran a file without a transaction.
+    pub(crate) const LOOSE_BACK: &'static str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL";
+
+    /// The same until the end of a transaction, after which everything is again as the file has set it.
+    pub(crate) const FOR_A_NOTE: &'static str =
+        "SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL ROLE NONE; SET LOCAL search_path TO pg_catalog";
+
+    pub(crate) fn new(client: &Client, options: &Options) -> Result<Self, PgError> {
+        let mut settings = vec![format!("lock_timeout = {}", options.lock_timeout.as_millis())];
+        if client.major() >= FIRST_THAT_LOOKS {
+            settings.push(format!("client_connection_check_interval = {ALIVE_MS}"));
+        }
+        let role = options.role.as_deref().map(quote::identifier).transpose()?;
+        Ok(Self { settings, role, version: options.version.clone() })
+    }
+
+    /// Begins a transaction. `modes` are what a file's own BEGIN said.
+    ///
+    /// BEGIN comes first: should anything after it fail, the transaction has failed, and what is sent next does
+    /// nothing.
+    pub(crate) fn begin(&self, modes: &str) -> String {
+        let mut sql = format!("BEGIN {modes}; RESET ALL");
+        for setting in &self.settings {
+            sql.push_str("; SET LOCAL ");
+            sql.push_str(setting);
+        }
+        if let Some(role) = &self.role {
+            sql.push_str("; SET LOCAL ROLE ");
+            sql.push_str(role);
+        }
+        sql
+    }
+
+    /// The same for a file without a transaction.
+    pub(crate) fn loose(&self) -> String {
+        let mut sql = Self::LOOSE_BACK.to_owned();
+        for setting in &self.settings {
+            sql.push_str("; SET ");
+            sql.push_str(setting);
+        }
+        if let Some(role) = &self.role {
+            sql.push_str("; SET ROLE ");
+            sql.push_str(role);
+        }
+        sql
+    }
+}

@@ -1,0 +1,187 @@
+//! What a statement is, as far as a runner has to know.
+
+use super::lexer::{Lexer, Token};
+
+/// What a statement is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `BEGIN`, `START TRANSACTION`.
+    Begin,
+    /// `COMMIT`, `END`.
+    Commit,
+    /// `ROLLBACK`, `ABORT`; not back to a savepoint.
+    Rollback,
+    /// Whatever else ends the transaction that is open: `PREPARE TRANSACTION`, `COMMIT AND CHAIN`.
+    OtherEnd,
+    /// `COPY … FROM STDIN`; its data follows.
+    CopyFromStdin,
+    /// `COPY … TO STDOUT`.
+    CopyToStdout,
+    /// `CREATE INDEX CONCURRENTLY`.
+    CreateIndexConcurrently,
+    /// `REINDEX … CONCURRENTLY`.
+    ReindexConcurrently,
+    /// Cannot run in a transaction: `VACUUM`, `ALTER SYSTEM`, `CREATE DATABASE`…
+    Alone,
+    /// `DISCARD ALL`, which gives up what the session holds.
+    Discard,
+    /// `DEALLOCATE`, which throws away what was prepared.
+    Deallocate,
+    /// `CALL`, `DO`: what runs may end the transaction by itself, where there is none around it.
+    Procedural,
+    /// Anything else.
+    Other,
+}
+
+impl Kind {
+    /// Whether it begins or ends a transaction.
+    pub fn controls_transaction(self) -> bool {
+        matches!(self, Self::Begin | Self::Commit | Self::Rollback | Self::OtherEnd)
+    }
+
+    /// Whether PostgreSQL refuses it inside a transaction.
+    pub fn is_alone(self) -> bool {
+        matches!(self, Self::CreateIndexConcurrently | Self::ReindexConcurrently | Self::Alone | Self::Discard)
+    }
+}
+
+/// What stood around a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outer {
+    /// What its BEGIN said of the transaction, such as `ISOLATION LEVEL SERIALIZABLE`; mostly nothing.
+    pub modes: String,
+}
+
+const WORDS: usize = 6;
+
+/// Takes in a statement's parts one by one.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    /// The first words outside parentheses, in lower case; longer ones than any that we know are cut.
+    words: [Short; WORDS],
+    count: usize,
+    previous: Short,
+    parentheses: usize,
+    /// How many of BEGIN ATOMIC and CASE are open.
+    blocks: usize,
+    from_stdin: bool,
+    to_stdout: bool,
+    concurrently: bool,
+}
+
+impl Reader {
+    /// Whether a semicolon here ends the statement.
+    pub(super) fn can_end(&self) -> bool {
+        self.parentheses == 0 && self.blocks == 0
+    }
+
+    pub(super) fn read(&mut self, text: &str, token: &Token) {
+        match token {
+            Token::Open(_) => self.parentheses += 1,
+            // One too many is PostgreSQL's to complain about.
+            Token::Close(_) => self.parentheses = self.parentheses.saturating_sub(1),
+            Token::Word(span) => self.word(Short::of(&text[span.clone()])),
+            Token::Other(_) => self.previous = Short::default(),
+            Token::Semicolon(_) | Token::Backslash(_) => {}
+        }
+    }
+
+    fn word(&mut self, word: Short) {
+        if self.parentheses == 0 {
+            if self.count < WORDS {
+                self.words[self.count] = word;
+            }
+            self.count += 1;
+            self.from_stdin |= self.previous.is("from") && word.is("stdin");
+            self.to_stdout |= self.previous.is("to") && word.is("stdout");
+            self.concurrently |= word.is("concurrently");
+        }
+        if self.blocks > 0 {
+            if word.is("case") {
+                self.blocks += 1;
+            } else if word.is("end") {
+                self.blocks -= 1;
+            }
+        } else if self.previous.is("begin") && word.is("atomic") && self.makes_routine() {
+            self.blocks = 1;
+        }
+        self.previous = word;
+    }
+
+    /// CREATE [OR REPLACE] FUNCTION or PROCEDURE.
+    fn makes_routine(&self) -> bool {
+        let routine = |at: usize| self.at(at, "function") || self.at(at, "procedure");
+        self.at(0, "create") && (routine(1) || (self.at(1, "or") && self.at(2, "replace") && routine(3)))
+    }
+
+    fn at(&self, index: usize, word: &str) -> bool {
+        self.words[index].is(word)
+    }
+
+    pub(super) fn kind(self) -> Kind {
+        let at = |index: usize, word: &str| self.at(index, word);
+        let chained = at(1, "and") || at(2, "and");
+        match self.words[0].as_str() {
+            "begin" => Kind::Begin,
+            "start" if at(1, "transaction") => Kind::Begin,
+            // COMMIT AND NO CHAIN is a plain one.
+            "commit" | "end" if at(1, "prepared") || (chained && !at(2, "no") && !at(3, "no")) => Kind::OtherEnd,
+            "commit" | "end" => Kind::Commit,
+            "rollback" | "abort" if at(1, "to") || at(2, "to") => Kind::Other,
+            "rollback" | "abort" if at(1, "prepared") || chained => Kind::OtherEnd,
+            "rollback" | "abort" => Kind::Rollback,
+            "prepare" if at(1, "transaction") => Kind::OtherEnd,
+            "copy" if self.from_stdin => Kind::CopyFromStdin,
+            "copy" if self.to_stdout => Kind::CopyToStdout,
+            "create" if at(1, "index") && at(2, "concurrently") => Kind::CreateIndexConcurrently,
+            "create" if at(1, "unique") && at(2, "index") && at(3, "concurrently") => Kind::CreateIndexConcurrently,
+            "reindex" if self.concurrently => Kind::ReindexConcurrently,
+            "reindex" if at(1, "database") || at(1, "system") || at(1, "schema") => Kind::Alone,
+            "drop" if at(1, "index") && at(2, "concurrently") => Kind::Alone,
+            "create" | "drop" if at(1, "database") || at(1, "tablespace") => Kind::Alone,
+            "vacuum" => Kind::Alone,
+            "alter" if at(1, "system") => Kind::Alone,
+            "discard" if at(1, "all") => Kind::Discard,
+            "deallocate" => Kind::Deallocate,
+            "call" | "do" => Kind::Procedural,
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// What stands between BEGIN and its semicolon, but for WORK and TRANSACTION; comments are left out.
+pub(super) fn modes(begin: &str) -> String {
+    let words = Lexer::new(begin).map(|token| &begin[token.span()]);
+    let mut words = words.filter(|word| *word != ";").skip(1).peekable();
+    let filler = |word: &&str| ["work", "transaction"].iter().any(|filler| word.eq_ignore_ascii_case(filler));
+    words.next_if(filler);
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// A word of at most as many bytes as the longest that we look for, in lower case; a longer one is none of them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Short {
+    bytes: [u8; 12],
+    len: u8,
+}
+
+impl Short {
+    fn of(word: &str) -> Self {
+        let mut short = Self::default();
+        if word.len() <= short.bytes.len() && word.is_ascii() {
+            for (to, from) in short.bytes.iter_mut().zip(word.bytes()) {
+                *to = from.to_ascii_lowercase();
+            }
+            short.len = u8::try_from(word.len()).unwrap_or(0);
+        }
+        short
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+    }
+
+    fn is(&self, word: &str) -> bool {
+        self.as_str() == word
+    }
+}

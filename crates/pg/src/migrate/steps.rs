@@ -1,0 +1,255 @@
+//! A file without a transaction: statement by statement, each committed by itself.
+//!
+//! How far it came is in the ledger. Where PostgreSQL allows it a statement and that note are one transaction, so that
+//! after a crash the file goes on exactly where it was. The others (`CREATE INDEX CONCURRENTLY`, `VACUUM`…) are noted
+//! right after; of these the one that was at work when the session ended may be run once more.
+
+use crate::error::PgError;
+use crate::migrate::attempt::{Failed, copy, run_counting};
+use crate::migrate::backoff::Backoff;
+use crate::migrate::failure::Teller;
+use crate::migrate::file::tell;
+use crate::migrate::index::{self, Made, Standing};
+use crate::migrate::ledger;
+use crate::migrate::report::{Event, Failure, Listener, Notice};
+use crate::migrate::session::Session;
+use crate::migrate::setup::Setup;
+use crate::migrate::split::{Kind, Statement};
+use futures::join;
+use pgdb_core::migration::file::File;
+use pgdb_core::migration::ledger::LedgerRow;
+
+/// A file that is run in steps.
+pub(crate) struct Steps<'a> {
+    pub(crate) file: &'a File,
+    pub(crate) sql: &'a str,
+    pub(crate) statements: &'a [Statement],
+    pub(crate) session: &'a Session,
+    /// The number of its row in the ledger.
+    row: i64,
+    /// How many statements are done and noted.
+    kept: usize,
+    /// Whether an earlier run broke off, so that the first statement may have been done and not noted.
+    in_doubt: bool,
+}
+
+impl<'a> Steps<'a> {
+    /// Finds or makes the row. `earlier` is that of an attempt that did not come to its end.
+    pub(crate) async fn begin(
+        file: &'a File,
+        (sql, statements): (&'a str, &'a [Statement]),
+        session: &'a Session,
+        setup: &Setup,
+        earlier: Option<&LedgerRow>,
+        listener: Listener<'_>,
+    ) -> Result<Self, Failed> {
+        let mut steps = Self { file, sql, statements, session, row: 0, kept: 0, in_doubt: false };
+        let key = Some(file.key.as_str());
+        if let Some(row) = earlier {
+            let done = row.statements_done.and_then(|done| usize::try_from(done).ok()).unwrap_or(0);
+            if row.checksum == Some(file.checksum) {
+                let message =
+                    format!("an earlier run did {done} of {} statements; it goes on from there", statements.len());
+                listener(Event::Warning { key, message: &message });
+                (steps.row, steps.kept, steps.in_doubt) = (row.id, done.min(statements.len()), true);
+            } else {
+                let message =
+                    format!("an earlier run did {done} statements of it before it was changed; it begins anew");
+                listener(Event::Warning { key, message: &message });
+            }
+        }
+        if !steps.in_doubt {
+            let begun = ledger::begin_steps(&session.client, file.key.as_str(), file.checksum, &setup.version).await;
+            steps.row = begun.map_err(|error| steps.failed(steps.teller().plain(&error), Some(error)))?;
+        }
+        let set = session.client.batch("set the session up", &setup.loose()).await;
+        set.map_err(|error| steps.failed(steps.teller().plain(&error), Some(error)))?;
+        Ok(steps)
+    }
+
+    /// How many statements are done.
+    pub(crate) fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// The number of its row.
+    pub(crate) fn row(&self) -> i64 {
+        self.row
+    }
+
+    /// Runs what is not done yet.
+    pub(crate) async fn run(
+        &mut self,
+        backoff: &mut Backoff,
+        notices: &mut Vec<Notice>,
+        listener: Listener<'_>,
+    ) -> Result<(), Failed> {
+        let first = self.kept;
+        let mut own_transaction = false;
+        for index in first..self.statements.len() {
+            let in_doubt = self.in_doubt && index == first;
+            let kind = self.statements[index].kind;
+            while let Err(failed) = self.one(index, own_transaction, in_doubt, listener).await {
+                // What the file began itself is rolled back, and one statement of it alone is not to be repeated.
+                let again = failed.may_pass && !own_transaction && failed.lost.is_none();
+                if !again || !backoff.wait(self.file.key.as_str(), &failed.failure, listener).await {
+                    return Err(failed);
+                }
+            }
+            tell(self.session.take_notices(), self.file.key.as_str(), notices, listener);
+            own_transaction = (own_transaction || kind == Kind::Begin) && !ends_transaction(kind);
+        }
+        if own_transaction {
+            let _ = self.session.client.batch("roll back", "ROLLBACK").await;
+            let message = "the file ends in a transaction that it began: its COMMIT is missing".to_owned();
+            return Err(self.failed(self.teller().at(self.sql.trim_end().len(), message), None));
+        }
+        self.ours(ledger::end_steps(&self.session.client, self.row, Setup::LOOSE_BACK).await)
+    }
+
+    /// One statement, and the note that it is done.
+    async fn one(
+        &mut self,
+        index: usize,
+        own_transaction: bool,
+        in_doubt: bool,
+        listener: Listener<'_>,
+    ) -> Result<(), Failed> {
+        let kind = self.statements[index].kind;
+        if kind == Kind::Discard {
+            let message = "DISCARD ALL would give up the lock that keeps other migrators out".to_owned();
+            return Err(self.failed(self.teller().at(self.statements[index].span.start, message), None));
+        }
+        if own_transaction {
+            if kind == Kind::Commit {
+                let noted = self.session.client.batch("write the ledger", &self.note(index + 1)).await;
+                self.ours(noted)?;
+            }
+            self.send(index).await?;
+            if ends_transaction(kind) {
+                self.noted_up_to(index + 1, kind != Kind::Commit).await?;
+            }
+            return Ok(());
+        }
+        if kind.controls_transaction() {
+            return self.send(index).await;
+        }
+        if kind == Kind::CreateIndexConcurrently
+            && let Some(made) = index::made(&self.sql[self.statements[index].span.clone()])
+        {
+            let done = self.is_made(&made, in_doubt, listener).await;
+            if self.ours(done)? {
+                return self.noted_up_to(index + 1, true).await;
+            }
+        }
+        let apart = kind.is_alone() || kind == Kind::Procedural;
+        if !apart && self.together(index).await? {
+            return Ok(());
+        }
+        self.apart(index).await?;
+        self.noted_up_to(index + 1, true).await
+    }
+
+    /// Whether the index is there already, because an earlier run made it. An invalid one is removed.
+    async fn is_made(&self, made: &Made, in_doubt: bool, listener: Listener<'_>) -> Result<bool, PgError> {
+        match index::standing(&self.session.client, made).await? {
+            Standing::Absent => Ok(false),
+            // Otherwise it is somebody else's, and PostgreSQL says that the name is taken.
+            Standing::Valid => Ok(in_doubt),
+            Standing::Invalid(name) => {
+                let message = format!("an earlier attempt left the invalid index {name}; it is dropped and made anew");
+                listener(Event::Warning { key: Some(self.file.key.as_str()), message: &message });
+                index::drop_index(&self.session.client, &name).await.map(|()| false)
+            }
+        }
+    }
+
+    /// The statement and its note in one transaction. `false`: this statement cannot run in one.
+    async fn together(&mut self, index: usize) -> Result<bool, Failed> {
+        let client = &self.session.client;
+        self.ours(client.batch("begin a transaction", "BEGIN").await)?;
+        match self.send(index).await {
+            Ok(()) => {}
+            Err(failed) if failed.failure.sqlstate.as_deref() == Some("25001") => return Ok(false),
+            Err(failed) => return Err(failed),
+        }
+        let note = self.note(index + 1);
+        let (noted, committed) = join!(client.batch("write the ledger", &note), client.batch("commit", "COMMIT"));
+        self.ours(noted.and(committed))?;
+        self.kept = index + 1;
+        Ok(true)
+    }
+
+    /// The statement by itself. If it leaves invalid indexes they are told, and removed before it is tried again.
+    async fn apart(&self, index: usize) -> Result<(), Failed> {
+        let kind = self.statements[index].kind;
+        if !matches!(kind, Kind::CreateIndexConcurrently | Kind::ReindexConcurrently) {
+            return self.send(index).await;
+        }
+        let client = &self.session.client;
+        let before = self.ours(index::invalid(client).await)?;
+        let Err(mut failed) = self.send(index).await else { return Ok(()) };
+        // A session that was lost cannot be asked; the next run looks.
+        for name in index::invalid(client).await.unwrap_or_default() {
+            if before.contains(&name) {
+                continue;
+            }
+            let left = match (failed.may_pass, failed.may_pass && index::drop_index(client, &name).await.is_ok()) {
+                (_, true) => format!("it left the invalid index {name}, which was dropped"),
+                _ => format!("it left the invalid index {name}; the next run drops it and makes it anew"),
+            };
+            let aftermath = &mut failed.failure.aftermath;
+            *aftermath = if aftermath.is_empty() { left } else { format!("{left}; {aftermath}") };
+        }
+        Err(failed)
+    }
+
+    async fn send(&self, index: usize) -> Result<(), Failed> {
+        let statement = &self.statements[index];
+        let sent = match statement.kind {
+            Kind::CopyFromStdin => copy(self.session, self.sql, statement).await,
+            _ => run_counting(self.session, &self.sql[statement.span.clone()]).await.map_err(|(error, _)| error),
+        };
+        let Err(error) = sent else { return Ok(()) };
+        // Ends the transaction that has failed, if there is one; without one PostgreSQL warns, which nobody has to see.
+        let _ = self.session.client.batch("roll back", "ROLLBACK").await;
+        let error = PgError::query("run the statement", error);
+        Err(self.failed(self.teller().server(&error, statement.span.start, index), Some(error)))
+    }
+
+    /// SQL that notes how many are done, as the login and not as whom the file runs; inside a transaction.
+    fn note(&self, done: usize) -> String {
+        format!("{}; {}", Setup::FOR_A_NOTE, ledger::steps_done_sql(self.row, done))
+    }
+
+    async fn noted_up_to(&mut self, done: usize, write: bool) -> Result<(), Failed> {
+        if write {
+            let sql = format!("BEGIN; {}; COMMIT", self.note(done));
+            let noted = self.session.client.batch("write the ledger", &sql).await;
+            self.ours(noted)?;
+        }
+        self.kept = done;
+        Ok(())
+    }
+
+    fn ours<T>(&self, result: Result<T, PgError>) -> Result<T, Failed> {
+        result.map_err(|error| self.failed(self.teller().plain(&error), Some(error)))
+    }
+
+    fn failed(&self, mut failure: Failure, error: Option<PgError>) -> Failed {
+        failure.aftermath = match self.kept {
+            0 => "nothing of this file was kept".to_owned(),
+            1 => "its first statement is done and kept; the next run goes on behind it".to_owned(),
+            kept => format!("its first {kept} statements are done and kept; the next run goes on behind them"),
+        };
+        Failed::new(failure, error)
+    }
+
+    fn teller(&self) -> Teller<'a> {
+        Teller { key: &self.file.key, sql: self.sql, statements: self.statements }
+    }
+}
+
+fn ends_transaction(kind: Kind) -> bool {
+    matches!(kind, Kind::Commit | Kind::Rollback | Kind::OtherEnd)
+}
