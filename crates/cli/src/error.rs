@@ -44,9 +44,25 @@ impl std::fmt::Display for Unreachable {
 
 impl std::error::Error for Unreachable {}
 
-/// 2 for wrong use, 1 for everything else.
+/// Nothing failed, and a database is not as its migrations say: some are pending, or its schema has drifted.
+#[derive(Debug)]
+pub(crate) struct NotInStep(pub(crate) String);
+
+impl std::fmt::Display for NotInStep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotInStep {}
+
+/// 2 for wrong use, 3 for migrations that are pending and schemas that have drifted, 1 for everything else.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<Usage>() { 2 } else { 1 }
+    match () {
+        () if error.is::<Usage>() => 2,
+        () if error.is::<NotInStep>() => 3,
+        () => 1,
+    }
 }
 
 /// What to do about an error, where that is known.

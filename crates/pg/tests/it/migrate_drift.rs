@@ -1,10 +1,14 @@
 //! Schemas as text, and scratch databases that leave nothing behind.
 
 use crate::server::{ADMIN, PATIENCE, Server, one};
+use pgdb_core::migration::file::File;
+use pgdb_core::migration::key::Key;
+use pgdb_pg::migrate::check::{CheckError, DriftReport, check};
 use pgdb_pg::migrate::drift::compare;
 use pgdb_pg::migrate::dump::{DumpError, PgDump};
+use pgdb_pg::migrate::run::{Options, run};
 use pgdb_pg::migrate::scratch::Scratch;
-use pgdb_pg::migrate::session::Login;
+use pgdb_pg::migrate::session::{Login, Session};
 use pgdb_pg::{Client, PgError};
 use std::path::PathBuf;
 
@@ -138,4 +142,66 @@ async fn without_a_program_that_is_new_enough_it_says_so() {
     let missing = PgDump::find(None, None, 99).await.expect_err("there is no such version");
     assert!(matches!(missing, DumpError::Missing { wanted: 99, .. }), "{missing}");
     assert!(missing.to_string().starts_with("no pg_dump of version 99 or newer is here"), "{missing}");
+}
+
+fn files(texts: &[(&str, &str)]) -> Vec<File> {
+    texts.iter().map(|(key, text)| File::new(Key::parse(key).expect(key), text.as_bytes().to_vec())).collect()
+}
+
+const FILES: [(&str, &str); 3] = [
+    ("shop/001_orders.sql", "CREATE SCHEMA shop;\nCREATE TABLE shop.orders (id bigint PRIMARY KEY);\n"),
+    ("shop/002_by_id.sql", "-- pgdb: no-transaction\nCREATE INDEX CONCURRENTLY by_id ON shop.orders (id);\n"),
+    ("shop/R__latest.sql", "CREATE OR REPLACE VIEW shop.latest AS SELECT max(id) FROM shop.orders;\n"),
+];
+
+async fn checked(server: &Server, files: &[File]) -> Result<DriftReport, CheckError> {
+    let admin = server.admin("postgres").await;
+    let (login, options, dump) = (login(server), Options::new("test"), pg_dump(&admin).await);
+    let report = check(&login, files, &options, &dump, std::future::pending()).await;
+    assert_eq!(scratches(&admin).await, "0", "whatever came of it");
+    report
+}
+
+#[tokio::test]
+async fn a_database_that_only_files_have_changed_has_no_drift() {
+    let server = Server::start("").await;
+    let admin = server.admin("postgres").await;
+    let mut files = files(&FILES);
+    assert!(matches!(checked(&server, &files).await, Err(CheckError::NoLedger)));
+    let mut session = Session::open(&login(&server)).await.expect("in");
+    let ran = run(&mut session, &files, &Options::new("test"), &mut |_| {}).await.expect("run");
+    assert!(ran.is_complete(), "{ran:?}");
+    session.close().await;
+    let report = checked(&server, &files).await.expect("checked");
+    assert_eq!((report.drifts, report.not_run, report.without_file), (vec![], vec![], vec![]));
+
+    // What is pending is no drift; what was done by hand is.
+    files.push(File::new(Key::parse("shop/003_more.sql").expect("a key"), b"CREATE TABLE shop.more ();".to_vec()));
+    admin.batch("by hand", "ALTER TABLE shop.orders ADD note text").await.expect("changed");
+    let report = checked(&server, &files).await.expect("checked");
+    let told: Vec<String> = report.drifts.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["different: TABLE shop.orders"]);
+    assert_eq!(report.not_run, ["shop/003_more.sql"]);
+    let report = checked(&server, &files[1..]).await;
+    assert!(matches!(&report, Err(CheckError::FileFailed(failure)) if failure.key == "shop/002_by_id.sql"), "{report:?}");
+}
+
+#[tokio::test]
+async fn an_interrupted_check_leaves_nothing() {
+    let server = Server::start("").await;
+    let admin = server.admin("postgres").await;
+    let files = files(&[("a/1.sql", "SELECT CASE WHEN current_database() <> 'postgres' THEN pg_sleep(60) END")]);
+    let mut session = Session::open(&login(&server)).await.expect("in");
+    run(&mut session, &files, &Options::new("test"), &mut |_| {}).await.expect("run");
+    session.close().await;
+    let dump = pg_dump(&admin).await;
+    let sleeping = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    let interrupted = async {
+        while one(&admin, sleeping).await == "0" {
+            tokio::task::yield_now().await;
+        }
+    };
+    let report = check(&login(&server), &files, &Options::new("test"), &dump, interrupted).await;
+    assert!(matches!(report, Err(CheckError::Interrupted)), "{report:?}");
+    assert_eq!(scratches(&admin).await, "0");
 }

@@ -1,7 +1,11 @@
 //! Tables as other tools leave them.
 
-use crate::server::{Server, one};
-use pgdb_pg::migrate::import::{Candidate, Matching, Problem, Tool, find_table, match_files, read};
+use crate::server::{ADMIN, PATIENCE, Server, one};
+use pgdb_core::migration::file::File;
+use pgdb_core::migration::key::Key;
+use pgdb_pg::migrate::import::{Candidate, Matching, Problem, Tool, find_table, match_files, read, write};
+use pgdb_pg::migrate::run::{Options, run};
+use pgdb_pg::migrate::session::{Login, Session};
 use pgdb_pg::{Client, PgError};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -79,6 +83,40 @@ async fn a_file_that_is_not_what_was_run_is_noticed() {
         let found = matched(&client, tool, &files).await;
         assert!(matches!(found.problems.as_slice(), [Problem::Changed { applied, .. }] if applied.key == key), "{tool}: {found:?}");
     }
+}
+
+#[tokio::test]
+async fn what_was_taken_over_is_not_run_again() {
+    let server = Server::start("").await;
+    drop(database(&server, Tool::Sqlx).await);
+    let login = Login { target: server.socket(), user: ADMIN.into(), password: None, db: "sqlx".into(), timeout: PATIENCE };
+    let texts = files(Tool::Sqlx);
+    let files: Vec<File> = texts
+        .iter()
+        .map(|(key, text)| File::new(Key::parse(key).expect(key), text.clone().into_bytes()))
+        .collect();
+    let mut session = Session::open(&login).await.expect("in");
+    let found = matched(session.client(), Tool::Sqlx, &texts).await;
+    let rows: Vec<_> = found.applied.into_iter().zip(files.iter().map(|file| file.checksum)).collect();
+    for expected in [2, 0] {
+        let written = write(&session, Tool::Sqlx, &rows, PATIENCE, &mut |_| {}).await.expect("written");
+        assert_eq!(written, expected, "the second time there is nothing to write");
+    }
+    let ledger = "SELECT string_agg(concat_ws(' ', key, outcome, version, took_ms, applied_at = installed_on), ', ' \
+                  ORDER BY id) FROM pgdb.migrations JOIN _sqlx_migrations ON key LIKE '%' || version_number || '_%'";
+    let ledger = ledger.replace("version_number", "_sqlx_migrations.version").replace(" version,", " migrations.version,");
+    assert_eq!(
+        one(session.client(), &ledger).await,
+        "app/0001_shop.sql imported sqlx 13 t, app/0002_notes.sql imported sqlx 11 t"
+    );
+
+    // The tables are there as sqlx left them; only the third file runs.
+    let made = "CREATE SCHEMA shop; CREATE TABLE shop.orders (id bigint PRIMARY KEY, day date NOT NULL, note text)";
+    session.client().batch("make what sqlx made", made).await.expect("made");
+    let report = run(&mut session, &files, &Options::new("test"), &mut |_| {}).await.expect("run");
+    let ran: Vec<&str> = report.files.iter().map(|file| file.key.as_str()).collect();
+    assert_eq!((ran.as_slice(), report.is_complete()), (&["app/0003_by_day.sql"][..], true));
+    assert_eq!(one(session.client(), "SELECT count(*)::text FROM _sqlx_migrations").await, "2");
 }
 
 #[tokio::test]

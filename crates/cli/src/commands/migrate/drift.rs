@@ -4,6 +4,7 @@ use super::Context;
 use super::connection::ConnectionArgs;
 use super::schema::pg_dump;
 use super::source::SourceArgs;
+use crate::error::NotInStep;
 use clap::Args;
 use pgdb_pg::migrate::check::{DriftReport, check};
 use pgdb_pg::migrate::run::Options;
@@ -49,7 +50,7 @@ impl Drift {
             cx.printer.note("no drift");
             return Ok(());
         }
-        Err(super::Pending(format!("{} objects are not as the files make them", report.drifts.len())).into())
+        Err(NotInStep(format!("{} objects are not as the files make them", report.drifts.len())).into())
     }
 }
 

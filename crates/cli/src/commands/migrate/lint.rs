@@ -48,7 +48,7 @@ struct Found {
 }
 
 impl Lint {
-    pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
+    pub(crate) fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         if self.rules {
             let names = rule_names();
             return cx.printer.either(&names, |printer| names.iter().for_each(|name| printer.line(name)));

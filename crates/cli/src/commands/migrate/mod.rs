@@ -1,7 +1,10 @@
 //! `pgdb migrate …`: a subcommand a file. Needs no daemon, unless `--on` names one of its databases.
 
 mod connection;
+mod drift;
+mod lint;
 mod run;
+mod schema;
 mod source;
 
 use crate::args::Global;
@@ -13,6 +16,10 @@ use clap::Subcommand;
 pub(crate) enum Migrate {
     /// Run what has not been run.
     Run(run::Run),
+    /// Tell what is dangerous about migrations before they run.
+    Lint(lint::Lint),
+    /// Compare the schema with what the files make.
+    Drift(drift::Drift),
 }
 
 /// What every subcommand gets.
@@ -29,6 +36,8 @@ impl Migrate {
         runtime.block_on(async {
             match self {
                 Self::Run(command) => command.run(&cx).await,
+                Self::Lint(command) => command.run(&cx),
+                Self::Drift(command) => command.run(&cx).await,
             }
         })
     }
