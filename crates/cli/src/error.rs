@@ -44,24 +44,24 @@ impl std::fmt::Display for Unreachable {
 
 impl std::error::Error for Unreachable {}
 
-/// Nothing failed, and a database is not as its migrations say: some are pending, or its schema has drifted.
+/// The command did what it should, and its exit status says what it found.
 #[derive(Debug)]
-pub(crate) struct NotInStep(pub(crate) String);
+pub(crate) struct Found(pub(crate) u8);
 
-impl std::fmt::Display for NotInStep {
+impl std::fmt::Display for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "ended with {}", self.0)
     }
 }
 
-impl std::error::Error for NotInStep {}
+impl std::error::Error for Found {}
 
-/// 2 for wrong use, 3 for migrations that are pending and schemas that have drifted, 1 for everything else.
+/// 2 for wrong use, what was found where a command has words for it, 1 for everything else.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
-    match () {
-        () if error.is::<Usage>() => 2,
-        () if error.is::<NotInStep>() => 3,
-        () => 1,
+    match error.downcast_ref::<Found>() {
+        Some(found) => found.0,
+        None if error.is::<Usage>() => 2,
+        None => 1,
     }
 }
 

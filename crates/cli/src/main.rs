@@ -21,7 +21,9 @@ fn main() -> ExitCode {
     match commands::run(cli, &printer) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            printer.error(&error);
+            if !error.is::<error::Found>() {
+                printer.error(&error);
+            }
             ExitCode::from(error::exit_code(&error))
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::args::Global;
 use crate::error::{Refused, hint};
+use anyhow::Context;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde::Serialize;
@@ -67,6 +68,26 @@ impl Printer {
         if !self.quiet {
             let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
         }
+    }
+
+    /// Something that went wrong, with its details. Shown however quiet it should be.
+    pub(crate) fn trouble(&self, text: impl AsRef<str>) {
+        let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
+    }
+
+    /// Asks a person to type yes, unless nobody is there to ask.
+    pub(crate) fn confirm(&self, question: &str) -> anyhow::Result<()> {
+        if !self.can_ask() {
+            return Ok(());
+        }
+        eprint!("{question} [y/N] ");
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).context("could not read the answer")?;
+        anyhow::ensure!(
+            matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"),
+            "not done: it was not confirmed"
+        );
+        Ok(())
     }
 
     /// Something that may be wrong.

@@ -37,7 +37,6 @@ use crate::error::Usage;
 use crate::printer::Printer;
 use crate::progress;
 use crate::settings::Server;
-use anyhow::Context as _;
 use pgdb_api::instances::StatusItem;
 use pgdb_core::name::InstanceName;
 use reqwest::Method;
@@ -154,17 +153,7 @@ impl Context<'_> {
 
     /// Asks a person to type yes, unless `--yes` or nobody is there to ask.
     pub(crate) fn confirm(&self, question: &str) -> anyhow::Result<()> {
-        if self.global.yes || !self.printer.can_ask() {
-            return Ok(());
-        }
-        eprint!("{question} [y/N] ");
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer).context("could not read the answer")?;
-        anyhow::ensure!(
-            matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"),
-            "not done: it was not confirmed"
-        );
-        Ok(())
+        if self.global.yes { Ok(()) } else { self.printer.confirm(question) }
     }
 }
 

@@ -144,7 +144,8 @@ mod tests {
         let index = object("INDEX", "by_day", "CREATE INDEX by_day ON shop.orders USING btree (day);");
         let (one, other) = (format!("SET x;\n{table}{index}"), format!("{index}{table}"));
         assert_eq!(compare(&one, &other), []);
-        let changed = object("TABLE", "orders", "CREATE TABLE shop.orders (\n    id bigint,\n    note text,\n    day date\n);");
+        let changed =
+            object("TABLE", "orders", "CREATE TABLE shop.orders (\n    id bigint,\n    note text,\n    day date\n);");
         let view = object("VIEW", "latest", "CREATE VIEW shop.latest AS\n SELECT 1;");
         let drifts = compare(&format!("{changed}{view}"), &other);
         let told: Vec<String> = drifts.iter().map(ToString::to_string).collect();

@@ -112,7 +112,8 @@ impl PgDump {
             // Readable only by the same user and root; an argument would be readable by everybody.
             command.env("PGPASSWORD", password.expose_secret());
         }
-        let output = command.output().await.map_err(|source| DumpError::Run { program: self.program.clone(), source })?;
+        let output =
+            command.output().await.map_err(|source| DumpError::Run { program: self.program.clone(), source })?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " | ");
             return Err(DumpError::Failed(if said.is_empty() { output.status.to_string() } else { said }));
@@ -126,7 +127,9 @@ fn command(program: &Path) -> Command {
     command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").stdin(Stdio::null()).kill_on_drop(true);
     // A relocated installation has its libraries beside its programs.
     let libraries = program.parent().and_then(Path::parent).map(|root| root.join("lib"));
-    if let Some(libraries) = libraries.filter(|lib| lib.is_dir() && !lib.starts_with("/usr") && lib != Path::new("/lib")) {
+    if let Some(libraries) =
+        libraries.filter(|lib| lib.is_dir() && !lib.starts_with("/usr") && lib != Path::new("/lib"))
+    {
         command.env("LD_LIBRARY_PATH", libraries);
     }
     command
@@ -215,7 +218,8 @@ mod tests {
     #[test]
     fn what_changes_without_the_schema_is_left_out() {
         let tidied = tidy(DUMP);
-        let begin = "SET statement_timeout = 0;\nSELECT pg_catalog.set_config('search_path', '', false);\n\n--\n-- Name: shop;";
+        let begin =
+            "SET statement_timeout = 0;\nSELECT pg_catalog.set_config('search_path', '', false);\n\n--\n-- Name: shop;";
         assert!(tidied.starts_with(begin), "{tidied}");
         assert!(tidied.ends_with("    AS $$\n\n\n-- Dumped by hand\n$$;\n"), "{tidied}");
         assert!(!tidied.contains("restrict") && !tidied.contains("transaction_timeout"), "{tidied}");

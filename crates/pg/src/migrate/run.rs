@@ -14,6 +14,9 @@ use pgdb_core::migration::plan::{Plan, Policy, plan};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// How long to wait for another migrator.
+const WAIT: Duration = Duration::from_secs(600);
+
 /// How files are run.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -43,7 +46,7 @@ impl Options {
             keep_going: false,
             lock_timeout: Duration::from_secs(5),
             lock_retries: 10,
-            wait: Duration::from_secs(600),
+            wait: WAIT,
             role: None,
             version: version.to_owned(),
             notify: true,
@@ -141,6 +144,19 @@ fn begun(plan: &Plan<'_>) -> RunReport {
     let refused: Vec<RefusedFile> = refused.collect();
     let up_to_date_before = plan.items.len() - plan.to_run().count() - refused.len();
     RunReport { refused, up_to_date_before, ..RunReport::default() }
+}
+
+/// Does something while no migrator is at work on the database; waits for one at most ten minutes.
+pub async fn with_lock<T>(
+    session: &Session,
+    work: impl AsyncFnOnce() -> Result<T, PgError>,
+) -> Result<T, MigrateError> {
+    lock::acquire(&session.client, WAIT, &mut |_| {}).await?;
+    let outcome = work().await;
+    let released = lock::release(&session.client).await;
+    let done = outcome?;
+    released?;
+    Ok(done)
 }
 
 /// Prepares the statement that writes the ledger's row, once. It is planned with the search path that it runs with.

@@ -104,9 +104,7 @@ async fn drop_leftover(client: &Client, name: &str) -> Result<(), PgError> {
     let rows = client.query("look for an earlier scratch database", sql, &[name]).await?;
     match rows.first().map(|row| row.get::<_, Option<String>>(0)) {
         None => Ok(()),
-        Some(Some(comment)) if comment != COMMENT => {
-            Err(PgError::InTheWay { kind: "database", name: name.to_owned() })
-        }
+        Some(Some(comment)) if comment != COMMENT => Err(PgError::InTheWay { kind: "database", name: name.to_owned() }),
         Some(_) => drop_database(client, name).await,
     }
 }
@@ -136,9 +134,8 @@ mod tests {
 
     #[test]
     fn it_is_made_like_the_other_database() {
-        let like = |provider: &str, locale: &str| {
-            ["UTF8", "C.UTF-8", "C", provider, locale, "O\"wner"].map(str::to_owned)
-        };
+        let like =
+            |provider: &str, locale: &str| ["UTF8", "C.UTF-8", "C", provider, locale, "O\"wner"].map(str::to_owned);
         assert_eq!(
             create("pgdb_drift_5", &like("c", "")).expect("names"),
             "CREATE DATABASE \"pgdb_drift_5\" OWNER \"O\"\"wner\" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C.UTF-8' \

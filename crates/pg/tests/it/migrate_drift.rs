@@ -48,7 +48,10 @@ async fn the_same_schema_is_the_same_text_and_a_change_is_told() {
     let target = server.admin("postgres").await;
     target.batch("set", "ALTER DATABASE postgres SET search_path = shop, \"$user\", public").await.expect("set");
     target.batch("fill", SCHEMA).await.expect("filled");
-    target.batch("fill", "CREATE SCHEMA pgdb; CREATE TABLE pgdb.migrations (); CREATE TABLE _sqlx_migrations ()").await.expect("filled");
+    target
+        .batch("fill", "CREATE SCHEMA pgdb; CREATE TABLE pgdb.migrations (); CREATE TABLE _sqlx_migrations ()")
+        .await
+        .expect("filled");
     let scratch = made(&target).await.expect("made");
     let inside = server.admin(scratch.name()).await;
     assert_eq!(one(&inside, "SELECT current_setting('search_path')").await, "shop, \"$user\", public");
@@ -63,7 +66,10 @@ async fn the_same_schema_is_the_same_text_and_a_change_is_told() {
     assert_eq!(compare(&have, &want), []);
     assert_eq!(have, want, "not only its objects");
 
-    target.batch("change", "ALTER TABLE shop.orders ADD note text; DROP INDEX shop.by_day; CREATE TABLE shop.hand ()").await.expect("changed");
+    target
+        .batch("change", "ALTER TABLE shop.orders ADD note text; DROP INDEX shop.by_day; CREATE TABLE shop.hand ()")
+        .await
+        .expect("changed");
     let have = dump.schema(&login, "postgres").await.expect("dumped");
     let told: Vec<String> = compare(&have, &want).iter().map(ToString::to_string).collect();
     assert_eq!(told, ["missing: INDEX shop.by_day", "added: TABLE shop.hand", "different: TABLE shop.orders"]);
@@ -87,7 +93,8 @@ async fn what_a_killed_check_left_is_dropped_by_the_next() {
         (scratch, second)
     });
     let admin = server.admin("postgres").await;
-    let asked = "SELECT count(*)::text FROM pg_stat_activity WHERE query LIKE 'SELECT pg_try_advisory_lock%' AND pid <> ";
+    let asked =
+        "SELECT count(*)::text FROM pg_stat_activity WHERE query LIKE 'SELECT pg_try_advisory_lock%' AND pid <> ";
     while one(&admin, &format!("{asked}{pid}")).await == "0" {
         tokio::task::yield_now().await;
     }
@@ -183,7 +190,10 @@ async fn a_database_that_only_files_have_changed_has_no_drift() {
     assert_eq!(told, ["different: TABLE shop.orders"]);
     assert_eq!(report.not_run, ["shop/003_more.sql"]);
     let report = checked(&server, &files[1..]).await;
-    assert!(matches!(&report, Err(CheckError::FileFailed(failure)) if failure.key == "shop/002_by_id.sql"), "{report:?}");
+    assert!(
+        matches!(&report, Err(CheckError::FileFailed(failure)) if failure.key == "shop/002_by_id.sql"),
+        "{report:?}"
+    );
 }
 
 #[tokio::test]

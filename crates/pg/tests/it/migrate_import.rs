@@ -57,7 +57,8 @@ async fn what_each_tool_has_applied_is_found() {
         let found = matched(&client, tool, &files).await;
         assert_eq!(found.problems, [], "{tool}");
         let keys: Vec<&str> = found.applied.iter().map(|applied| applied.key.as_str()).collect();
-        let expected: Vec<&str> = files.iter().map(|(key, _)| key.as_str()).filter(|key| !key.contains("by_day")).collect();
+        let expected: Vec<&str> =
+            files.iter().map(|(key, _)| key.as_str()).filter(|key| !key.contains("by_day")).collect();
         assert_eq!(keys, expected, "{tool}");
         assert!(matches!(found.pending.as_slice(), [only] if only.contains("by_day")), "{tool}: {found:?}");
         let timed = matches!(tool, Tool::Sqlx | Tool::Flyway);
@@ -81,7 +82,10 @@ async fn a_file_that_is_not_what_was_run_is_noticed() {
         changed.1.push_str("SELECT 1;\n");
         let key = changed.0.clone();
         let found = matched(&client, tool, &files).await;
-        assert!(matches!(found.problems.as_slice(), [Problem::Changed { applied, .. }] if applied.key == key), "{tool}: {found:?}");
+        assert!(
+            matches!(found.problems.as_slice(), [Problem::Changed { applied, .. }] if applied.key == key),
+            "{tool}: {found:?}"
+        );
     }
 }
 
@@ -89,22 +93,22 @@ async fn a_file_that_is_not_what_was_run_is_noticed() {
 async fn what_was_taken_over_is_not_run_again() {
     let server = Server::start("").await;
     drop(database(&server, Tool::Sqlx).await);
-    let login = Login { target: server.socket(), user: ADMIN.into(), password: None, db: "sqlx".into(), timeout: PATIENCE };
+    let login =
+        Login { target: server.socket(), user: ADMIN.into(), password: None, db: "sqlx".into(), timeout: PATIENCE };
     let texts = files(Tool::Sqlx);
-    let files: Vec<File> = texts
-        .iter()
-        .map(|(key, text)| File::new(Key::parse(key).expect(key), text.clone().into_bytes()))
-        .collect();
+    let files: Vec<File> =
+        texts.iter().map(|(key, text)| File::new(Key::parse(key).expect(key), text.clone().into_bytes())).collect();
     let mut session = Session::open(&login).await.expect("in");
     let found = matched(session.client(), Tool::Sqlx, &texts).await;
     let rows: Vec<_> = found.applied.into_iter().zip(files.iter().map(|file| file.checksum)).collect();
     for expected in [2, 0] {
-        let written = write(&session, Tool::Sqlx, &rows, PATIENCE, &mut |_| {}).await.expect("written");
+        let written = write(&session, Tool::Sqlx, &rows).await.expect("written");
         assert_eq!(written, expected, "the second time there is nothing to write");
     }
     let ledger = "SELECT string_agg(concat_ws(' ', key, outcome, version, took_ms, applied_at = installed_on), ', ' \
                   ORDER BY id) FROM pgdb.migrations JOIN _sqlx_migrations ON key LIKE '%' || version_number || '_%'";
-    let ledger = ledger.replace("version_number", "_sqlx_migrations.version").replace(" version,", " migrations.version,");
+    let ledger =
+        ledger.replace("version_number", "_sqlx_migrations.version").replace(" version,", " migrations.version,");
     assert_eq!(
         one(session.client(), &ledger).await,
         "app/0001_shop.sql imported sqlx 13 t, app/0002_notes.sql imported sqlx 11 t"
@@ -124,7 +128,10 @@ async fn tables_are_told_apart() {
     let server = Server::start("").await;
     let client = database(&server, Tool::GolangMigrate).await;
     let missing = find_table(&client, Tool::Dbmate, None).await.expect_err("golang-migrate's is none of dbmate's");
-    assert!(matches!(&missing, PgError::Missing { kind: "table", name, .. } if name == "schema_migrations"), "{missing}");
+    assert!(
+        matches!(&missing, PgError::Missing { kind: "table", name, .. } if name == "schema_migrations"),
+        "{missing}"
+    );
     client.batch("dirty", "UPDATE schema_migrations SET dirty = true").await.expect("set");
     let found = matched(&client, Tool::GolangMigrate, &files(Tool::GolangMigrate)).await;
     assert!(matches!(found.problems.as_slice(), [Problem::Failed { .. }]), "{found:?}");

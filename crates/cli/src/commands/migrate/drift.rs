@@ -1,10 +1,10 @@
 //! `pgdb migrate drift`.
 
-use super::Context;
 use super::connection::ConnectionArgs;
 use super::schema::pg_dump;
 use super::source::SourceArgs;
-use crate::error::NotInStep;
+use super::{Context, VERSION};
+use crate::error::Found;
 use clap::Args;
 use pgdb_pg::migrate::check::{DriftReport, check};
 use pgdb_pg::migrate::run::Options;
@@ -12,8 +12,10 @@ use pgdb_pg::migrate::session::Session;
 
 /// Compare the schema with that of a new database, built from the files that were run.
 #[derive(Debug, Args)]
-#[command(after_help = "The new database is made beside the target, which needs the right to create databases, and dropped \
-                        again.\n\nExit status: 0 no drift, 1 the check failed, 2 wrong use, 3 drift.")]
+#[command(
+    after_help = "The new database is made beside the target, which needs the right to create databases, and dropped \
+                        again.\n\nExit status: 0 no drift, 1 the check failed, 2 wrong use, 3 drift."
+)]
 pub(crate) struct Drift {
     #[command(flatten)]
     connection: ConnectionArgs,
@@ -31,7 +33,7 @@ impl Drift {
         let session = Session::open(&login).await?;
         let dump = pg_dump(&session).await?;
         session.close().await;
-        let options = Options { role: self.role, ..Options::new(env!("CARGO_PKG_VERSION")) };
+        let options = Options { role: self.role, ..Options::new(VERSION) };
         let interrupted = async {
             // Without the signal there is nothing to wait for.
             if tokio::signal::ctrl_c().await.is_err() {
@@ -50,7 +52,9 @@ impl Drift {
             cx.printer.note("no drift");
             return Ok(());
         }
-        Err(NotInStep(format!("{} objects are not as the files make them", report.drifts.len())).into())
+        cx.printer
+            .note(format!("{} objects differ: + is in the database, - is what the files make", report.drifts.len()));
+        Err(Found(3).into())
     }
 }
 

@@ -1,19 +1,13 @@
 //! `pgdb migrate baseline --from TOOL`.
 
 use super::Context;
-use crate::error::Usage;
 use clap::Args;
 use pgdb_core::migration::checksum::Checksum;
 use pgdb_core::migration::file::File;
 use pgdb_pg::migrate::import::{Applied, Candidate, Matching, Problem, Tool, find_table, match_files, read, write};
-use pgdb_pg::migrate::report::Event;
 use pgdb_pg::migrate::session::Session;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-/// How long to wait for a migrator that is at work.
-const WAIT: Duration = Duration::from_secs(600);
 
 /// What to take over.
 #[derive(Debug, Args)]
@@ -30,6 +24,9 @@ pub(crate) struct ImportArgs {
     /// Take files as they are now that have changed since they were applied.
     #[arg(long, requires = "from")]
     allow_changed: bool,
+    /// Only say what would be taken over.
+    #[arg(long, requires = "from")]
+    dry_run: bool,
 }
 
 fn tool(name: &str) -> Result<Tool, String> {
@@ -49,15 +46,15 @@ struct Imported<'a> {
 }
 
 impl ImportArgs {
-    /// Takes over from `tool`; with `dry_run` only says what would be.
+    /// Takes over from `tool`.
     pub(super) async fn run(
         &self,
         cx: &Context<'_>,
         tool: Tool,
         session: &Session,
         files: &[File],
-        dry_run: bool,
     ) -> anyhow::Result<()> {
+        let dry_run = self.dry_run;
         let table = find_table(session.client(), tool, self.table.as_deref()).await?;
         let history = read(session.client(), tool, &table).await?;
         let mut matching = match_files(tool, &history, &candidates(files)?);
@@ -70,12 +67,7 @@ impl ImportArgs {
                 files.iter().map(|file| (file.key.as_str(), file.checksum)).collect();
             let with = |one: &Applied| Some((one.clone(), *checksums.get(one.key.as_str())?));
             let rows: Vec<(Applied, Checksum)> = matching.applied.iter().filter_map(with).collect();
-            let mut tell = |event: Event<'_>| {
-                if let Event::Waiting { holder } = event {
-                    cx.printer.note(format!("waiting for {holder}"));
-                }
-            };
-            write(session, tool, &rows, WAIT, &mut tell).await?
+            write(session, tool, &rows).await?
         };
         let imported = Imported {
             from: tool.name(),
@@ -120,16 +112,11 @@ impl ImportArgs {
     }
 }
 
-/// The files with their text; one without is no use to anybody.
+/// The files with their text; one without cannot be compared.
 fn candidates(files: &[File]) -> anyhow::Result<Vec<Candidate<'_>>> {
-    let with_text = |file: &'_ File| match &file.content {
-        Ok(_) => Ok(()),
-        Err(why) => Err(Usage(format!("{}: {why}", file.key))),
-    };
-    files.iter().try_for_each(with_text)?;
-    let content = |file| -> Option<Candidate<'_>> {
-        let File { key, content, .. } = file;
-        Some(Candidate { key: key.as_str(), text: &content.as_ref().ok()?.sql })
-    };
-    Ok(files.iter().filter_map(content).collect())
+    let candidates = files.iter().map(|file| match &file.content {
+        Ok(content) => Ok(Candidate { key: file.key.as_str(), text: &content.sql }),
+        Err(why) => Err(anyhow::anyhow!("{}: {why}", file.key)),
+    });
+    candidates.collect()
 }

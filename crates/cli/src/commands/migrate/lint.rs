@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::source::SourceArgs;
-use crate::error::Usage;
+use crate::error::{Found, Usage};
 use crate::printer::Printer;
 use clap::Args;
 use pgdb_pg::migrate::lint::{Finding, Severity, lint_file, rule_names};
@@ -33,14 +33,14 @@ pub(crate) struct Lint {
 
 /// What was found in one file.
 #[derive(Debug, Serialize)]
-pub(super) struct FileFindings {
-    pub(super) key: String,
-    pub(super) findings: Vec<Finding>,
+struct FileFindings {
+    key: String,
+    findings: Vec<Finding>,
 }
 
 /// What was found in all.
 #[derive(Debug, Serialize)]
-struct Found {
+struct Looked {
     files: Vec<FileFindings>,
     errors: usize,
     warnings: usize,
@@ -70,26 +70,27 @@ impl Lint {
         };
         let number = looked.len();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-        let found = Found { errors, warnings, notes: count(Severity::Note), files: looked };
-        cx.printer.either(&found, |printer| print(printer, &found.files))?;
-        let summary =
-            format!("{errors} errors, {warnings} warnings, {} notes in {number} files", found.notes);
-        anyhow::ensure!(errors == 0 && (warnings == 0 || !self.strict), "{summary}");
+        let found = Looked { errors, warnings, notes: count(Severity::Note), files: looked };
+        cx.printer.either(&found, |printer| {
+            found.files.iter().for_each(|file| print(printer, &file.key, &file.findings));
+        })?;
+        let summary = format!("{errors} errors, {warnings} warnings, {} notes in {number} files", found.notes);
         cx.printer.note(summary);
+        if errors > 0 || (warnings > 0 && self.strict) {
+            return Err(Found(1).into());
+        }
         Ok(())
     }
 }
 
-/// As compilers do: place, severity, rule; below it what it is and what to do.
-pub(super) fn print(printer: &Printer, files: &[FileFindings]) {
-    for FileFindings { key, findings } in files {
-        for finding in findings.iter().filter(|finding| finding.counts()) {
-            let Finding { rule, line, column, severity, message, help, .. } = finding;
-            printer.line(format!("{key}:{line}:{column}: {}: {rule}", severity.word()));
-            printer.line(format!("  {message}"));
-            if let Some(help) = help {
-                printer.line(format!("  help: {help}"));
-            }
+/// What counts, as compilers show it: place, severity, rule; below it what it is and what to do.
+pub(super) fn print(printer: &Printer, key: &str, findings: &[Finding]) {
+    for finding in findings.iter().filter(|finding| finding.counts()) {
+        let Finding { rule, line, column, severity, message, help, .. } = finding;
+        printer.line(format!("{key}:{line}:{column}: {}: {rule}", severity.word()));
+        printer.line(format!("  {message}"));
+        if let Some(help) = help {
+            printer.line(format!("  help: {help}"));
         }
     }
 }

@@ -1,11 +1,20 @@
 //! `pgdb migrate …`: a subcommand a file. Needs no daemon, unless `--on` names one of its databases.
 
+mod baseline;
 mod connection;
 mod drift;
+mod history;
+mod import;
+mod lines;
 mod lint;
+mod new;
+mod plan;
+mod repair;
 mod run;
 mod schema;
 mod source;
+mod status;
+mod validate;
 
 use crate::args::Global;
 use crate::printer::Printer;
@@ -13,6 +22,11 @@ use clap::Subcommand;
 
 /// Schemas brought up to date, from files.
 #[derive(Debug, Subcommand)]
+#[command(
+    after_help = "Files are SCHEMA/NNN_name.sql under --dir and run in the order of their names, each in one transaction \
+                  with its row in the table pgdb.migrations.\n\n\
+                  Exit status: 0 done or up to date, 1 failed, 2 wrong use, 3 pending or different (with --exit-code)."
+)]
 pub(crate) enum Migrate {
     /// Run what has not been run.
     Run(run::Run),
@@ -20,6 +34,20 @@ pub(crate) enum Migrate {
     Lint(lint::Lint),
     /// Compare the schema with what the files make.
     Drift(drift::Drift),
+    /// How every file stands to the database.
+    Status(status::Status),
+    /// What `run` would do, without doing it.
+    Plan(plan::Plan),
+    /// What is odd about the files and the ledger.
+    Validate(validate::Validate),
+    /// What was run, when, by whom, and what it locked.
+    History(history::History),
+    /// Make an empty file with the next number.
+    New(new::New),
+    /// Take changed files as they are now, and forget those that are gone.
+    Repair(repair::Repair),
+    /// Take files as run without running them.
+    Baseline(baseline::Baseline),
 }
 
 /// What every subcommand gets.
@@ -27,6 +55,16 @@ pub(crate) struct Context<'a> {
     pub(crate) global: &'a Global,
     pub(crate) printer: &'a Printer,
 }
+
+impl Context<'_> {
+    /// Asks a person to type yes, unless `--yes` or nobody is there to ask.
+    fn confirm(&self, question: &str) -> anyhow::Result<()> {
+        if self.global.yes { Ok(()) } else { self.printer.confirm(question) }
+    }
+}
+
+/// What the ledger calls this program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Migrate {
     pub(crate) fn run(self, global: &Global, printer: &Printer) -> anyhow::Result<()> {
@@ -38,6 +76,13 @@ impl Migrate {
                 Self::Run(command) => command.run(&cx).await,
                 Self::Lint(command) => command.run(&cx),
                 Self::Drift(command) => command.run(&cx).await,
+                Self::Status(command) => command.run(&cx).await,
+                Self::Plan(command) => command.run(&cx).await,
+                Self::Validate(command) => command.run(&cx).await,
+                Self::History(command) => command.run(&cx).await,
+                Self::New(command) => command.run(&cx),
+                Self::Repair(command) => command.run(&cx).await,
+                Self::Baseline(command) => command.run(&cx).await,
             }
         })
     }

@@ -1,27 +1,139 @@
 //! `pgdb migrate run`.
 
-use super::Context;
 use super::connection::ConnectionArgs;
+use super::lines::Lines;
 use super::source::SourceArgs;
+use super::{Context, VERSION, schema};
 use clap::Args;
+use pgdb_core::duration::parse_seconds;
+use pgdb_core::migration::plan::{Changed, OutOfOrder, Policy};
+use pgdb_pg::migrate::report::RunReport;
 use pgdb_pg::migrate::run::{Options, run};
 use pgdb_pg::migrate::session::Session;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// Run what has not been run.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "The first failure ends the run, and of the file that failed nothing is kept. What the server says \
+                  meanwhile (RAISE NOTICE …) goes to standard error.\n\n\
+                  A file whose first lines hold `-- pgdb: no-transaction` runs statement by statement; one with \
+                  `-- pgdb: repeatable`, or called R__name.sql, runs whenever it changed, after all others."
+)]
 pub(crate) struct Run {
     #[command(flatten)]
     connection: ConnectionArgs,
     #[command(flatten)]
     source: SourceArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// Go on with the next file after a failure.
+    #[arg(long)]
+    keep_going: bool,
+    /// How long a statement waits for a lock before it is tried again later.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = seconds)]
+    lock_timeout: Duration,
+    /// How often a file is tried again when it did not get a lock.
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+    lock_retries: u32,
+    /// How long to wait for another migrator on the same database.
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = seconds)]
+    wait: Duration,
+    /// The role that the files run as; the ledger stays the login's.
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+    /// Do not tell PostgREST (NOTIFY pgrst, 'reload schema').
+    #[arg(long)]
+    no_notify: bool,
+    /// Write the schema to this file afterwards, if everything was applied; needs pg_dump.
+    #[arg(long, value_name = "FILE")]
+    dump: Option<PathBuf>,
+}
+
+/// What is allowed.
+#[derive(Debug, Args)]
+pub(super) struct PolicyArgs {
+    /// What to make of a file that comes before one that was already run: allow, warn or refuse.
+    #[arg(long, value_name = "POLICY", default_value = "warn", value_parser = out_of_order)]
+    out_of_order: OutOfOrder,
+    /// Run files again that were changed after they were run.
+    #[arg(long)]
+    rerun_changed: bool,
+}
+
+impl PolicyArgs {
+    pub(super) fn policy(&self) -> Policy {
+        let changed = if self.rerun_changed { Changed::Rerun } else { Changed::Refuse };
+        Policy { out_of_order: self.out_of_order, changed }
+    }
+}
+
+fn out_of_order(text: &str) -> Result<OutOfOrder, String> {
+    OutOfOrder::parse(text).ok_or_else(|| "it is allow, warn or refuse".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    parse_seconds(text).map(Duration::from_secs).map_err(|error| error.to_string())
 }
 
 impl Run {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         let files = self.source.read(cx)?;
-        let mut session = Session::open(&self.connection.login(cx).await?).await?;
-        let report = run(&mut session, &files, &Options::new(env!("CARGO_PKG_VERSION")), &mut |_| {}).await?;
+        let options = Options {
+            policy: self.policy.policy(),
+            keep_going: self.keep_going,
+            lock_timeout: self.lock_timeout,
+            lock_retries: self.lock_retries,
+            wait: self.wait,
+            role: self.role,
+            notify: !self.no_notify,
+            ..Options::new(VERSION)
+        };
+        let login = self.connection.login(cx).await?;
+        let mut session = Session::open(&login).await?;
+        // Before anything runs: a run whose schema cannot be written is not what was asked for.
+        let dump = match self.dump {
+            Some(file) => Some((schema::pg_dump(&session).await?, file)),
+            None => None,
+        };
+        let mut lines = Lines::new(cx.printer);
+        let outcome = run(&mut session, &files, &options, &mut |event| lines.show(&event)).await;
+        lines.finish();
+        let report = outcome?;
         session.close().await;
-        cx.printer.either(&report, |printer| printer.line("done"))
+        if let Some((dump, file)) = dump.filter(|_| report.is_complete()) {
+            schema::write(&dump, &login, &file).await?;
+        }
+        cx.printer.either(&report, |printer| {
+            if report.is_complete() {
+                printer.line(format!(
+                    "All migrations applied ({} run now, {} before)",
+                    report.applied, report.up_to_date_before
+                ));
+            }
+        })?;
+        verdict(&report)
     }
+}
+
+/// The error that a run ends with, if it does.
+fn verdict(report: &RunReport) -> anyhow::Result<()> {
+    if report.is_complete() {
+        return Ok(());
+    }
+    let mut parts = Vec::new();
+    for (count, what) in [
+        (report.applied, "applied"),
+        (report.failed, "failed"),
+        (report.not_reached.len(), "not reached"),
+        (report.refused.len(), "refused"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    }
+    let refused: Vec<String> = report.refused.iter().map(|file| format!("'{}' {}", file.key, file.why)).collect();
+    let why = if refused.is_empty() { String::new() } else { format!(" ({})", refused.join("; ")) };
+    anyhow::bail!("migrations are not complete: {}{why}", parts.join(", "))
 }

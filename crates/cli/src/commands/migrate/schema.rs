@@ -14,8 +14,8 @@ pub(super) async fn pg_dump(session: &Session) -> anyhow::Result<PgDump> {
 }
 
 /// Writes the schema, aside and then renamed: a broken dump never has the name of a whole one.
-pub(super) async fn dump(session: &Session, login: &Login, to: &Path) -> anyhow::Result<()> {
-    let schema = pg_dump(session).await?.schema(login, &login.db).await?;
+pub(super) async fn write(dump: &PgDump, login: &Login, to: &Path) -> anyhow::Result<()> {
+    let schema = dump.schema(login, &login.db).await?;
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let written = || -> std::io::Result<()> {
         let mut file = tempfile::Builder::new().prefix(".schema-").tempfile_in(folder)?;

@@ -126,7 +126,8 @@ pub fn match_files(tool: Tool, history: &[HistoryRow], files: &[Candidate<'_>]) 
         }
     }
     matching.applied.sort_by(|a, b| a.key.cmp(&b.key));
-    matching.pending = files.iter().map(|file| file.key).filter(|key| !taken.contains(key)).map(str::to_owned).collect();
+    matching.pending =
+        files.iter().map(|file| file.key).filter(|key| !taken.contains(key)).map(str::to_owned).collect();
     matching.pending.sort();
     matching
 }

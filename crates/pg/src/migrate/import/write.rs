@@ -3,32 +3,18 @@
 use super::{Applied, Tool};
 use crate::error::PgError;
 use crate::migrate::error::MigrateError;
-use crate::migrate::report::Listener;
+use crate::migrate::ledger;
+use crate::migrate::run::with_lock;
 use crate::migrate::session::Session;
-use crate::migrate::{ledger, lock};
 use pgdb_core::migration::checksum::Checksum;
 use pgdb_core::migration::ledger::{Outcome, Standing};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// Writes a row for each file, all of them or none; files that the ledger has already are left as they are.
 ///
-/// Waits for another migrator at most for `wait`. Gives how many rows were written.
-pub async fn write(
-    session: &Session,
-    tool: Tool,
-    applied: &[(Applied, Checksum)],
-    wait: Duration,
-    listener: Listener<'_>,
-) -> Result<usize, MigrateError> {
-    let client = session.client();
-    lock::acquire(client, wait, listener).await?;
-    let written = write_locked(session, tool, applied).await;
-    // A session that is lost has let go of it; the first failure is the one to tell.
-    let released = lock::release(client).await;
-    let written = written?;
-    released?;
-    Ok(written)
+/// Waits for another migrator. Gives how many rows were written.
+pub async fn write(session: &Session, tool: Tool, applied: &[(Applied, Checksum)]) -> Result<usize, MigrateError> {
+    with_lock(session, async || write_locked(session, tool, applied).await).await
 }
 
 async fn write_locked(session: &Session, tool: Tool, applied: &[(Applied, Checksum)]) -> Result<usize, PgError> {

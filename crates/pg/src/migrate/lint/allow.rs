@@ -29,7 +29,8 @@ pub(super) struct Allows {
 impl Allows {
     /// Reads a file's comments. What looks like one inside a string or a function's body is none.
     pub(super) fn read(parsed: &Parse<SourceFile>, text: &str) -> Self {
-        let statements: Vec<Range<usize>> = parsed.tree().stmts().map(|statement| own_range(statement.syntax())).collect();
+        let statements: Vec<Range<usize>> =
+            parsed.tree().stmts().map(|statement| own_range(statement.syntax())).collect();
         let mut read = Self::default();
         for token in parsed.syntax_node().descendants_with_tokens().filter_map(|element| element.into_token()) {
             if token.kind() != SyntaxKind::COMMENT {

@@ -136,7 +136,9 @@ pub fn lint(text: &str, setting: Setting) -> Vec<Finding> {
     if setting.transaction {
         found.extend(in_transaction(text, &statements));
     }
-    found.extend(allows.faults().map(|(at, rule, message)| (at, plain(rule, Severity::Error, place(text, at), message))));
+    found.extend(
+        allows.faults().map(|(at, rule, message)| (at, plain(rule, Severity::Error, place(text, at), message))),
+    );
     for (index, _) in used.iter().enumerate().filter(|(_, used)| !**used) {
         let at = allows.at(index);
         let message = format!("nothing here needs allow({})", allows.rule(index));

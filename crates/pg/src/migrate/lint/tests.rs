@@ -39,12 +39,20 @@ fn without_a_transaction_a_file_has_to_be_repeatable() {
     let text = "CREATE INDEX CONCURRENTLY by_day ON shop.orders (day);\n";
     assert_eq!(told(text, IN_ONE), ["error needs-no-transaction@1:1"]);
     assert_eq!(told(text, ALONE), ["warning prefer-robust-stmts@1:1"]);
-    assert_eq!(told("CREATE INDEX CONCURRENTLY IF NOT EXISTS by_day ON shop.orders (day);\n", ALONE), Vec::<String>::new());
+    assert_eq!(
+        told("CREATE INDEX CONCURRENTLY IF NOT EXISTS by_day ON shop.orders (day);\n", ALONE),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
 fn what_refuses_a_transaction_is_told() {
-    for text in ["VACUUM t;", "ALTER SYSTEM SET work_mem = '1MB';", "DROP INDEX CONCURRENTLY IF EXISTS i;", "REINDEX TABLE CONCURRENTLY t;"] {
+    for text in [
+        "VACUUM t;",
+        "ALTER SYSTEM SET work_mem = '1MB';",
+        "DROP INDEX CONCURRENTLY IF EXISTS i;",
+        "REINDEX TABLE CONCURRENTLY t;",
+    ] {
         assert!(told(text, IN_ONE).iter().any(|one| one.starts_with("error needs-no-transaction@1:1")), "{text}");
         assert!(!told(text, ALONE).iter().any(|one| one.contains("needs-no-transaction")), "{text}");
     }
@@ -75,7 +83,10 @@ fn an_allow_that_allows_nothing_is_told() {
         assert!(found.iter().any(|one| one.rule == "ban-drop-column" && one.counts()), "{allow}: {found:?}");
         found[0].message.clone()
     };
-    assert_eq!(wrong("allow(ban-drop-colum) gone"), "there is no rule 'ban-drop-colum'; did you mean 'ban-drop-column'?");
+    assert_eq!(
+        wrong("allow(ban-drop-colum) gone"),
+        "there is no rule 'ban-drop-colum'; did you mean 'ban-drop-column'?"
+    );
     assert_eq!(wrong("allow(everything) please"), "there is no rule 'everything'");
     assert_eq!(wrong("allow(ban-drop-column)"), "allow(ban-drop-column) needs a reason behind it");
     assert_eq!(wrong("allow ban-drop-column because"), "write it as `-- pgdb: allow(RULE) REASON`");

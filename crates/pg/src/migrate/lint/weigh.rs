@@ -11,7 +11,8 @@ const BIG: i64 = 16 << 20;
 
 /// Lowers the findings about tables that are small or not there, and names the size of the others.
 pub async fn weigh(client: &Client, findings: &mut [Finding]) -> Result<(), PgError> {
-    let names: BTreeSet<String> = findings.iter().filter(|one| depends_on_size(one)).filter_map(|one| one.relation.clone()).collect();
+    let names: BTreeSet<String> =
+        findings.iter().filter(|one| depends_on_size(one)).filter_map(|one| one.relation.clone()).collect();
     let mut sizes: BTreeMap<String, Option<i64>> = BTreeMap::new();
     for name in names {
         // A name that is none makes `to_regclass` fail; then nothing is known, and nothing is lowered.

@@ -53,7 +53,7 @@ fn data_of_copy_is_no_sql() {
     assert_eq!(&text[statements[0].data.clone().expect("data")], "1\tit's;\n\\N\t\\\\.\n");
     assert_eq!(&text[statements[1].span.clone()], "SELECT 1;");
     let empty = "copy \"from\".t from stdin with (format csv);\n\\.";
-    assert_eq!(split(empty).expect("good")[0].data, Some(42..42));
+    assert_eq!(split(empty).expect("good")[0].data, Some(44..44));
     assert_eq!(kinds("COPY t FROM '/tmp/x'; COPY (SELECT 1) TO '/tmp/x';"), [Kind::Other; 2]);
 
     assert!(matches!(split("COPY t FROM STDIN;\n1\n"), Err(SplitError::CopyWithoutEnd { at: 0 })));

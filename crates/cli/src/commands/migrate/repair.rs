@@ -1,0 +1,90 @@
+//! `pgdb migrate repair`.
+
+use super::connection::ConnectionArgs;
+use super::source::SourceArgs;
+use super::{Context, VERSION};
+use crate::error::Usage;
+use clap::Args;
+use pgdb_core::migration::checksum::Checksum;
+use pgdb_core::migration::ledger::Outcome;
+use pgdb_core::migration::plan::{Plan, Policy, State, plan};
+use pgdb_pg::migrate::ledger;
+use pgdb_pg::migrate::run::with_lock;
+use pgdb_pg::migrate::session::Session;
+use serde::Serialize;
+
+/// Take changed files as they are now, and forget those that are gone.
+#[derive(Debug, Args)]
+#[command(after_help = "Nothing of the files is run: only the ledger changes, by further rows.")]
+pub(crate) struct Repair {
+    /// Only these files, SCHEMA/NAME.
+    keys: Vec<String>,
+    /// Take the files that are named as run, whatever became of them.
+    #[arg(long, requires = "keys")]
+    done: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+#[derive(Debug, Serialize)]
+struct Change {
+    key: String,
+    outcome: Outcome,
+    sha256: Option<Checksum>,
+}
+
+impl Repair {
+    pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
+        let files = self.source.read(cx)?;
+        let session = Session::open(&self.connection.login(cx).await?).await?;
+        let rows = ledger::read(session.client()).await?.unwrap_or_default();
+        let changes = self.changes(&plan(&files, &rows, Policy::default()))?;
+        if !changes.is_empty() {
+            let names: Vec<&str> = changes.iter().map(|change| change.key.as_str()).collect();
+            cx.confirm(&format!("Change what the ledger says of {}?", names.join(", ")))?;
+            with_lock(&session, async || {
+                for change in &changes {
+                    ledger::note(session.client(), &change.key, change.sha256, change.outcome, VERSION).await?;
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        session.close().await;
+        cx.printer.either(&changes, |printer| {
+            for change in &changes {
+                printer.line(format!("{}  {}", change.key, change.outcome));
+            }
+            if changes.is_empty() {
+                printer.line("Nothing to repair.");
+            }
+        })
+    }
+
+    fn changes(&self, plan: &Plan<'_>) -> anyhow::Result<Vec<Change>> {
+        let meant = |key: &str| self.keys.is_empty() || self.keys.iter().any(|meant| meant == key);
+        let mut changes = Vec::new();
+        for item in plan.items.iter().filter(|item| meant(item.file.key.as_str())) {
+            if item.state == State::Changed || (self.done && item.state != State::UpToDate) {
+                changes.push(Change {
+                    key: item.file.key.to_string(),
+                    outcome: Outcome::Repaired,
+                    sha256: Some(item.file.checksum),
+                });
+            }
+        }
+        for row in plan.missing.iter().filter(|row| meant(&row.key)) {
+            changes.push(Change { key: row.key.clone(), outcome: Outcome::Forgotten, sha256: None });
+        }
+        for key in &self.keys {
+            let known = plan.items.iter().any(|item| item.file.key.as_str() == key)
+                || plan.missing.iter().any(|row| &row.key == key);
+            if !known {
+                return Err(Usage(format!("neither the files nor the ledger know '{key}'")).into());
+            }
+        }
+        Ok(changes)
+    }
+}

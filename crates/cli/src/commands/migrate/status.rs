@@ -1,0 +1,93 @@
+//! `pgdb migrate status`.
+
+use super::Context;
+use super::connection::ConnectionArgs;
+use super::lines::moment;
+use super::source::SourceArgs;
+use crate::error::Found;
+use clap::Args;
+use jiff::Timestamp;
+use pgdb_core::migration::checksum::Checksum;
+use pgdb_core::migration::plan::{Item, Policy, State, plan};
+use pgdb_pg::migrate::ledger;
+use pgdb_pg::migrate::session::Session;
+use serde::Serialize;
+
+/// How every file stands to the database.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// End with 3 unless everything is up to date.
+    #[arg(long)]
+    exit_code: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Printed<'a> {
+    up_to_date: bool,
+    files: Vec<PrintedFile<'a>>,
+    /// Run, and their files are gone.
+    missing: Vec<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct PrintedFile<'a> {
+    key: &'a str,
+    state: State,
+    out_of_order: bool,
+    sha256: Checksum,
+    applied_at: Option<Timestamp>,
+    took_ms: Option<i64>,
+    error: Option<String>,
+}
+
+impl Status {
+    pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
+        let files = self.source.read(cx)?;
+        let session = Session::open(&self.connection.login(cx).await?).await?;
+        let rows = ledger::read(session.client()).await?.unwrap_or_default();
+        session.close().await;
+        let plan = plan(&files, &rows, Policy::default());
+        let printed = Printed {
+            up_to_date: plan.is_up_to_date(),
+            files: plan.items.iter().map(printed).collect(),
+            missing: plan.missing.iter().map(|row| row.key.as_str()).collect(),
+        };
+        cx.printer.either(&printed, |printer| {
+            let rows = printed.files.iter().map(|file| {
+                let late = if file.out_of_order { ", out of order" } else { "" };
+                vec![
+                    file.key.to_owned(),
+                    format!("{}{late}", file.state.as_str().replace('_', " ")),
+                    file.applied_at.map(moment).unwrap_or_default(),
+                    file.took_ms.map(|took| format!("{took} ms")).unwrap_or_default(),
+                    file.error.clone().unwrap_or_default(),
+                ]
+            });
+            printer.table(&["FILE", "STATE", "RUN AT", "TOOK", ""], rows.collect());
+            for key in &printed.missing {
+                printer.warn(format!("{key} was run and its file is gone"));
+            }
+        })?;
+        if self.exit_code && !printed.up_to_date {
+            return Err(Found(3).into());
+        }
+        Ok(())
+    }
+}
+
+fn printed<'a>(item: &Item<'a>) -> PrintedFile<'a> {
+    let unreadable = item.file.content.as_ref().err().map(ToString::to_string);
+    PrintedFile {
+        key: item.file.key.as_str(),
+        state: item.state,
+        out_of_order: item.out_of_order,
+        sha256: item.file.checksum,
+        applied_at: item.done.map(|row| row.applied_at),
+        took_ms: item.done.map(|row| row.took_ms),
+        error: unreadable.or_else(|| item.trouble.and_then(|row| row.error.clone())),
+    }
+}
