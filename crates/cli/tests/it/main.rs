@@ -4,6 +4,7 @@ mod bad_days;
 mod cli;
 mod crash;
 mod instances;
+mod migrate_checks;
 mod operations;
 mod previews;
 mod registry;

@@ -78,7 +78,7 @@ impl PgDump {
         };
         let mut folders: Vec<PathBuf> = engines.map(below).unwrap_or_default();
         folders.extend(below(Path::new(SYSTEM)));
-        folders.extend(path.map(|path| std::env::split_paths(path).collect()).unwrap_or_else(Vec::new));
+        folders.extend(path.map(|path| std::env::split_paths(path).collect()).unwrap_or_default());
         let mut found: Vec<Self> = Vec::new();
         for program in folders.into_iter().map(|folder| folder.join(PROGRAM)).filter(|program| program.is_file()) {
             if let Some(major) = version(&program).await {
@@ -190,7 +190,12 @@ pub(super) fn objects(dump: &str) -> Vec<(ObjectName, String)> {
     for (_, text) in &mut found {
         // The frames of this object's header and of the next one's.
         let inner = text.trim_start_matches("--\n").trim();
-        *text = inner.strip_suffix("\n--").unwrap_or(inner).trim().to_owned();
+        let mut inner = inner.strip_suffix("\n--").unwrap_or(inner).trim_end();
+        // Settings for the next object, whichever that is.
+        while let Some((before, _)) = inner.rsplit_once('\n').filter(|(_, line)| line.starts_with("SET default_")) {
+            inner = before.trim_end();
+        }
+        *text = inner.to_owned();
     }
     found
 }
@@ -211,7 +216,7 @@ mod tests {
     const DUMP: &str = "--\n-- PostgreSQL database dump\n--\n\n\\restrict abc\n\n-- Dumped from database version 16.2\n\
         -- Dumped by pg_dump version 17.1\n\nSET statement_timeout = 0;\nSET transaction_timeout = 0;\n\
         SELECT pg_catalog.set_config('search_path', '', false);\n\n--\n-- Name: shop; Type: SCHEMA; Schema: -; Owner: -\n--\n\n\
-        CREATE SCHEMA shop;\n\n\n--\n-- Name: f(); Type: FUNCTION; Schema: shop; Owner: -\n--\n\n\
+        CREATE SCHEMA shop;\n\n\nSET default_tablespace = '';\n\nSET default_table_access_method = heap;\n\n--\n-- Name: f(); Type: FUNCTION; Schema: shop; Owner: -\n--\n\n\
         CREATE FUNCTION shop.f() RETURNS void\n    AS $$\n\n\n-- Dumped by hand\n$$;\n\n\n--\n\
         -- PostgreSQL database dump complete\n--\n\n\\unrestrict abc\n\n";
 

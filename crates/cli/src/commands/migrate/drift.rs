@@ -1,6 +1,7 @@
 //! `pgdb migrate drift`.
 
 use super::connection::ConnectionArgs;
+use super::lint::counted;
 use super::schema::pg_dump;
 use super::source::SourceArgs;
 use super::{Context, VERSION};

@@ -74,13 +74,23 @@ impl Lint {
         cx.printer.either(&found, |printer| {
             found.files.iter().for_each(|file| print(printer, &file.key, &file.findings));
         })?;
-        let summary = format!("{errors} errors, {warnings} warnings, {} notes in {number} files", found.notes);
-        cx.printer.note(summary);
+        cx.printer.note(format!(
+            "{}, {}, {} in {}",
+            counted(errors, "error"),
+            counted(warnings, "warning"),
+            counted(found.notes, "note"),
+            counted(number, "file")
+        ));
         if errors > 0 || (warnings > 0 && self.strict) {
             return Err(Found(1).into());
         }
         Ok(())
     }
+}
+
+/// `1 error`, `2 errors`.
+pub(super) fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// What counts, as compilers show it: place, severity, rule; below it what it is and what to do.
