@@ -78,7 +78,7 @@ impl PgDump {
         };
         let mut folders: Vec<PathBuf> = engines.map(below).unwrap_or_default();
         folders.extend(below(Path::new(SYSTEM)));
-        folders.extend(path.map(|path| std::env::split_paths(path).collect()).unwrap_or_default());
+        folders.extend(path.into_iter().flat_map(std::env::split_paths));
         let mut found: Vec<Self> = Vec::new();
         for program in folders.into_iter().map(|folder| folder.join(PROGRAM)).filter(|program| program.is_file()) {
             if let Some(major) = version(&program).await {

@@ -53,8 +53,8 @@ impl Drift {
             cx.printer.note("no drift");
             return Ok(());
         }
-        cx.printer
-            .note(format!("{} objects differ: + is in the database, - is what the files make", report.drifts.len()));
+        let count = counted(report.drifts.len(), "object");
+        cx.printer.note(format!("{count} not as the files make them: + is in the database, - is what they make"));
         Err(Found(3).into())
     }
 }
