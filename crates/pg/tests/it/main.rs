@@ -1,9 +1,7 @@
 //! The crate against a real PostgreSQL server.
 
 mod connect;
-mod migrate_drift;
-mod migrate_import;
-mod migrate_lint;
+mod migrate;
 mod provision;
 mod rights;
 mod server;

@@ -29,10 +29,15 @@ impl Server {
 
     /// As [`Server::start`]; `prepare` may put files into the data folder.
     pub(crate) async fn start_with(settings: &str, prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_of(&bin_dir(), settings, prepare).await
+    }
+
+    /// As [`Server::start_with`], of the PostgreSQL whose programs are in `bin`.
+    pub(crate) async fn start_of(bin: &Path, settings: &str, prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::Builder::new().prefix("pgdb-pg-").tempdir().expect("a folder");
         let data = folder.path().join("data");
         give_away(folder.path());
-        let made = unprivileged("initdb")
+        let made = unprivileged(bin, "initdb")
             .args(["--no-sync", "--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C"])
             .arg(format!("--username={ADMIN}"))
             .arg("--pgdata")
@@ -53,7 +58,7 @@ impl Server {
         prepare(&data);
         let log = fs::File::create(folder.path().join("log")).expect("a log");
         // The temporary server ends with the test's thread even when the test is killed.
-        let process = unprivileged("postgres")
+        let process = unprivileged(bin, "postgres")
             .arg("-D")
             .arg(&data)
             .stdout(Stdio::null())
@@ -134,13 +139,13 @@ pub(crate) fn give_away(path: &Path) {
     }
 }
 
-fn unprivileged(program: &str) -> Command {
+fn unprivileged(bin: &Path, program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.arg("--pdeathsig=QUIT");
     if let Some(user) = owner() {
         command.arg(format!("--reuid={}", user.uid)).arg(format!("--regid={}", user.gid)).arg("--clear-groups");
     }
-    command.arg(bin_dir().join(program)).current_dir("/").env_clear().env("LC_ALL", "C");
+    command.arg(bin.join(program)).current_dir("/").env_clear().env("LC_ALL", "C");
     command
 }
 
@@ -156,4 +161,28 @@ fn bin_dir() -> PathBuf {
     newest("/usr/lib/postgresql".into())
         .or_else(|| newest(std::env::var_os("PGDB_ENGINES_DIR")?.into()))
         .expect("PostgreSQL is installed (scripts/install-deps.sh)")
+}
+
+/// The programs of PostgreSQL 15, or of the oldest major after it that there is.
+pub(crate) fn oldest() -> PathBuf {
+    majors().into_iter().next().map(|(_, bin)| bin).unwrap_or_else(bin_dir)
+}
+
+/// The programs of the newest major that there is.
+pub(crate) fn newest() -> PathBuf {
+    majors().pop().map(|(_, bin)| bin).unwrap_or_else(bin_dir)
+}
+
+/// Majors from 15 on, sorted; none if one was named for the whole run.
+fn majors() -> Vec<(u16, PathBuf)> {
+    if std::env::var_os("PGDB_TEST_PG_BIN").is_some() {
+        return Vec::new();
+    }
+    let roots = [Some(PathBuf::from("/usr/lib/postgresql")), std::env::var_os("PGDB_ENGINES_DIR").map(PathBuf::from)];
+    let entries = roots.into_iter().flatten().filter_map(|root| fs::read_dir(root).ok()).flatten().flatten();
+    let found = entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))));
+    let mut found: Vec<(u16, PathBuf)> =
+        found.filter(|(major, bin)| *major >= 15 && bin.join("initdb").exists()).collect();
+    found.sort();
+    found
 }

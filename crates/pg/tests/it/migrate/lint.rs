@@ -1,11 +1,11 @@
 //! Findings, weighed by the tables that are there.
 
-use crate::server::Server;
+use super::{Bed, on_both};
 use pgdb_pg::migrate::lint::{Setting, Severity, lint, weigh};
 
-#[tokio::test]
-async fn a_lock_on_a_small_table_is_no_danger() {
-    let server = Server::start("").await;
+on_both!(a_lock_on_a_small_table_is_no_danger);
+async fn a_lock_on_a_small_table_is_no_danger(bed: &Bed) {
+    let server = &bed.server;
     let client = server.admin("postgres").await;
     let fill = "CREATE TABLE small (id int, day date); CREATE TABLE \"Big\" (id int, day date, filler text);
         INSERT INTO \"Big\" SELECT n, now(), repeat('x', 1000) FROM generate_series(1, 20000) n";

@@ -1,5 +1,6 @@
 //! Tables as other tools leave them.
 
+use super::{Bed, on_both};
 use crate::server::{ADMIN, PATIENCE, Server, one};
 use pgdb_core::migration::file::File;
 use pgdb_core::migration::key::Key;
@@ -48,11 +49,11 @@ async fn database(server: &Server, tool: Tool) -> Client {
     client
 }
 
-#[tokio::test]
-async fn what_each_tool_has_applied_is_found() {
-    let server = Server::start("timezone = 'UTC'").await;
+on_both!(what_each_tool_has_applied_is_found);
+async fn what_each_tool_has_applied_is_found(bed: &Bed) {
+    let server = &bed.server;
     for tool in Tool::ALL {
-        let client = database(&server, tool).await;
+        let client = database(server, tool).await;
         let files = files(tool);
         let found = matched(&client, tool, &files).await;
         assert_eq!(found.problems, [], "{tool}");
@@ -72,11 +73,11 @@ async fn what_each_tool_has_applied_is_found() {
     }
 }
 
-#[tokio::test]
-async fn a_file_that_is_not_what_was_run_is_noticed() {
-    let server = Server::start("").await;
+on_both!(a_file_that_is_not_what_was_run_is_noticed);
+async fn a_file_that_is_not_what_was_run_is_noticed(bed: &Bed) {
+    let server = &bed.server;
     for tool in [Tool::Sqlx, Tool::Refinery, Tool::Flyway] {
-        let client = database(&server, tool).await;
+        let client = database(server, tool).await;
         let mut files = files(tool);
         let changed = files.iter_mut().find(|(key, _)| key.contains("notes")).expect("the second file");
         changed.1.push_str("SELECT 1;\n");
@@ -89,10 +90,10 @@ async fn a_file_that_is_not_what_was_run_is_noticed() {
     }
 }
 
-#[tokio::test]
-async fn what_was_taken_over_is_not_run_again() {
-    let server = Server::start("").await;
-    drop(database(&server, Tool::Sqlx).await);
+on_both!(what_was_taken_over_is_not_run_again);
+async fn what_was_taken_over_is_not_run_again(bed: &Bed) {
+    let server = &bed.server;
+    drop(database(server, Tool::Sqlx).await);
     let login =
         Login { target: server.socket(), user: ADMIN.into(), password: None, db: "sqlx".into(), timeout: PATIENCE };
     let texts = files(Tool::Sqlx);
@@ -123,10 +124,10 @@ async fn what_was_taken_over_is_not_run_again() {
     assert_eq!(one(session.client(), "SELECT count(*)::text FROM _sqlx_migrations").await, "2");
 }
 
-#[tokio::test]
-async fn tables_are_told_apart() {
-    let server = Server::start("").await;
-    let client = database(&server, Tool::GolangMigrate).await;
+on_both!(tables_are_told_apart);
+async fn tables_are_told_apart(bed: &Bed) {
+    let server = &bed.server;
+    let client = database(server, Tool::GolangMigrate).await;
     let missing = find_table(&client, Tool::Dbmate, None).await.expect_err("golang-migrate's is none of dbmate's");
     assert!(
         matches!(&missing, PgError::Missing { kind: "table", name, .. } if name == "schema_migrations"),

@@ -1,5 +1,6 @@
 //! Schemas as text, and scratch databases that leave nothing behind.
 
+use super::{Bed, on_both};
 use crate::server::{ADMIN, PATIENCE, Server, one};
 use pgdb_core::migration::file::File;
 use pgdb_core::migration::key::Key;
@@ -42,9 +43,9 @@ async fn scratches(client: &Client) -> String {
     one(client, "SELECT count(*)::text FROM pg_database WHERE datname LIKE 'pgdb\\_drift\\_%'").await
 }
 
-#[tokio::test]
-async fn the_same_schema_is_the_same_text_and_a_change_is_told() {
-    let server = Server::start("").await;
+on_both!(the_same_schema_is_the_same_text_and_a_change_is_told);
+async fn the_same_schema_is_the_same_text_and_a_change_is_told(bed: &Bed) {
+    let server = &bed.server;
     let target = server.admin("postgres").await;
     target.batch("set", "ALTER DATABASE postgres SET search_path = shop, \"$user\", public").await.expect("set");
     target.batch("fill", SCHEMA).await.expect("filled");
@@ -58,7 +59,7 @@ async fn the_same_schema_is_the_same_text_and_a_change_is_told() {
     inside.batch("fill", SCHEMA).await.expect("filled");
     inside.close().await;
 
-    let (dump, login) = (pg_dump(&target).await, login(&server));
+    let (dump, login) = (pg_dump(&target).await, login(server));
     let have = dump.schema(&login, "postgres").await.expect("dumped");
     assert_eq!(dump.schema(&login, "postgres").await.expect("dumped"), have, "the second dump");
     assert!(have.contains("CREATE TABLE shop.orders") && !have.contains("migrations"), "{have}");
@@ -77,9 +78,9 @@ async fn the_same_schema_is_the_same_text_and_a_change_is_told() {
     assert_eq!(scratches(&target).await, "0");
 }
 
-#[tokio::test]
-async fn what_a_killed_check_left_is_dropped_by_the_next() {
-    let server = Server::start("").await;
+on_both!(what_a_killed_check_left_is_dropped_by_the_next);
+async fn what_a_killed_check_left_is_dropped_by_the_next(bed: &Bed) {
+    let server = &bed.server;
     let first = server.admin("postgres").await;
     let left = made(&first).await.expect("made").name().to_owned();
     let inside = server.admin(&left).await;
@@ -110,9 +111,9 @@ async fn what_a_killed_check_left_is_dropped_by_the_next() {
     assert_eq!(scratches(&second).await, "0");
 }
 
-#[tokio::test]
-async fn somebody_elses_database_is_never_dropped() {
-    let server = Server::start("").await;
+on_both!(somebody_elses_database_is_never_dropped);
+async fn somebody_elses_database_is_never_dropped(bed: &Bed) {
+    let server = &bed.server;
     let admin = server.admin("postgres").await;
     let name = made(&admin).await.expect("made");
     let taken = name.name().to_owned();
@@ -126,9 +127,9 @@ async fn somebody_elses_database_is_never_dropped() {
     assert_eq!(one(&admin, "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory'").await, "0");
 }
 
-#[tokio::test]
-async fn a_role_that_may_make_databases_is_enough() {
-    let server = Server::start("").await;
+on_both!(a_role_that_may_make_databases_is_enough);
+async fn a_role_that_may_make_databases_is_enough(bed: &Bed) {
+    let server = &bed.server;
     let admin = server.admin("postgres").await;
     admin.batch("make a role", "CREATE ROLE dev LOGIN CREATEDB").await.expect("made");
     admin.batch("make a database", "CREATE DATABASE theirs").await.expect("made");
@@ -169,39 +170,39 @@ async fn checked(server: &Server, files: &[File]) -> Result<DriftReport, CheckEr
     report
 }
 
-#[tokio::test]
-async fn a_database_that_only_files_have_changed_has_no_drift() {
-    let server = Server::start("").await;
+on_both!(a_database_that_only_files_have_changed_has_no_drift);
+async fn a_database_that_only_files_have_changed_has_no_drift(bed: &Bed) {
+    let server = &bed.server;
     let admin = server.admin("postgres").await;
     let mut files = files(&FILES);
-    assert!(matches!(checked(&server, &files).await, Err(CheckError::NoLedger)));
-    let mut session = Session::open(&login(&server)).await.expect("in");
+    assert!(matches!(checked(server, &files).await, Err(CheckError::NoLedger)));
+    let mut session = Session::open(&login(server)).await.expect("in");
     let ran = run(&mut session, &files, &Options::new("test"), &mut |_| {}).await.expect("run");
     assert!(ran.is_complete(), "{ran:?}");
     session.close().await;
-    let report = checked(&server, &files).await.expect("checked");
+    let report = checked(server, &files).await.expect("checked");
     assert_eq!((report.drifts, report.not_run, report.without_file), (vec![], vec![], vec![]));
 
     // What is pending is no drift; what was done by hand is.
     files.push(File::new(Key::parse("shop/003_more.sql").expect("a key"), b"CREATE TABLE shop.more ();".to_vec()));
     admin.batch("by hand", "ALTER TABLE shop.orders ADD note text").await.expect("changed");
-    let report = checked(&server, &files).await.expect("checked");
+    let report = checked(server, &files).await.expect("checked");
     let told: Vec<String> = report.drifts.iter().map(ToString::to_string).collect();
     assert_eq!(told, ["different: TABLE shop.orders"]);
     assert_eq!(report.not_run, ["shop/003_more.sql"]);
-    let report = checked(&server, &files[1..]).await;
+    let report = checked(server, &files[1..]).await;
     assert!(
         matches!(&report, Err(CheckError::FileFailed(failure)) if failure.key == "shop/002_by_id.sql"),
         "{report:?}"
     );
 }
 
-#[tokio::test]
-async fn an_interrupted_check_leaves_nothing() {
-    let server = Server::start("").await;
+on_both!(an_interrupted_check_leaves_nothing);
+async fn an_interrupted_check_leaves_nothing(bed: &Bed) {
+    let server = &bed.server;
     let admin = server.admin("postgres").await;
     let files = files(&[("a/1.sql", "SELECT CASE WHEN current_database() <> 'postgres' THEN pg_sleep(60) END")]);
-    let mut session = Session::open(&login(&server)).await.expect("in");
+    let mut session = Session::open(&login(server)).await.expect("in");
     run(&mut session, &files, &Options::new("test"), &mut |_| {}).await.expect("run");
     session.close().await;
     let dump = pg_dump(&admin).await;
@@ -211,7 +212,7 @@ async fn an_interrupted_check_leaves_nothing() {
             tokio::task::yield_now().await;
         }
     };
-    let report = check(&login(&server), &files, &Options::new("test"), &dump, interrupted).await;
+    let report = check(&login(server), &files, &Options::new("test"), &dump, interrupted).await;
     assert!(matches!(report, Err(CheckError::Interrupted)), "{report:?}");
     assert_eq!(scratches(&admin).await, "0");
 }

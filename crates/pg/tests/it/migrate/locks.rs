@@ -1,0 +1,142 @@
+//! One migrator at a time, locks of others, and the locks that a file takes.
+
+use super::{Bed, file, on_both, options, word};
+use crate::server::one;
+use pgdb_core::migration::file::File;
+use pgdb_pg::migrate::error::MigrateError;
+use pgdb_pg::migrate::ledger;
+use pgdb_pg::migrate::report::Event;
+use pgdb_pg::migrate::run::{Options, run};
+use std::time::Duration;
+
+on_both!(of_four_migrators_all_succeed_and_each_file_runs_once);
+on_both!(a_migrator_waits_for_another_and_says_for_whom);
+on_both!(a_lock_that_cannot_be_had_is_tried_again);
+on_both!(what_a_file_locks_is_in_the_ledger);
+
+async fn of_four_migrators_all_succeed_and_each_file_runs_once(bed: &Bed) {
+    let mut files = vec![file("a/000.sql", "CREATE TABLE ran (n int); INSERT INTO ran VALUES (0);")];
+    files.extend((1..40).map(|n| {
+        let head = if n % 10 == 0 { "-- no-transaction\n" } else { "" };
+        file(&format!("a/{n:03}.sql"), &format!("{head}INSERT INTO ran VALUES ({n});"))
+    }));
+    let (one, two, three, four) = tokio::join!(bed.run(&files), bed.run(&files), bed.run(&files), bed.run(&files));
+    let applied: usize = [&one, &two, &three, &four].iter().map(|report| report.applied).sum();
+    assert_eq!(applied, files.len());
+    assert_eq!(bed.ask("SELECT count(*) || ' ' || count(DISTINCT n) FROM ran").await, "40 40");
+}
+
+async fn a_migrator_waits_for_another_and_says_for_whom(bed: &Bed) {
+    let (begun, mut first_has_begun) = tokio::sync::mpsc::unbounded_channel();
+    let (waits, mut second_waits) = tokio::sync::mpsc::unbounded_channel();
+    let gate = bed.client().await;
+    gate.batch("close the gate", "SELECT pg_advisory_lock(4711)").await.expect("closed");
+    let files = [file("a/1.sql", "SELECT pg_advisory_xact_lock(4711); CREATE TABLE once ();")];
+    let patient = Options { lock_timeout: Duration::from_secs(60), ..options() };
+    let first = async {
+        let mut session = bed.session().await;
+        let tell = &mut |event: Event<'_>| {
+            if matches!(event, Event::Started { .. }) {
+                begun.send(()).expect("the test listens");
+            }
+        };
+        run(&mut session, &files, &patient, tell).await.expect("the first run")
+    };
+    let second = async {
+        first_has_begun.recv().await.expect("the first has begun");
+        let none = Options { wait: Duration::ZERO, ..options() };
+        let error = bed.try_run(&files, &none).await.expect_err("the lock is taken");
+        assert!(matches!(error, MigrateError::Locked { .. }) && error.to_string().contains("pgdb"), "{error}");
+        let mut session = bed.session().await;
+        let mut said = Vec::new();
+        let tell = &mut |event: Event<'_>| {
+            said.extend(word(&event));
+            if matches!(event, Event::Waiting { .. }) {
+                // The first may go on now.
+                waits.send(()).expect("the gate listens");
+            }
+        };
+        let report = run(&mut session, &files, &options(), tell).await.expect("the second run");
+        (report, said)
+    };
+    let opener = async {
+        second_waits.recv().await.expect("the second waits");
+        gate.batch("open the gate", "SELECT pg_advisory_unlock(4711)").await.expect("opened");
+    };
+    let (first, (second, said), ()) = tokio::join!(first, second, opener);
+    assert_eq!((first.applied, second.applied, second.is_complete()), (1, 0, true));
+    assert!(said[0].starts_with("waiting: process ") && said[0].contains("role pgdb_admin"), "{said:?}");
+}
+
+async fn a_lock_that_cannot_be_had_is_tried_again(bed: &Bed) {
+    bed.run(&[file("a/1.sql", "CREATE TABLE busy (a int); INSERT INTO busy VALUES (1);")]).await;
+    let impatient = Options { lock_timeout: Duration::from_millis(20), ..options() };
+    let alter = |head: &str, column: &str| format!("{head}ALTER TABLE busy ADD COLUMN {column} int;");
+    let files = [
+        file("a/1.sql", "CREATE TABLE busy (a int); INSERT INTO busy VALUES (1);"),
+        file("a/2.sql", &alter("CREATE TABLE beside ();\n", "b")),
+        file("a/3.sql", &alter("-- no-transaction\n", "c")),
+        file("a/4.sql", "-- no-transaction\nCREATE INDEX CONCURRENTLY busy_a ON busy (a);"),
+    ];
+    let never = Options { lock_retries: 0, ..impatient.clone() };
+    let hold = async |client: &pgdb_pg::Client| client.batch("hold", "BEGIN; LOCK TABLE busy").await.expect("held");
+    let holder = bed.client().await;
+    hold(&holder).await;
+    let report = bed.try_run(&files, &never).await.expect("a run");
+    let failure = report.files[0].failure.as_ref().expect("no lock");
+    assert_eq!((failure.sqlstate.as_deref(), failure.line, report.not_reached.len()), (Some("55P03"), Some(2), 2));
+    assert!(failure.hint.is_some());
+    assert_eq!(bed.ask("SELECT coalesce(to_regclass('beside')::text, 'none')").await, "none");
+
+    let mut session = bed.session().await;
+    let (retry, mut retried) = tokio::sync::mpsc::unbounded_channel();
+    let mut heard = Vec::new();
+    let running = async {
+        let tell = &mut |event: Event<'_>| {
+            heard.extend(word(&event));
+            if matches!(event, Event::Retrying { .. }) {
+                retry.send(()).expect("the test listens");
+            }
+        };
+        let report = run(&mut session, &files, &impatient, tell).await.expect("a run");
+        drop(retry);
+        report
+    };
+    let letting_go = async {
+        // Each file finds the table locked once more.
+        while retried.recv().await.is_some() {
+            holder.batch("let go", "COMMIT").await.expect("let go");
+        }
+    };
+    let (report, ()) = tokio::join!(running, letting_go);
+    assert!(report.is_complete() && report.files[0].retries >= 1, "{report:#?}");
+    assert!(heard.iter().any(|word| word == "retrying after 1"), "{heard:?}");
+    session.close().await;
+    let columns = "SELECT count(*)::text FROM pg_attribute WHERE attrelid = 'busy'::regclass AND attnum > 0";
+    assert_eq!(bed.ask(columns).await, "3");
+    assert_eq!(bed.ask("SELECT indisvalid::text FROM pg_index WHERE indexrelid = 'busy_a'::regclass").await, "true");
+}
+
+async fn what_a_file_locks_is_in_the_ledger(bed: &Bed) {
+    let files: [File; 4] = [
+        file("a/1.sql", "CREATE TABLE t (a int); CREATE TABLE other (a int); ALTER TABLE t ADD COLUMN b int;"),
+        file("a/2.sql", "CREATE INDEX ON t (a); INSERT INTO other VALUES (1);"),
+        file("a/3.sql", "SAVEPOINT s; CREATE TABLE fresh (); ALTER TABLE t ADD COLUMN c int; CREATE INDEX ON t (b);"),
+        file("a/4.sql", "CREATE VIEW v AS SELECT * FROM t; SELECT * FROM t;"),
+    ];
+    let report = bed.run(&files).await;
+    let locks = |index: usize| -> Vec<String> {
+        report.files[index].locks.iter().map(|lock| format!("{} {}", lock.relation, lock.mode)).collect()
+    };
+    assert_eq!(locks(0), Vec::<String>::new());
+    assert_eq!(locks(1), ["public.t ShareLock"]);
+    assert_eq!(locks(2), ["public.t AccessExclusiveLock"]);
+    assert_eq!(locks(3), Vec::<String>::new());
+    let client = bed.client().await;
+    let rows = ledger::history(&client, Some("a/3.sql"), 10).await.expect("read").expect("a ledger");
+    assert_eq!(rows[0].locks, report.files[2].locks);
+    assert!(rows[0].locks[0].held_ms >= 0 && rows[0].applied_by == "pgdb_admin" && rows[0].version == "test");
+    let age = one(&client, "SELECT (extract(epoch FROM now()))::bigint::text").await.parse::<i64>().expect("a number");
+    assert!((rows[0].applied_at.as_second() - age).abs() < 60, "{rows:?}");
+    client.close().await;
+}
