@@ -254,6 +254,8 @@ def arguments():
     parser.add_argument("--major", type=int)
     parser.add_argument("--setting", action="append", default=[])
     chosen = parser.parse_args()
+    # Everybody runs in a folder of its own.
+    chosen.pgdb, chosen.bench, chosen.peers = map(os.path.abspath, (chosen.pgdb, chosen.bench, chosen.peers))
     chosen.only = chosen.only.split(",")
     # `bench/run.sh --only migrations` measures everything.
     if chosen.only == ["migrations"]:
