@@ -57,8 +57,10 @@ def ours(pgdb):
                 more={"subfolder": "app"})
 
 
-def floor(program):
-    return Tool("floor", [program, "migrate", "FOLDER"], "floor_migrations", lambda n: f"{n:05}_step.sql")
+def floors(program):
+    """The bare program, as one writes it, and with one message a file."""
+    return [Tool(label, [program, command, "FOLDER"], "floor_migrations", lambda n: f"{n:05}_step.sql")
+            for label, command in [("floor", "migrate"), ("floor in one message", "migrate-in-one")]]
 
 
 def peers(folder):

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from urllib.parse import quote
 
 from common import ROOT, Session, free_port, in_words, median, p99, ratio, row, say, timed
-from migration_tools import floor, ours, peers
+from migration_tools import floors, ours, peers
 from preview_bed import Server, engine
 
 PARTS = ["empty", "nothing", "crowd", "watch"]
@@ -29,9 +29,9 @@ AT_ONCE = 4
 GOALS = {"floor": 1.2, "sqlx-cli": 0.55, "refinery": 0.55, "dbmate": 0.4, "node-pg-migrate": 0.4}
 
 
-def statements(count):
-    """What small files are like: a table in every tenth, and what belongs to it in those that follow. The last line of
-    each writes down that it ran."""
+def statements(count, noted=False):
+    """What small files are like: a table in every tenth, and one thing about it in each of those that follow. With
+    `noted` each also writes down that it ran."""
     for n in range(count):
         table = f"things_{n // 10}"
         sql = [
@@ -46,8 +46,8 @@ def statements(count):
             f"COMMENT ON TABLE {table} IS 'things of kind {n}';",
             f"DELETE FROM {table} WHERE kind = 2;",
         ][n % 10]
-        first = "CREATE TABLE IF NOT EXISTS ran (number integer NOT NULL);\n" if n == 0 else ""
-        yield f"{first}{sql}\nINSERT INTO ran VALUES ({n});\n"
+        first = "CREATE TABLE IF NOT EXISTS ran (number integer NOT NULL);\n" if noted and n == 0 else ""
+        yield f"{first}{sql}\n" + (f"INSERT INTO ran VALUES ({n});\n" if noted else "")
 
 
 @contextmanager
@@ -89,20 +89,27 @@ class Bench:
             admin.query(f"DROP DATABASE {name} WITH (FORCE)")
             admin.close()
 
+    def applied(self, name, tool):
+        """How many rows the tool's ledger has."""
+        session = self.server.admin(name)
+        answer = session.query(f"SELECT count(*) FROM {tool.ledger}")[0]
+        session.close()
+        return int(answer)
+
     def ran(self, name):
-        """How many files ran, and how many of them once."""
+        """How many files ran, and how many different ones: of those that write it down."""
         session = self.server.admin(name)
         answer = session.query("SELECT count(*) || ' ' || count(DISTINCT number) FROM ran")[0]
         session.close()
         return tuple(int(number) for number in answer.split())
 
     @contextmanager
-    def files(self, count):
+    def files(self, count, noted=False):
         """The folder of each tool with so many files."""
         work = tempfile.mkdtemp(prefix="pgdb-files-", dir=self.chosen.memory)
         os.chmod(work, 0o755)
         try:
-            yield {tool.label: tool.write(work, statements(count)) for tool in self.tools}
+            yield {tool.label: tool.write(work, statements(count, noted)) for tool in self.tools}
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
@@ -117,9 +124,9 @@ class Bench:
                     with self.database() as (name, url):
                         folder = folders[tool.label]
                         took, _ = timed(lambda: tool.run(folder, url))
-                        assert self.ran(name) == (count, count), f"{tool.label}: {self.ran(name)}"
+                        assert self.applied(name, tool) == count, f"{tool.label}: {self.applied(name, tool)}"
                         nothing = [timed(lambda: tool.run(folder, url))[0] for _ in range(3)]
-                        assert self.ran(name) == (count, count), f"{tool.label}, second run: {self.ran(name)}"
+                        assert self.applied(name, tool) == count, f"{tool.label}: {self.applied(name, tool)}"
                     # The first round warms caches up.
                     if number > 0:
                         filled[tool.label].append(took)
@@ -135,13 +142,13 @@ class Bench:
             if label == "pgdb":
                 continue
             goal = GOALS.get(label)
-            met = median(filled["pgdb"]) <= goal * median(theirs)
+            met = goal and median(filled["pgdb"]) <= goal * median(theirs)
             row(f"{count:,} files into an empty database, {self.label}", f"{in_words(filled['pgdb'])} ms",
                 f"{label} {in_words(theirs)} ms", ratio(filled["pgdb"], theirs),
-                f"≤ {goal} × | {'met' if met else 'missed'}")
+                f"≤ {goal} × | {'met' if met else 'missed'}" if goal else " | ")
 
     def tell_idle(self, count, idle):
-        others = {label: times for label, times in idle.items() if label not in ("pgdb", "floor")}
+        others = {label: times for label, times in idle.items() if label in GOALS and label != "floor"}
         if not others:
             return
         fastest = min(others, key=lambda label: median(others[label]))
@@ -153,9 +160,9 @@ class Bench:
 
     def crowd(self, count):
         """Several at once on one empty database."""
-        with self.files(count) as folders:
+        with self.files(count, noted=True) as folders:
             for tool in self.tools:
-                if tool.label == "floor":
+                if tool.label.startswith("floor"):
                     continue
                 with self.database() as (name, url):
                     took, (ended, said) = timed(lambda: self.at_once(tool, folders[tool.label], url))
@@ -268,7 +275,7 @@ def arguments():
 
 def main():
     chosen = arguments()
-    everybody = [ours(chosen.pgdb), floor(chosen.bench), *peers(chosen.peers)]
+    everybody = [ours(chosen.pgdb), *floors(chosen.bench), *peers(chosen.peers)]
     tools = [tool for tool in everybody if tool.label not in chosen.without.split(",")]
     counts = [int(number) for number in chosen.files.split(",")]
     print("| what | pgdb | beside it | ratio | goal | |\n| --- | --- | --- | --- | --- | --- |", flush=True)
