@@ -1,7 +1,7 @@
 //! Taking over from another tool: what its own table says was applied becomes rows of our ledger.
 //!
-//! The table is read ([`read`]), each of its rows is matched with a file by version and, where the tool kept one, by
-//! checksum ([`matching`]), and nothing is written unless every row finds its file. The other tool's table stays as it
+//! The table is read (`read`), each of its rows is matched with a file by version and, where the tool kept one, by
+//! checksum (`matching`), and nothing is written unless every row finds its file. The other tool's table stays as it
 //! is.
 
 mod checksum;

@@ -1,8 +1,8 @@
 //! What is dangerous about a migration, said before it runs: locks that stop an application, tables written anew,
 //! things that the running version of an application still uses.
 //!
-//! The rules are squawk's; which of them matter here, and how much, is told in [`rules`]. A file, or a statement of it,
-//! can be excused from a rule by `-- pgdb: allow(RULE) REASON`, see [`allow`]. SQL that the parser does not know is no
+//! The rules are squawk's; which of them matter here, and how much, is told in `rules`. A file, or a statement of it,
+//! can be excused from a rule by `-- pgdb: allow(RULE) REASON`, see `allow`. SQL that the parser does not know is no
 //! fault of the file: the rest of it is looked at, and a note says so.
 
 mod allow;
