@@ -104,6 +104,30 @@ async fn the_schema_is_dumped_and_drift_is_found() {
 }
 
 #[tokio::test]
+async fn a_run_can_be_made_to_depend_on_the_lint() {
+    let (_daemon, url) = server().await;
+    let home = folder(&[ORDERS]);
+    assert_eq!(run(home.path(), Some(&url), &["run", "--lint"]).0, 0);
+    let big = "INSERT INTO shop.orders SELECT n, now() FROM generate_series(1, 600000) n";
+    sql::run(&url, big).await;
+    let file = home.path().join("migrations").join(BY_DAY.0);
+    fs::write(&file, BY_DAY.1).expect("written");
+    let (status, said, error) = run(home.path(), Some(&url), &["run", "--lint"]);
+    assert_eq!((status, said.as_str()), (1, ""), "{error}");
+    assert!(error.starts_with("shop/002_by_day.sql:1:1: error: require-concurrent-index-creation\n"), "{error}");
+    assert!(
+        error.contains("(shop.orders takes ") && error.contains("nothing was run: the lint has 1 error;"),
+        "{error}"
+    );
+    let pending = run(home.path(), Some(&url), &["plan", "--exit-code"]);
+    assert_eq!(pending.0, 3, "{pending:?}");
+
+    let without = "-- pgdb: no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS by_day ON shop.orders (day);\n";
+    fs::write(&file, without).expect("written");
+    assert_eq!(run(home.path(), Some(&url), &["run", "--lint"]).0, 0);
+}
+
+#[tokio::test]
 async fn a_drift_check_that_is_killed_is_cleared_away_by_the_next() {
     let (_daemon, url) = server().await;
     let slow = "DO $$ BEGIN IF current_database() LIKE 'pgdb\\_drift%' AND to_regclass('quick') IS NULL THEN \

@@ -3,9 +3,12 @@
 use super::Context;
 use super::source::SourceArgs;
 use crate::error::{Found, Usage};
-use crate::printer::Printer;
 use clap::Args;
-use pgdb_pg::migrate::lint::{Finding, Severity, lint_file, rule_names};
+use pgdb_core::migration::file::File;
+use pgdb_core::migration::plan::{Policy, plan};
+use pgdb_pg::migrate::ledger;
+use pgdb_pg::migrate::lint::{Finding, Severity, lint_file, rule_names, weigh};
+use pgdb_pg::migrate::session::Session;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -72,7 +75,8 @@ impl Lint {
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
         let found = Looked { errors, warnings, notes: count(Severity::Note), files: looked };
         cx.printer.either(&found, |printer| {
-            found.files.iter().for_each(|file| print(printer, &file.key, &file.findings));
+            let told = found.files.iter().flat_map(|file| lines(&file.key, &file.findings));
+            told.for_each(|line| printer.line(line));
         })?;
         cx.printer.note(format!(
             "{}, {}, {} in {}",
@@ -93,14 +97,38 @@ pub(super) fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// What counts, as compilers show it: place, severity, rule; below it what it is and what to do.
-pub(super) fn print(printer: &Printer, key: &str, findings: &[Finding]) {
+/// What is dangerous about a file on this database.
+pub(super) async fn weighed(session: &Session, file: &File) -> anyhow::Result<Vec<Finding>> {
+    let mut findings = lint_file(file, session.client().major());
+    weigh(session.client(), &mut findings).await?;
+    Ok(findings)
+}
+
+/// What counts, in lines as compilers show it: place, severity, rule; below it what it is and what to do.
+pub(super) fn lines(key: &str, findings: &[Finding]) -> Vec<String> {
+    let mut lines = Vec::new();
     for finding in findings.iter().filter(|finding| finding.counts()) {
         let Finding { rule, line, column, severity, message, help, .. } = finding;
-        printer.line(format!("{key}:{line}:{column}: {}: {rule}", severity.word()));
-        printer.line(format!("  {message}"));
-        if let Some(help) = help {
-            printer.line(format!("  help: {help}"));
-        }
+        lines.push(format!("{key}:{line}:{column}: {}: {rule}", severity.word()));
+        lines.push(format!("  {message}"));
+        lines.extend(help.as_ref().map(|help| format!("  help: {help}")));
     }
+    lines
+}
+
+/// Refuses to run files that the lint has errors about.
+pub(super) async fn gate(cx: &Context<'_>, session: &Session, files: &[File], policy: Policy) -> anyhow::Result<()> {
+    let rows = ledger::read(session.client()).await?.unwrap_or_default();
+    let mut errors = 0;
+    for item in plan(files, &rows, policy).to_run() {
+        let findings = weighed(session, item.file).await?;
+        errors += findings.iter().filter(|one| one.counts() && one.severity == Severity::Error).count();
+        lines(item.file.key.as_str(), &findings).iter().for_each(|line| cx.printer.note(line));
+    }
+    anyhow::ensure!(
+        errors == 0,
+        "nothing was run: the lint has {}; mend it, or excuse it with `-- pgdb: allow(RULE) REASON`",
+        counted(errors, "error")
+    );
+    Ok(())
 }

@@ -8,7 +8,7 @@ use crate::error::Found;
 use clap::Args;
 use pgdb_core::migration::plan::{Item, State, plan};
 use pgdb_pg::migrate::ledger;
-use pgdb_pg::migrate::lint::{Finding, lint_file, weigh};
+use pgdb_pg::migrate::lint::Finding;
 use pgdb_pg::migrate::session::Session;
 use pgdb_pg::migrate::split;
 use serde::Serialize;
@@ -62,8 +62,7 @@ impl Plan {
         let plan = plan(&files, &rows, self.policy.policy());
         let mut to_run = Vec::new();
         for item in plan.to_run() {
-            let mut findings = lint_file(item.file, session.client().major());
-            weigh(session.client(), &mut findings).await?;
+            let findings = lint::weighed(&session, item.file).await?;
             to_run.push(PrintedFile { findings, ..printed(item) });
         }
         session.close().await;
@@ -84,7 +83,7 @@ impl Plan {
                 if let Some(problem) = &file.problem {
                     printer.line(format!("  {problem}"));
                 }
-                lint::print(printer, file.key, &file.findings);
+                lint::lines(file.key, &file.findings).iter().for_each(|line| printer.line(line));
             }
             for refused in &printed.refused {
                 printer.line(format!("{}  refused: {}", refused.key, refused.why));

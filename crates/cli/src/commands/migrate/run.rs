@@ -3,7 +3,7 @@
 use super::connection::ConnectionArgs;
 use super::lines::Lines;
 use super::source::SourceArgs;
-use super::{Context, VERSION, schema};
+use super::{Context, VERSION, lint, schema};
 use clap::Args;
 use pgdb_core::duration::parse_seconds;
 use pgdb_core::migration::plan::{Changed, OutOfOrder, Policy};
@@ -46,6 +46,9 @@ pub(crate) struct Run {
     /// Do not tell PostgREST (NOTIFY pgrst, 'reload schema').
     #[arg(long)]
     no_notify: bool,
+    /// Look at what would run first, and run nothing if that is dangerous (as `plan` shows it).
+    #[arg(long)]
+    lint: bool,
     /// Write the schema to this file afterwards, if everything was applied; needs pg_dump.
     #[arg(long, value_name = "FILE")]
     dump: Option<PathBuf>,
@@ -97,6 +100,9 @@ impl Run {
             Some(file) => Some((schema::pg_dump(&session).await?, file)),
             None => None,
         };
+        if self.lint {
+            lint::gate(cx, &session, &files, options.policy).await?;
+        }
         let mut lines = Lines::new(cx.printer);
         let outcome = run(&mut session, &files, &options, &mut |event| lines.show(&event)).await;
         lines.finish();
