@@ -5,6 +5,7 @@ mod cli;
 mod crash;
 mod instances;
 mod migrate_checks;
+mod migrate_run;
 mod operations;
 mod previews;
 mod registry;
