@@ -1,5 +1,8 @@
-//! The two programs of the HTTP bench: `bare FILE` serves a file's bytes from memory through axum and prints its
-//! address; `load ADDRESS PATH TOKEN CONNECTIONS SECONDS` asks over kept connections and prints answers per second.
+//! What the benches compare with. For HTTP: `bare FILE` serves a file's bytes from memory through axum and prints its
+//! address; `load ADDRESS PATH TOKEN CONNECTIONS SECONDS` asks over kept connections and prints answers per second. For
+//! migrations: `migrate FOLDER` and `migrate-in-one FOLDER`, see [`floor`].
+
+mod floor;
 
 use axum::http::header;
 use axum::routing::get;
@@ -15,12 +18,14 @@ async fn main() -> Result<(), Failed> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
+        ["migrate", folder] => floor::migrate(folder, false).await,
+        ["migrate-in-one", folder] => floor::migrate(folder, true).await,
         ["bare", file] => bare(std::fs::read(file)?).await,
         ["load", address, path, token, connections, seconds] => {
             let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\r\n");
             load(address, request, connections.parse()?, Duration::from_secs_f64(seconds.parse()?)).await
         }
-        _ => Err("usage: pgdb-bench bare FILE | load ADDRESS PATH TOKEN CONNECTIONS SECONDS".into()),
+        _ => Err("usage: pgdb-bench migrate|migrate-in-one FOLDER | bare FILE | load ADDRESS PATH TOKEN CONNECTIONS SECONDS".into()),
     }
 }
 

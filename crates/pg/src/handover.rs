@@ -262,7 +262,7 @@ pub async fn hand_over(client: &Client, clone: &Clone<'_>) -> Result<(), PgError
          ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON ROUTINES TO {dev};"
     ));
     client.batch("hand the clone over to its role", &sql).await?;
-    make_settings(client, clone).await
+    make_settings(client, clone.template, clone.db).await
 }
 
 /// What the template's owner has granted to others on the database, which PostgreSQL does not copy.
@@ -321,12 +321,12 @@ pub struct Clone<'a> {
 
 /// Makes the template's own settings on the clone. Those that the operator may not make are left out. Last of all, for
 /// while one is made it holds for this session too.
-async fn make_settings(client: &Client, clone: &Clone<'_>) -> Result<(), PgError> {
+pub(crate) async fn make_settings(client: &Client, template: &str, clone: &str) -> Result<(), PgError> {
     let sql = "SELECT split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1) \
                FROM pg_db_role_setting s JOIN pg_database d ON d.oid = setdatabase, unnest(setconfig) setting \
                WHERE setrole = 0 AND datname = $1";
-    let db = identifier(clone.db)?;
-    for row in client.query("look at the template's settings", sql, &[clone.template]).await? {
+    let db = identifier(clone)?;
+    for row in client.query("look at the template's settings", sql, &[template]).await? {
         let (name, value): (String, String) = (row.get(0), row.get(1));
         let parts: Result<Vec<String>, _> = name.split('.').map(identifier).collect();
         // A list is kept as it was written, quotes and all: made here as it is, and taken from here.
@@ -339,7 +339,7 @@ async fn make_settings(client: &Client, clone: &Clone<'_>) -> Result<(), PgError
         match client.batch("make a setting of the template on the clone", &make).await {
             // Not the operator's to make, not known here, or no longer valid.
             Err(error) if matches!(error.sqlstate(), Some("42501" | "42704" | "22023")) => {
-                tracing::warn!(setting = name, clone = clone.db, "a setting of the template is left out");
+                tracing::warn!(setting = name, clone, "a setting of the template is left out");
             }
             done => done?,
         }

@@ -4,6 +4,7 @@ mod bad_days;
 mod cli;
 mod crash;
 mod instances;
+mod migrate_checks;
 mod migrate_run;
 mod migrate_watch;
 mod operations;

@@ -5,15 +5,21 @@
 
 mod attempt;
 mod backoff;
+pub mod check;
+pub mod drift;
+pub mod dump;
 pub mod error;
 mod failure;
 mod file;
+pub mod import;
 mod index;
 pub mod ledger;
+pub mod lint;
 mod lock;
 pub mod place;
 pub mod report;
 pub mod run;
+pub mod scratch;
 pub mod session;
 mod setup;
 pub mod split;

@@ -1,6 +1,7 @@
 //! `pgdb migrate baseline`.
 
 use super::connection::ConnectionArgs;
+use super::import::ImportArgs;
 use super::source::SourceArgs;
 use super::{Context, VERSION};
 use crate::error::Usage;
@@ -15,8 +16,10 @@ use pgdb_pg::migrate::session::Session;
 #[derive(Debug, Args)]
 pub(crate) struct Baseline {
     /// The last file that counts, SCHEMA/NAME; all files when left out.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", conflicts_with = "from")]
     to: Option<String>,
+    #[command(flatten)]
+    import: ImportArgs,
     #[command(flatten)]
     connection: ConnectionArgs,
     #[command(flatten)]
@@ -30,6 +33,11 @@ impl Baseline {
             return Err(Usage(format!("there is no file '{to}'")).into());
         }
         let session = Session::open(&self.connection.login(cx).await?).await?;
+        if let Some(tool) = self.import.from {
+            let imported = self.import.run(cx, tool, &session, &files).await;
+            session.close().await;
+            return imported;
+        }
         let rows = ledger::read(session.client()).await?.unwrap_or_default();
         let plan = plan(&files, &rows, Policy::default());
         let meant: Vec<_> = plan

@@ -2,12 +2,16 @@
 
 mod baseline;
 mod connection;
+mod drift;
 mod history;
+mod import;
 mod lines;
+mod lint;
 mod new;
 mod plan;
 mod repair;
 mod run;
+mod schema;
 mod source;
 mod status;
 mod validate;
@@ -29,6 +33,10 @@ pub(crate) enum Migrate {
     Run(run::Run),
     /// Keep a database up to date with a ConfigMap or a folder, for as long as this runs: the sidecar.
     Watch(watch::Watch),
+    /// Tell what is dangerous about migrations before they run.
+    Lint(lint::Lint),
+    /// Compare the schema with what the files make.
+    Drift(drift::Drift),
     /// How every file stands to the database.
     Status(status::Status),
     /// What `run` would do, without doing it.
@@ -73,6 +81,8 @@ impl Migrate {
             match self {
                 Self::Run(command) => command.run(&cx).await,
                 Self::Watch(_) => Ok(()),
+                Self::Lint(command) => command.run(&cx),
+                Self::Drift(command) => command.run(&cx).await,
                 Self::Status(command) => command.run(&cx).await,
                 Self::Plan(command) => command.run(&cx).await,
                 Self::Validate(command) => command.run(&cx).await,

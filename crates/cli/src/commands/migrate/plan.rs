@@ -1,13 +1,14 @@
 //! `pgdb migrate plan`.
 
-use super::Context;
 use super::connection::ConnectionArgs;
 use super::run::PolicyArgs;
 use super::source::SourceArgs;
+use super::{Context, lint};
 use crate::error::Found;
 use clap::Args;
 use pgdb_core::migration::plan::{Item, State, plan};
 use pgdb_pg::migrate::ledger;
+use pgdb_pg::migrate::lint::Finding;
 use pgdb_pg::migrate::session::Session;
 use pgdb_pg::migrate::split;
 use serde::Serialize;
@@ -43,6 +44,8 @@ struct PrintedFile<'a> {
     /// `None` if the file cannot be cut up; `problem` says why.
     statements: Option<usize>,
     problem: Option<String>,
+    /// What is dangerous about it, weighed by the tables that are there.
+    findings: Vec<Finding>,
 }
 
 #[derive(Debug, Serialize)]
@@ -56,10 +59,15 @@ impl Plan {
         let files = self.source.read(cx)?;
         let session = Session::open(&self.connection.login(cx).await?).await?;
         let rows = ledger::read(session.client()).await?.unwrap_or_default();
-        session.close().await;
         let plan = plan(&files, &rows, self.policy.policy());
+        let mut to_run = Vec::new();
+        for item in plan.to_run() {
+            let findings = lint::weighed(&session, item.file).await?;
+            to_run.push(PrintedFile { findings, ..printed(item) });
+        }
+        session.close().await;
         let printed = Printed {
-            to_run: plan.to_run().map(printed).collect(),
+            to_run,
             refused: plan
                 .refusals()
                 .map(|(item, refusal)| PrintedRefusal { key: item.file.key.as_str(), why: refusal.to_string() })
@@ -75,6 +83,7 @@ impl Plan {
                 if let Some(problem) = &file.problem {
                     printer.line(format!("  {problem}"));
                 }
+                lint::lines(file.key, &file.findings).iter().for_each(|line| printer.line(line));
             }
             for refused in &printed.refused {
                 printer.line(format!("{}  refused: {}", refused.key, refused.why));
@@ -100,5 +109,6 @@ fn printed<'a>(item: &Item<'a>) -> PrintedFile<'a> {
         transaction: content.is_none_or(|content| !content.directives.no_transaction),
         statements: statements.as_ref().and_then(|statements| statements.as_ref().ok()).map(Vec::len),
         problem: statements.and_then(Result::err).map(|error| error.to_string()),
+        findings: Vec::new(),
     }
 }

@@ -3,13 +3,14 @@
 use super::connection::ConnectionArgs;
 use super::lines::Lines;
 use super::source::SourceArgs;
-use super::{Context, VERSION};
+use super::{Context, VERSION, lint, schema};
 use clap::Args;
 use pgdb_core::duration::parse_seconds;
 use pgdb_core::migration::plan::{Changed, OutOfOrder, Policy};
 use pgdb_pg::migrate::report::RunReport;
 use pgdb_pg::migrate::run::{Options, run};
 use pgdb_pg::migrate::session::Session;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Run what has not been run.
@@ -45,6 +46,12 @@ pub(crate) struct Run {
     /// Do not tell PostgREST (NOTIFY pgrst, 'reload schema').
     #[arg(long)]
     no_notify: bool,
+    /// Look at what would run first, and run nothing if that is dangerous (as `plan` shows it).
+    #[arg(long)]
+    lint: bool,
+    /// Write the schema to this file afterwards, if everything was applied; needs pg_dump.
+    #[arg(long, value_name = "FILE")]
+    dump: Option<PathBuf>,
 }
 
 /// What is allowed.
@@ -86,12 +93,24 @@ impl Run {
             notify: !self.no_notify,
             ..Options::new(VERSION)
         };
-        let mut session = Session::open(&self.connection.login(cx).await?).await?;
+        let login = self.connection.login(cx).await?;
+        let mut session = Session::open(&login).await?;
+        // Before anything runs: a run whose schema cannot be written is not what was asked for.
+        let dump = match self.dump {
+            Some(file) => Some((schema::pg_dump(&session).await?, file)),
+            None => None,
+        };
+        if self.lint {
+            lint::gate(cx, &session, &files, options.policy).await?;
+        }
         let mut lines = Lines::new(cx.printer);
         let outcome = run(&mut session, &files, &options, &mut |event| lines.show(&event)).await;
         lines.finish();
         let report = outcome?;
         session.close().await;
+        if let Some((dump, file)) = dump.filter(|_| report.is_complete()) {
+            schema::write(&dump, &login, &file).await?;
+        }
         cx.printer.either(&report, |printer| {
             if report.is_complete() {
                 printer.line(format!(

@@ -1,7 +1,10 @@
 //! Migrations against real servers: PostgreSQL 15 and the newest that there is.
 
 mod cut;
+mod drift;
 mod failures;
+mod import;
+mod lint;
 mod locks;
 mod order;
 mod splitter;

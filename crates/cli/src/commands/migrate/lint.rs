@@ -1,0 +1,134 @@
+//! `pgdb migrate lint`.
+
+use super::Context;
+use super::source::SourceArgs;
+use crate::error::{Found, Usage};
+use clap::Args;
+use pgdb_core::migration::file::File;
+use pgdb_core::migration::plan::{Policy, plan};
+use pgdb_pg::migrate::ledger;
+use pgdb_pg::migrate::lint::{Finding, Severity, lint_file, rule_names, weigh};
+use pgdb_pg::migrate::session::Session;
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// Tell what is dangerous about migrations: locks, rewrites, what the application still uses. Needs no database.
+#[derive(Debug, Args)]
+#[command(after_help = "A file, or one statement of it, is excused by a comment with the reason:\n  \
+                        -- pgdb: allow(ban-drop-column) nothing has read it since 4.2\n\n\
+                        Exit status: 0 no errors, 1 errors (with --strict also warnings).")]
+pub(crate) struct Lint {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Only these files, as SCHEMA/NAME.sql.
+    #[arg(value_name = "KEY")]
+    keys: Vec<String>,
+    /// Fail on warnings too.
+    #[arg(long)]
+    strict: bool,
+    /// The major version of PostgreSQL that the files are for.
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    postgres: u16,
+    /// List the rules instead.
+    #[arg(long)]
+    rules: bool,
+}
+
+/// What was found in one file.
+#[derive(Debug, Serialize)]
+struct FileFindings {
+    key: String,
+    findings: Vec<Finding>,
+}
+
+/// What was found in all.
+#[derive(Debug, Serialize)]
+struct Looked {
+    files: Vec<FileFindings>,
+    errors: usize,
+    warnings: usize,
+    notes: usize,
+}
+
+impl Lint {
+    pub(crate) fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
+        if self.rules {
+            let names = rule_names();
+            return cx.printer.either(&names, |printer| names.iter().for_each(|name| printer.line(name)));
+        }
+        let files = self.source.read(cx)?;
+        let known: BTreeSet<&str> = files.iter().map(|file| file.key.as_str()).collect();
+        if let Some(stranger) = self.keys.iter().find(|key| !known.contains(key.as_str())) {
+            return Err(Usage(format!("there is no migration '{stranger}' in {}", self.source.dir.display())).into());
+        }
+        let wanted = |key: &str| self.keys.is_empty() || self.keys.iter().any(|one| one == key);
+        let looked: Vec<FileFindings> = files
+            .iter()
+            .filter(|file| wanted(file.key.as_str()))
+            .map(|file| FileFindings { key: file.key.to_string(), findings: lint_file(file, self.postgres) })
+            .collect();
+        let count = |severity| {
+            let all = looked.iter().flat_map(|file| &file.findings);
+            all.filter(|one| one.counts() && one.severity == severity).count()
+        };
+        let number = looked.len();
+        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+        let found = Looked { errors, warnings, notes: count(Severity::Note), files: looked };
+        cx.printer.either(&found, |printer| {
+            let told = found.files.iter().flat_map(|file| lines(&file.key, &file.findings));
+            told.for_each(|line| printer.line(line));
+        })?;
+        cx.printer.note(format!(
+            "{}, {}, {} in {}",
+            counted(errors, "error"),
+            counted(warnings, "warning"),
+            counted(found.notes, "note"),
+            counted(number, "file")
+        ));
+        if errors > 0 || (warnings > 0 && self.strict) {
+            return Err(Found(1).into());
+        }
+        Ok(())
+    }
+}
+
+/// `1 error`, `2 errors`.
+pub(super) fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// What is dangerous about a file on this database.
+pub(super) async fn weighed(session: &Session, file: &File) -> anyhow::Result<Vec<Finding>> {
+    let mut findings = lint_file(file, session.client().major());
+    weigh(session.client(), &mut findings).await?;
+    Ok(findings)
+}
+
+/// What counts, in lines as compilers show it: place, severity, rule; below it what it is and what to do.
+pub(super) fn lines(key: &str, findings: &[Finding]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for finding in findings.iter().filter(|finding| finding.counts()) {
+        let Finding { rule, line, column, severity, message, help, .. } = finding;
+        lines.push(format!("{key}:{line}:{column}: {}: {rule}", severity.word()));
+        lines.push(format!("  {message}"));
+        lines.extend(help.as_ref().map(|help| format!("  help: {help}")));
+    }
+    lines
+}
+
+/// Refuses to run files that the lint has errors about.
+pub(super) async fn gate(cx: &Context<'_>, session: &Session, files: &[File], policy: Policy) -> anyhow::Result<()> {
+    let rows = ledger::read(session.client()).await?.unwrap_or_default();
+    let mut errors = 0;
+    for item in plan(files, &rows, policy).to_run() {
+        let findings = weighed(session, item.file).await?;
+        errors += findings.iter().filter(|one| one.counts() && one.severity == Severity::Error).count();
+        lines(item.file.key.as_str(), &findings).iter().for_each(|line| cx.printer.note(line));
+    }
+    anyhow::ensure!(
+        errors == 0,
+        "nothing was run: the lint has {}; mend it, or excuse it with `-- pgdb: allow(RULE) REASON`",
+        counted(errors, "error")
+    );
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! What is dangerous about a migration, said before it runs: locks that stop an application, tables written anew,
+//! things that the running version of an application still uses.
+//!
+//! The rules are squawk's; which of them matter here, and how much, is told in `rules`. A file, or a statement of it,
+//! can be excused from a rule by `-- pgdb: allow(RULE) REASON`, see `allow`. SQL that the parser does not know is no
+//! fault of the file: the rest of it is looked at, and a note says so.
+
+mod allow;
+mod rules;
+mod weigh;
+
+pub use weigh::weigh;
+
+use self::allow::Allows;
+use self::rules::{NEEDS_NO_TRANSACTION, Rank, judge};
+use crate::migrate::place::of_byte;
+use crate::migrate::split::{Statement, outer, split};
+use pgdb_core::migration::file::File;
+use serde::Serialize;
+use squawk_linter::{Linter, LinterSettings, Version, Violation};
+use squawk_syntax::ast::{self, AstNode};
+use squawk_syntax::{Parse, SourceFile};
+
+/// Bytes of a file from which on it is not looked at: such a file is data, and a tree of it takes gigabytes.
+const TOO_LARGE: usize = 2 << 20;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Good to know.
+    Note,
+    /// What runs now may still use what goes away, or the file leaves something half done when it fails.
+    Warning,
+    /// It stops the application while it runs, or fails.
+    Error,
+}
+
+impl Severity {
+    /// `note`, `warning` or `error`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What the linter has to know besides the text.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The server's major version; 0 when there is no server to ask.
+    pub major: u16,
+    /// Whether the file runs in one transaction.
+    pub transaction: bool,
+}
+
+/// Something about a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The rule's name, as `allow(…)` takes it.
+    pub rule: String,
+    /// How much it matters.
+    pub severity: Severity,
+    /// Where, in lines from 1.
+    pub line: usize,
+    /// Where in the line, in characters from 1.
+    pub column: usize,
+    /// What it is.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+    /// The table it is about, as the file writes it.
+    pub relation: Option<String>,
+    /// The reason for which it is allowed.
+    pub allowed: Option<String>,
+}
+
+impl Finding {
+    /// Whether it is to be told as what it is: it has not been allowed.
+    pub fn counts(&self) -> bool {
+        self.allowed.is_none()
+    }
+}
+
+/// The names that `allow(…)` takes, in order.
+pub fn rule_names() -> Vec<String> {
+    let mut names: Vec<String> = rules::known().map(|rule| rule.to_string()).collect();
+    names.sort();
+    names
+}
+
+/// Looks at a file. `major` is the server's major version; 0 when there is no server to ask.
+pub fn lint_file(file: &File, major: u16) -> Vec<Finding> {
+    match &file.content {
+        Ok(content) => lint(&content.sql, Setting { major, transaction: !content.directives.no_transaction }),
+        Err(error) => vec![plain("unreadable", Severity::Error, (1, 1), error.to_string())],
+    }
+}
+
+/// Looks at a file's text, without a byte order mark. Findings come in the order of the text.
+pub fn lint(text: &str, setting: Setting) -> Vec<Finding> {
+    if text.len() > TOO_LARGE {
+        let message = format!("{} bytes are too many to look at; split statements from data", text.len());
+        return vec![plain("too-large", Severity::Note, (1, 1), message)];
+    }
+    let statements = match split(text) {
+        Ok(statements) => statements,
+        Err(error) => return vec![plain("not-runnable", Severity::Error, place(text, error.at()), error.to_string())],
+    };
+    let text = &without_data(text, &statements);
+    let parsed = SourceFile::parse(text);
+    let allows = Allows::read(&parsed, text);
+    let wrapped = outer(text, &statements).is_some();
+
+    let mut linter = Linter::from(rules::known().filter(|rule| judge(*rule, setting.transaction).is_some()));
+    linter.settings = LinterSettings {
+        pg_version: version(setting.major),
+        // A transaction of the file's own is one that the linter sees itself.
+        assume_in_transaction: setting.transaction && !wrapped,
+    };
+    let mut used = vec![false; allows.len()];
+    let mut found: Vec<(usize, Finding)> = Vec::new();
+    for violation in linter.lint(&parsed, text) {
+        let Some(rank) = judge(violation.code, setting.transaction) else { continue };
+        let at = usize::from(violation.text_range.start());
+        let mut finding = describe(&violation, rank, place(text, at));
+        finding.relation = relation_at(&parsed, at);
+        if let (true, Some(index)) = (rank.can_be_allowed, allows.covering(violation.code, at)) {
+            used[index] = true;
+            finding.allowed = Some(allows.reason(index).to_owned());
+        }
+        found.push((at, finding));
+    }
+    if setting.transaction {
+        found.extend(in_transaction(text, &statements));
+    }
+    found.extend(
+        allows.faults().map(|(at, rule, message)| (at, plain(rule, Severity::Error, place(text, at), message))),
+    );
+    for (index, _) in used.iter().enumerate().filter(|(_, used)| !**used) {
+        let at = allows.at(index);
+        let message = format!("nothing here needs allow({})", allows.rule(index));
+        found.push((at, plain("unused-allow", Severity::Note, place(text, at), message)));
+    }
+    if let Some(error) = parsed.errors().first() {
+        let at = usize::from(error.range().start());
+        let message = format!("the linter does not understand this and may have overlooked something: {error}");
+        found.push((at, plain("not-understood", Severity::Note, place(text, at), message)));
+    }
+    found.sort_by_key(|(at, _)| *at);
+    found.into_iter().map(|(_, finding)| finding).collect()
+}
+
+fn describe(violation: &Violation, rank: Rank, place: (usize, usize)) -> Finding {
+    let mut finding = plain(&violation.code.to_string(), rank.severity, place, violation.message.clone());
+    finding.help = rank.help.map(str::to_owned).or_else(|| violation.help.clone());
+    finding
+}
+
+/// Line and column, both from 1.
+fn place(text: &str, at: usize) -> (usize, usize) {
+    let place = of_byte(text, at);
+    (place.line, place.column)
+}
+
+fn plain(rule: &str, severity: Severity, (line, column): (usize, usize), message: String) -> Finding {
+    Finding { rule: rule.to_owned(), severity, line, column, message, help: None, relation: None, allowed: None }
+}
+
+/// What PostgreSQL refuses in the transaction that the runner makes.
+fn in_transaction(text: &str, statements: &[Statement]) -> Vec<(usize, Finding)> {
+    let refused = statements.iter().filter(|statement| statement.kind.is_alone()).map(|statement| statement.span.start);
+    let told = refused.map(|at| {
+        let message = "this does not run inside a transaction, which every file without the directive is".to_owned();
+        let mut finding = plain(NEEDS_NO_TRANSACTION, Severity::Error, place(text, at), message);
+        finding.help = Some("begin the file with `-- pgdb: no-transaction`".to_owned());
+        (at, finding)
+    });
+    told.collect()
+}
+
+fn version(major: u16) -> Version {
+    major.to_string().parse().ok().filter(|_| major > 0).unwrap_or_default()
+}
+
+/// The first table that the statement around this place names.
+fn relation_at(parsed: &Parse<SourceFile>, at: usize) -> Option<String> {
+    let around = |statement: &ast::Stmt| {
+        let range = statement.syntax().text_range();
+        usize::from(range.start()) <= at && at < usize::from(range.end())
+    };
+    let statement = parsed.tree().stmts().find(around)?;
+    statement.syntax().descendants().find_map(|node| {
+        let name = ast::TableNameRef::cast(node.clone()).map(|name| name.syntax().text().to_string());
+        let name = name.or_else(|| Some(ast::RelationNameRef::cast(node)?.syntax().text().to_string()))?;
+        Some(name.trim().to_owned())
+    })
+}
+
+/// The text with spaces in place of the data of `COPY … FROM stdin`, which is no SQL. Nothing moves.
+fn without_data(text: &str, statements: &[Statement]) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for data in statements.iter().filter_map(|statement| statement.data.clone()) {
+        // Its end mark is a line too, and the data ends before it.
+        let mark = text[data.end..].find('\n').map_or(text.len(), |end| data.end + end);
+        for byte in bytes[data.start..mark].iter_mut().filter(|byte| **byte != b'\n') {
+            *byte = b' ';
+        }
+    }
+    // Whole lines were overwritten, so no character was cut.
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

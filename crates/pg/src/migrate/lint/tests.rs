@@ -1,0 +1,124 @@
+use super::*;
+
+const IN_ONE: Setting = Setting { major: 16, transaction: true };
+const ALONE: Setting = Setting { major: 16, transaction: false };
+
+/// `rule@line:column`, those that count.
+fn told(text: &str, setting: Setting) -> Vec<String> {
+    let told = |one: &Finding| format!("{} {}@{}:{}", one.severity.word(), one.rule, one.line, one.column);
+    lint(text, setting).iter().filter(|one| one.counts()).map(told).collect()
+}
+
+#[test]
+fn what_locks_a_table_is_told_with_its_place() {
+    let text = "CREATE TABLE shop.new (id bigint);\nCREATE INDEX ON shop.new (id);\n\n  /* ü */ CREATE INDEX by_day ON shop.orders (day);\n";
+    assert_eq!(told(text, IN_ONE), ["error require-concurrent-index-creation@4:11"]);
+    let found = lint(text, IN_ONE);
+    assert_eq!(found[0].relation.as_deref(), Some("shop.orders"));
+    assert!(found[0].help.as_deref().is_some_and(|help| help.contains("no-transaction")), "{found:?}");
+    let text = "ALTER TABLE shop.orders ALTER COLUMN id TYPE bigint;\nALTER TABLE shop.orders DROP COLUMN note;\n";
+    assert_eq!(told(text, IN_ONE), ["error changing-column-type@1:41", "warning ban-drop-column@2:25"]);
+}
+
+#[test]
+fn matters_of_taste_are_not_told() {
+    let text = "CREATE TABLE t (id serial PRIMARY KEY, name varchar(20), at timestamp, n int);\n";
+    assert_eq!(told(text, IN_ONE), Vec::<String>::new());
+}
+
+#[test]
+fn a_file_of_its_own_transaction_is_one_without() {
+    let text = "BEGIN;\nCREATE TABLE t (id bigint);\nCREATE INDEX ON t (id);\nCOMMIT;\n";
+    assert_eq!(told(text, IN_ONE), Vec::<String>::new());
+    let text = "BEGIN;\nSELECT 1;\nCOMMIT;\nSELECT 2;\n";
+    assert_eq!(told(text, IN_ONE), ["error transaction-nesting@1:1", "error transaction-nesting@3:1"]);
+}
+
+#[test]
+fn without_a_transaction_a_file_has_to_be_repeatable() {
+    let text = "CREATE INDEX CONCURRENTLY by_day ON shop.orders (day);\n";
+    assert_eq!(told(text, IN_ONE), ["error needs-no-transaction@1:1"]);
+    assert_eq!(told(text, ALONE), ["warning prefer-robust-stmts@1:1"]);
+    assert_eq!(
+        told("CREATE INDEX CONCURRENTLY IF NOT EXISTS by_day ON shop.orders (day);\n", ALONE),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn what_refuses_a_transaction_is_told() {
+    for text in [
+        "VACUUM t;",
+        "ALTER SYSTEM SET work_mem = '1MB';",
+        "DROP INDEX CONCURRENTLY IF EXISTS i;",
+        "REINDEX TABLE CONCURRENTLY t;",
+    ] {
+        assert!(told(text, IN_ONE).iter().any(|one| one.starts_with("error needs-no-transaction@1:1")), "{text}");
+        assert!(!told(text, ALONE).iter().any(|one| one.contains("needs-no-transaction")), "{text}");
+    }
+    assert_eq!(told("BEGIN;\nVACUUM t;\nCOMMIT;\n", IN_ONE), ["error needs-no-transaction@2:1"]);
+}
+
+#[test]
+fn a_rule_is_allowed_for_the_file_or_for_a_statement() {
+    let drops = "ALTER TABLE t DROP COLUMN a;\nALTER TABLE t DROP COLUMN b;\n";
+    let file = format!("-- first\n-- pgdb: allow(ban-drop-column) nobody reads them since 4.2\n{drops}");
+    assert_eq!(told(&file, IN_ONE), Vec::<String>::new());
+    assert_eq!(lint(&file, IN_ONE)[0].allowed.as_deref(), Some("nobody reads them since 4.2"));
+    for one in [
+        "SELECT 1;\n-- pgdb: allow(ban-drop-column) unused\nALTER TABLE t DROP COLUMN a;\nALTER TABLE t DROP COLUMN b;\n",
+        "SELECT 1;\nALTER TABLE t DROP COLUMN a; -- pgdb: allow(ban-drop-column) unused\n\nALTER TABLE t DROP COLUMN b;\n",
+        "SELECT 1;\nALTER TABLE t\n  -- pgdb: allow(ban-drop-column) unused\n  DROP COLUMN a;\nALTER TABLE t DROP COLUMN b;\n",
+    ] {
+        let found = told(one, IN_ONE);
+        assert!(matches!(found.as_slice(), [only] if only.contains("ban-drop-column")), "{one}\n{found:?}");
+        assert!(lint(one, IN_ONE).iter().any(|finding| finding.allowed.is_some()), "{one}");
+    }
+}
+
+#[test]
+fn an_allow_that_allows_nothing_is_told() {
+    let wrong = |allow: &str| {
+        let found = lint(&format!("-- pgdb: {allow}\nALTER TABLE t DROP COLUMN a;\n"), IN_ONE);
+        assert!(found.iter().any(|one| one.rule == "ban-drop-column" && one.counts()), "{allow}: {found:?}");
+        found[0].message.clone()
+    };
+    assert_eq!(
+        wrong("allow(ban-drop-colum) gone"),
+        "there is no rule 'ban-drop-colum'; did you mean 'ban-drop-column'?"
+    );
+    assert_eq!(wrong("allow(everything) please"), "there is no rule 'everything'");
+    assert_eq!(wrong("allow(ban-drop-column)"), "allow(ban-drop-column) needs a reason behind it");
+    assert_eq!(wrong("allow ban-drop-column because"), "write it as `-- pgdb: allow(RULE) REASON`");
+    assert_eq!(wrong("allow(prefer-text-field) taste"), "'prefer-text-field' is not looked at here and needs no allow");
+    assert_eq!(
+        wrong("allow(transaction-nesting) no"),
+        "'transaction-nesting' cannot be allowed: what it finds does not run"
+    );
+    assert_eq!(wrong("allow(ban-drop-table) not needed"), "nothing here needs allow(ban-drop-table)");
+    let text = "SELECT '\n-- pgdb: allow(nonsense) in a string\n', $$\n-- pgdb: allow(nonsense) in a body\n$$;\n";
+    assert_eq!(told(text, IN_ONE), Vec::<String>::new());
+}
+
+#[test]
+fn what_the_parser_does_not_know_is_a_note_and_no_more() {
+    let found = lint("FROBNICATE TABLE t;\nALTER TABLE t DROP COLUMN a;\n", IN_ONE);
+    assert!(found.iter().any(|one| one.rule == "not-understood" && one.severity == Severity::Note), "{found:?}");
+    assert!(found.iter().any(|one| one.rule == "ban-drop-column"), "{found:?}");
+    let data = format!("INSERT INTO t VALUES ('{}');", "x".repeat(TOO_LARGE));
+    assert_eq!(told(&data, IN_ONE), ["note too-large@1:1"]);
+}
+
+#[test]
+fn data_is_no_sql_and_commands_of_psql_are_told() {
+    let text = "COPY t (name) FROM stdin;\nDROP TABLE größe;\n-- pgdb: allow(nonsense)\n\\.\nDROP TABLE t;\n";
+    assert_eq!(told(text, IN_ONE), ["warning ban-drop-table@5:1"]);
+    assert_eq!(told("SELECT 1;\n\\set x 1\n", IN_ONE), ["error not-runnable@2:1"]);
+}
+
+#[test]
+fn every_rule_has_a_name_that_can_be_typed() {
+    let names = rule_names();
+    assert!(names.len() > 30 && names.contains(&"require-concurrent-index-creation".to_owned()), "{names:?}");
+    assert!(names.iter().all(|name| name.bytes().all(|byte| byte == b'-' || byte.is_ascii_lowercase())), "{names:?}");
+}
