@@ -65,16 +65,20 @@ impl PreviewWorld {
         db: &str,
         template: &str,
     ) -> Result<TemplateRecord, StepError> {
-        let session = self.session(server).await?;
-        let seen = look::look(&session, db, "", "").await.map_err(pg)?;
-        let missing = || StepError::lasting("template_missing", format!("there is no database '{db}'"));
-        let seen = seen.template.ok_or_else(missing)?;
+        let open = async |session: &Client| {
+            let seen = look::look(session, db, "", "").await.map_err(pg)?;
+            let missing = || StepError::lasting("template_missing", format!("there is no database '{db}'"));
+            let seen = seen.template.ok_or_else(missing)?;
+            swap::allow_connections(session, db, true).await.map_err(pg)?;
+            Ok(seen)
+        };
+        let seen = self.alone(server, open).await?;
         let holder = format!("{template}_owner");
-        // Closed again whatever comes of it: an open template cannot be copied while somebody is in it.
-        swap::allow_connections(&session, db, true).await.map_err(pg)?;
         let given = self.give_to_holder(server, db, &holder).await;
-        swap::allow_connections(&session, db, false).await.map_err(pg)?;
+        // Closed again whatever comes of it: an open template cannot be copied while somebody is in it.
+        self.alone(server, async |session: &Client| swap::close_template(session, db).await.map_err(pg)).await?;
         given?;
+        let session = self.session(server).await?;
         end_sessions(&session, db).await?;
         let size_bytes = swap::database_size(&session, db).await.map_err(pg)?.unwrap_or(0);
         let strategy = copying::guess(&session, size_bytes).await.map_err(pg)?;
@@ -93,12 +97,33 @@ impl PreviewWorld {
         })
     }
 
+    /// Makes a quick change to shared catalogs while nobody else does. Not for what takes its time, such as a drop.
+    pub async fn alone<T>(
+        &self,
+        server: &Server,
+        change: impl AsyncFnOnce(&Client) -> Result<T, StepError>,
+    ) -> Result<T, StepError> {
+        let _catalog = server.catalog.lock().await;
+        let session = self.session(server).await?;
+        let done = change(&session).await?;
+        session.release();
+        Ok(done)
+    }
+
     async fn give_to_holder(&self, server: &Server, template: &str, holder: &str) -> Result<(), StepError> {
         let client = self.connect(server, Some(template)).await?;
-        let _catalog = server.catalog.lock().await;
-        let given = handover::give_to_holder(&client, holder).await.map_err(pg);
+        let catalog = server.catalog.lock().await;
+        let given = handover::give_to_holder(&client, holder).await.map_err(pg)?;
+        drop(catalog);
+        let owners = handover::extension_owners(&client, holder).await.map_err(pg)?;
+        if given.is_ok() && !owners.is_empty() {
+            // It touches every database of theirs, also those of clones that are being handed over.
+            let _no_copy = server.clones.acquire_many(self.config.clones).await.map_err(ending)?;
+            let _catalog = server.catalog.lock().await;
+            handover::give_extensions(&client, holder, &owners).await.map_err(pg)?;
+        }
         client.close().await;
-        let Err(Strangers(strangers)) = given? else { return Ok(()) };
+        let Err(Strangers(strangers)) = given else { return Ok(()) };
         let mut listed: Vec<String> =
             strangers.iter().take(10).map(|one| format!("{} {} of {}", one.keyword, one.name, one.owner)).collect();
         if strangers.len() > listed.len() {
@@ -271,8 +296,8 @@ impl PreviewWorld {
         Ok(())
     }
 
-    /// Drops a database.
-    pub(super) async fn drop_database(&self, server: &Server, db: &str) -> Result<(), StepError> {
+    /// Drops a database. Not under the lock of the catalogs: a drop waits for a checkpoint, and nobody has to wait for that.
+    pub async fn drop_database(&self, server: &Server, db: &str) -> Result<(), StepError> {
         let session = self.session(server).await?;
         swap::drop_database(&session, db).await.map_err(pg)?;
         session.release();

@@ -13,6 +13,7 @@ mod named_templates;
 mod orphans;
 mod pool;
 mod role_script;
+mod template_swaps;
 mod templates;
 mod webhook;
 mod workflow;

@@ -2,7 +2,7 @@
 
 use super::making::Making;
 use super::names::Names;
-use super::unknown_step;
+use super::{step, unknown_step};
 use crate::instances::world::pg;
 use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
 use crate::previews::PreviewWorld;
@@ -34,7 +34,7 @@ impl OperationKind for Rollback {
     }
 
     fn plan(&self, _: &Value) -> Vec<StepPlan> {
-        vec![StepPlan::new("swap"), StepPlan::new("prepare")]
+        vec![step("swap"), step("prepare")]
     }
 
     async fn run(&self, step: &str, cx: &StepContext) -> Result<StepDone, StepError> {
