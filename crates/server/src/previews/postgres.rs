@@ -50,9 +50,10 @@ const LOGIN: Duration = Duration::from_secs(10);
 impl PreviewWorld {
     /// Looks at a template and gives its objects a holder.
     pub(super) async fn prepare_template(&self, server: &Server, template: &str) -> Result<TemplateRecord, StepError> {
-        if server.instance.is_some() {
+        self.make_own_roles(server).await?;
+        if server.instance.is_some() && template == self.config.settings.template() {
             let session = self.session(server).await?;
-            self.prepare_own(&session, template).await?;
+            self.make_own_template(&session, template).await?;
             session.release();
         }
         self.prepare_database(server, template, template).await
@@ -137,14 +138,25 @@ impl PreviewWorld {
         Err(StepError::lasting("template_not_ours", message))
     }
 
-    /// On an instance of ours there is nobody else who would make the roles and the template.
-    async fn prepare_own(&self, session: &Client, template: &str) -> Result<(), StepError> {
-        let settings = &self.config.settings;
-        for role in [settings.owner(), settings.dev_role()] {
-            handover::ensure_group(session, role).await.map_err(pg)?;
+    /// On an instance of ours there is nobody else who would make the roles.
+    pub async fn make_own_roles(&self, server: &Server) -> Result<(), StepError> {
+        if server.instance.is_none() {
+            return Ok(());
         }
-        if template == settings.template() && swap::owner(session, template).await.map_err(pg)?.is_none() {
-            swap::create_database(session, template, settings.owner()).await.map_err(pg)?;
+        let settings = &self.config.settings;
+        let make = async |session: &Client| {
+            for role in [settings.owner(), settings.dev_role()] {
+                handover::ensure_group(session, role).await.map_err(pg)?;
+            }
+            Ok(())
+        };
+        self.alone(server, make).await
+    }
+
+    /// Nor the template.
+    async fn make_own_template(&self, session: &Client, template: &str) -> Result<(), StepError> {
+        if swap::owner(session, template).await.map_err(pg)?.is_none() {
+            swap::create_database(session, template, self.config.settings.owner()).await.map_err(pg)?;
             tracing::info!(template, "made an empty template; `pgdb template create` or `build` fills it");
         }
         Ok(())
@@ -284,7 +296,7 @@ impl PreviewWorld {
     }
 
     /// Lets nobody into a database any more and ends its sessions.
-    pub(super) async fn disconnect(&self, server: &Server, db: &str) -> Result<(), StepError> {
+    pub async fn disconnect(&self, server: &Server, db: &str) -> Result<(), StepError> {
         let _catalog = server.catalog.lock().await;
         let session = self.session(server).await?;
         // The rest of a half-done drop has no sessions, and cannot be altered.
@@ -305,7 +317,7 @@ impl PreviewWorld {
     }
 
     /// Drops a role, or tells why it has to stay.
-    pub(super) async fn drop_role(&self, server: &Server, role: &str) -> Result<Option<String>, StepError> {
+    pub async fn drop_role(&self, server: &Server, role: &str) -> Result<Option<String>, StepError> {
         let _catalog = server.catalog.lock().await;
         let session = self.session(server).await?;
         let reason = handover::drop_role(&session, role).await.map_err(pg)?;

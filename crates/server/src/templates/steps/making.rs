@@ -115,6 +115,7 @@ impl<'a> Making<'a> {
         let client = self.world.connect(&self.server, Some(&self.names.staging)).await?;
         client.batch("vacuum and analyze the new template", "VACUUM (ANALYZE)").await.map_err(pg)?;
         client.close().await;
+        self.world.make_own_roles(&self.server).await?;
         let owner = self.world.config.settings.owner();
         let give = async |session: &Client| swap::set_owner(session, staging, owner).await.map_err(pg);
         self.world.alone(&self.server, give).await?;
