@@ -91,7 +91,8 @@ pub async fn ensure_group(client: &Client, role: &str) -> Result<(), PgError> {
     Ok(())
 }
 
-pub(crate) async fn role_exists(client: &Client, role: &str) -> Result<bool, PgError> {
+/// Whether there is a role of this name.
+pub async fn role_exists(client: &Client, role: &str) -> Result<bool, PgError> {
     let sql = "SELECT FROM pg_roles WHERE rolname = $1";
     Ok(!client.query("look for the role", sql, &[role]).await?.is_empty())
 }

@@ -125,7 +125,8 @@ async fn postgresql_may_be_killed_during_the_swap() {
     let swap = operation["steps"].as_array().expect("steps").iter().find(|step| step["name"] == "swap");
     assert!(swap.expect("a swap")["attempt"].as_u64() > Some(1), "{operation:#}");
     assert_eq!(sql::run(&bed.app_url(&bed.ensure(2).await), "SELECT count(*) FROM crew").await, "70");
-    let all = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname LIKE 'template\\_medusa%'";
+    let all =
+        "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname LIKE 'template\\_medusa%'";
     assert_eq!(bed.admin(all).await, "template_medusa template_medusa_previous");
 }
 
@@ -139,7 +140,8 @@ async fn a_template_that_is_marked_as_one_is_closed_and_leaves_nothing_behind() 
                   aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee = 0) \
                   FROM pg_database WHERE datname = 'template_medusa'";
     assert_eq!(bed.admin(rights).await, "false false 0", "whether it is a template, open, and what PUBLIC may do");
-    let all = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname LIKE 'template\\_medusa%'";
+    let all =
+        "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname LIKE 'template\\_medusa%'";
     for _ in 0..3 {
         // Somebody follows PostgreSQL's manual.
         bed.admin("ALTER DATABASE template_medusa IS_TEMPLATE true").await;

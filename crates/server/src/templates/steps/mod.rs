@@ -1,6 +1,7 @@
 //! What the operations on templates do, a file per operation.
 
 mod build;
+mod delete;
 mod load;
 mod making;
 pub(super) mod names;
@@ -12,6 +13,7 @@ use crate::previews::PreviewWorld;
 use std::sync::Arc;
 
 pub(super) use build::{BUILD, BuildInput};
+pub(super) use delete::{DELETE, DeleteInput};
 pub(super) use refresh::{REFRESH, RefreshInput};
 pub(super) use rollback::{ROLLBACK, RollbackInput};
 
@@ -21,7 +23,12 @@ const TRIES: u32 = 12;
 /// Every kind of operation on templates.
 pub fn kinds(world: &Arc<PreviewWorld>) -> Vec<Arc<dyn OperationKind>> {
     let world = || Arc::clone(world);
-    vec![Arc::new(refresh::Refresh(world())), Arc::new(build::Build(world())), Arc::new(rollback::Rollback(world()))]
+    vec![
+        Arc::new(refresh::Refresh(world())),
+        Arc::new(build::Build(world())),
+        Arc::new(rollback::Rollback(world())),
+        Arc::new(delete::Delete(world())),
+    ]
 }
 
 /// A step that lives through a restart of PostgreSQL.
