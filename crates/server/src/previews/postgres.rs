@@ -14,7 +14,8 @@ use pgdb_pg::copying;
 use pgdb_pg::error::PgError;
 use pgdb_pg::handover::{self, Strangers};
 use pgdb_pg::{Client, connect, inventory, look, swap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Ends the sessions of a database. Those of a superuser the operator may not end: they are named.
 async fn end_sessions(session: &Client, db: &str) -> Result<(), StepError> {
