@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 
-/// Body of `PUT /v1/templates/{name}`: how the template is made. What is left out is as it was; at first nothing.
+/// Body of `PUT /v1/templates/{name}`: how the template is made. What is left out is as it was, at first nothing; an empty
+/// text or list takes away what was said before.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TemplateDefinition {
@@ -40,8 +41,12 @@ pub struct TemplateDefinition {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BuildTemplate {
-    /// The files, run in the order of their names' bytes, each as a whole; a seed script is the last one.
+    /// The files, run in the order of their names' bytes, each as a whole.
     pub files: Vec<BuildFile>,
+    /// A script that is run after all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub seed: Option<BuildFile>,
     /// Build it even when it was built from the same files.
     #[serde(default)]
     pub force: bool,
@@ -57,6 +62,9 @@ pub struct BuildFile {
     /// What is in it.
     pub sql: String,
 }
+
+/// The largest body of a build, in bytes.
+pub const BUILD_LIMIT: usize = 64 << 20;
 
 /// A template as it stands.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -102,6 +110,24 @@ pub struct Template {
     pub jobs: u32,
     /// Digest of the files that it was built from.
     pub built_from: Option<String>,
+    /// In the answer to a build: it was built from the same files before, and so was left as it is.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unchanged: bool,
+    /// Why it could not be looked at, for instance because its instance is stopped. Then nothing that is said of the
+    /// database holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub problem: Option<String>,
+}
+
+/// Answer of `DELETE /v1/templates/{name}`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DeletedTemplate {
+    /// What the template was called.
+    #[schema(example = "template_shop")]
+    pub name: String,
+    /// Whether its database is gone. One that was neither prepared nor made here stays.
+    pub dropped: bool,
 }
 
 /// Answer of `GET /v1/templates`.
@@ -137,4 +163,9 @@ pub struct TemplateLook {
 
 fn yes() -> bool {
     true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }

@@ -81,7 +81,10 @@ pub async fn ensure_template(admin: &Client, template: &str, owner: &str) -> Res
 /// Gives everything in the template, whose session `inside` is an administrator's, to its holder.
 pub async fn give_all(inside: &Client, holder: &str) -> Result<Vec<String>, PgError> {
     let before = handover::strangers_to(inside, holder).await?;
-    match handover::give_to_holder(inside, holder).await? {
+    let given = handover::give_to_holder(inside, holder).await?;
+    let owners = handover::extension_owners(inside, holder).await?;
+    handover::give_extensions(inside, holder, &owners).await?;
+    match given {
         Ok(()) if before.is_empty() => Ok(vec![]),
         Ok(()) => Ok(vec![format!("{} objects of the template were given to '{holder}'", before.len())]),
         // Of a superuser nothing is strange.

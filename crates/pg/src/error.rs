@@ -64,6 +64,12 @@ pub enum PgError {
         /// Its name.
         name: String,
     },
+    /// A script has ended the transaction that it was run in.
+    #[error(
+        "it ends the transaction that it is run in; leave out BEGIN, COMMIT and ROLLBACK, for a script is run as a whole \
+         or not at all"
+    )]
+    TransactionEnded,
     /// Sessions that do not end even when told to.
     #[error("{sessions} session(s) of database '{database}' did not end within {waited:?}")]
     SessionsRemain {

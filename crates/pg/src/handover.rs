@@ -91,7 +91,8 @@ pub async fn ensure_group(client: &Client, role: &str) -> Result<(), PgError> {
     Ok(())
 }
 
-pub(crate) async fn role_exists(client: &Client, role: &str) -> Result<bool, PgError> {
+/// Whether there is a role of this name.
+pub async fn role_exists(client: &Client, role: &str) -> Result<bool, PgError> {
     let sql = "SELECT FROM pg_roles WHERE rolname = $1";
     Ok(!client.query("look for the role", sql, &[role]).await?.is_empty())
 }
@@ -122,8 +123,8 @@ pub(crate) async fn strangers_to(client: &Client, holder: &str) -> Result<Vec<Ow
     Ok(owned(client).await?.into_iter().filter(|owned| owned.owner != holder).collect())
 }
 
-/// Gives everything in a template that is the operator's to its holder, which is made if there is none. `client` is the
-/// operator in the template.
+/// Gives everything in a template that is the operator's to its holder, which is made if there is none, but extensions:
+/// see [`give_extensions`]. `client` is the operator in the template.
 pub async fn give_to_holder(client: &Client, holder: &str) -> Result<Result<(), Strangers>, PgError> {
     ensure_group(client, holder).await?;
     act_as(client, holder).await?;
@@ -151,7 +152,6 @@ pub async fn give_to_holder(client: &Client, holder: &str) -> Result<Result<(), 
         sql.push_str(&format!("ALTER {keyword} {name} OWNER TO {quoted};"));
     }
     client.batch("give the template's objects to their holder", &sql).await?;
-    give_extensions(client, holder, superuser).await?;
     Ok(Ok(()))
 }
 
@@ -164,19 +164,21 @@ async fn public_owner(client: &Client) -> Result<Option<String>, PgError> {
     Ok(client.query("look at the schema public", sql, &[]).await?.first().map(|row| row.get(0)))
 }
 
-/// Extensions have no `ALTER … OWNER`: only `REASSIGN OWNED BY` moves them, which takes databases and tablespaces along.
-/// They get their owner back in the same transaction, so that nobody ever sees them with another one.
-async fn give_extensions(client: &Client, holder: &str, superuser: bool) -> Result<(), PgError> {
+/// Whose the extensions are that [`give_extensions`] can give to the holder; nobody's where nothing is to be done.
+pub async fn extension_owners(client: &Client, holder: &str) -> Result<Vec<String>, PgError> {
     // What the bootstrap superuser owns cannot be reassigned: such an extension stays as it is.
-    let sql = "SELECT DISTINCT pg_get_userbyid(extowner)::text, (extowner = (SELECT oid FROM pg_roles \
-               WHERE rolname = current_user)) FROM pg_extension WHERE extowner <> 10 \
-               AND pg_get_userbyid(extowner) <> $1";
-    for row in client.query("look at the template's extensions", sql, &[holder]).await? {
-        let (owner, is_me): (String, bool) = (row.get(0), row.get(1));
-        if !is_me && !superuser {
-            continue;
-        }
-        let (from, to) = (literal(&owner)?, literal(holder)?);
+    let sql = "SELECT DISTINCT pg_get_userbyid(extowner)::text FROM pg_extension, pg_roles me WHERE extowner <> 10 \
+               AND pg_get_userbyid(extowner) <> $1 AND me.rolname = current_user AND (me.rolsuper OR extowner = me.oid)";
+    let rows = client.query("look at the template's extensions", sql, &[holder]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Gives the extensions of these owners to the holder. They have no `ALTER … OWNER`: only `REASSIGN OWNED BY` moves
+/// them, which takes databases and tablespaces along. Those get their owner back in the same transaction, so that nobody
+/// ever sees them with another one; but nobody else may change any database of the owner's meanwhile.
+pub async fn give_extensions(client: &Client, holder: &str, owners: &[String]) -> Result<(), PgError> {
+    for owner in owners {
+        let (from, to) = (literal(owner)?, literal(holder)?);
         let sql = format!(
             "DO $do$ DECLARE one text; BEGIN \
              EXECUTE format('REASSIGN OWNED BY %I TO %I', {from}, {to}); \

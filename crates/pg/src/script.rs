@@ -14,13 +14,17 @@ pub enum CheckOutcome {
     NoRow,
 }
 
-/// Runs a script in one transaction: all of it or nothing. A script that ends the transaction itself fails.
+/// Runs a script in one transaction: all of it or nothing. A script that ends the transaction itself fails, for what it
+/// has done before could not be taken back.
 pub async fn run_whole(client: &Client, action: &'static str, script: &str) -> Result<(), PgError> {
-    client.batch(action, "BEGIN").await?;
+    client.batch(action, "BEGIN; SAVEPOINT pgdb_script").await?;
     let done = async {
         client.batch(action, script).await?;
-        // A COMMIT of the script's own would leave nothing to take back if a later statement fails.
-        client.batch("find the script's transaction still open", "SAVEPOINT pgdb_script").await
+        // Gone with its transaction, even if the script has begun another one.
+        match client.batch(action, "RELEASE SAVEPOINT pgdb_script").await {
+            Err(error) if matches!(error.sqlstate(), Some("25P01" | "3B001")) => Err(PgError::TransactionEnded),
+            released => released,
+        }
     };
     match done.await {
         Ok(()) => client.batch(action, "COMMIT").await,

@@ -31,9 +31,14 @@ pub async fn create_database(client: &Client, name: &str, owner: &str) -> Result
     }
 }
 
-/// Drops a database and ends its sessions. One that is not there is fine.
+/// Drops a database and ends its sessions. One that is not there is fine, and so is one that is marked as a template.
 pub async fn drop_database(client: &Client, name: &str) -> Result<(), PgError> {
     let quoted = identifier(name)?;
+    let marked = "SELECT FROM pg_database WHERE datname = $1 AND datistemplate AND datconnlimit <> -2";
+    if !client.query("look for the database", marked, &[name]).await?.is_empty() {
+        let unmark = format!("ALTER DATABASE {quoted} IS_TEMPLATE false");
+        client.batch("make the database one that can be dropped", &unmark).await?;
+    }
     client.batch("drop database", &format!("DROP DATABASE IF EXISTS {quoted} WITH (FORCE)")).await
 }
 
@@ -66,6 +71,17 @@ pub async fn revoke_connect_from_public(client: &Client, name: &str) -> Result<(
 pub async fn allow_connections(client: &Client, name: &str, allow: bool) -> Result<(), PgError> {
     let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allow}", identifier(name)?);
     client.batch("allow or refuse connections to the database", &sql).await
+}
+
+/// Closes a database that clones are made of: nobody is let in, nobody but its owner can copy it, and PUBLIC has no right
+/// to connect, should somebody open it.
+pub async fn close_template(client: &Client, name: &str) -> Result<(), PgError> {
+    let quoted = identifier(name)?;
+    let sql = format!(
+        "ALTER DATABASE {quoted} ALLOW_CONNECTIONS false IS_TEMPLATE false;\
+         REVOKE CONNECT, TEMPORARY ON DATABASE {quoted} FROM PUBLIC"
+    );
+    client.batch("close the template", &sql).await
 }
 
 /// What [`swap_databases`] still has to do.
@@ -163,11 +179,15 @@ pub async fn oid(client: &Client, name: &str) -> Result<Option<u32>, PgError> {
     Ok(client.query("look for the database", sql, &[name]).await?.first().map(|row| row.get(0)))
 }
 
-/// Renames databases that let nobody in, one after the other in one transaction: all of them or none.
-pub async fn rename_closed(client: &Client, pairs: &[(&str, &str)]) -> Result<(), PgError> {
+/// Renames templates, one after the other in one transaction: all of them or none. They are closed first.
+pub async fn rename_templates(client: &Client, pairs: &[(&str, &str)]) -> Result<(), PgError> {
     let mut statements = Vec::new();
     for (from, to) in pairs {
-        end_sessions(client, from).await?;
+        // The rest of a half-done drop has no sessions, and cannot be altered.
+        if database_exists(client, from).await? {
+            close_template(client, from).await?;
+            end_sessions(client, from).await?;
+        }
         statements.push(format!("ALTER DATABASE {} RENAME TO {}", identifier(from)?, identifier(to)?));
     }
     client.batch("rename databases", &statements.join(";")).await

@@ -16,6 +16,10 @@ const MESSAGE_LIMIT: usize = 300;
 #[derive(Debug)]
 pub struct JsonBody<T>(pub T);
 
+/// A JSON body of a route whose rule allows `LIMIT` bytes.
+#[derive(Debug)]
+pub struct LargeJsonBody<T, const LIMIT: usize>(pub T);
+
 /// A JSON body that may be left out.
 #[derive(Debug)]
 pub struct OptionalJsonBody<T>(pub T);
@@ -31,7 +35,14 @@ pub struct QueryParams<T>(pub T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = HttpError;
     async fn from_request(request: Request, state: &S) -> Result<Self, HttpError> {
-        let (headers, body) = read(request, state).await?;
+        LargeJsonBody::<T, BODY_LIMIT>::from_request(request, state).await.map(|body| Self(body.0))
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync, const LIMIT: usize> FromRequest<S> for LargeJsonBody<T, LIMIT> {
+    type Rejection = HttpError;
+    async fn from_request(request: Request, state: &S) -> Result<Self, HttpError> {
+        let (headers, body) = read_up_to(LIMIT, request, state).await?;
         if body.is_empty() {
             return Err(invalid("invalid_json", "the body is empty; this route needs a JSON object".to_owned()));
         }
@@ -42,7 +53,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJsonBody<T> {
     type Rejection = HttpError;
     async fn from_request(request: Request, state: &S) -> Result<Self, HttpError> {
-        let (headers, body) = read(request, state).await?;
+        let (headers, body) = read_up_to(BODY_LIMIT, request, state).await?;
         if body.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -52,10 +63,6 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
         }
         parse(&headers, &body).map(Self)
     }
-}
-
-async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<(HeaderMap, Bytes), HttpError> {
-    read_up_to(BODY_LIMIT, request, state).await
 }
 
 /// The body as it came, for who has to check a signature over it. `limit` is that of the route's rule, in bytes.

@@ -65,7 +65,7 @@ impl PreviewService {
                     given
                 };
                 let given = given.await;
-                swap::allow_connections(&session, &template, false).await.map_err(pg)?;
+                swap::close_template(&session, &template).await.map_err(pg)?;
                 done.extend(given?);
             }
             session.close().await;

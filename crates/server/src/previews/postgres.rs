@@ -14,7 +14,8 @@ use pgdb_pg::copying;
 use pgdb_pg::error::PgError;
 use pgdb_pg::handover::{self, Strangers};
 use pgdb_pg::{Client, connect, inventory, look, swap};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long sessions that the operator may not end are waited for.
 const SUPERUSERS_END: Duration = Duration::from_secs(5);
@@ -62,9 +63,10 @@ const LOGIN: Duration = Duration::from_secs(10);
 impl PreviewWorld {
     /// Looks at a template and gives its objects a holder.
     pub(super) async fn prepare_template(&self, server: &Server, template: &str) -> Result<TemplateRecord, StepError> {
-        if server.instance.is_some() {
+        self.make_own_roles(server).await?;
+        if server.instance.is_some() && template == self.config.settings.template() {
             let session = self.session(server).await?;
-            self.prepare_own(&session, template).await?;
+            self.make_own_template(&session, template).await?;
             session.release();
         }
         self.prepare_database(server, template, template).await
@@ -77,16 +79,20 @@ impl PreviewWorld {
         db: &str,
         template: &str,
     ) -> Result<TemplateRecord, StepError> {
-        let session = self.session(server).await?;
-        let seen = look::look(&session, db, "", "").await.map_err(pg)?;
-        let missing = || StepError::lasting("template_missing", format!("there is no database '{db}'"));
-        let seen = seen.template.ok_or_else(missing)?;
+        let open = async |session: &Client| {
+            let seen = look::look(session, db, "", "").await.map_err(pg)?;
+            let missing = || StepError::lasting("template_missing", format!("there is no database '{db}'"));
+            let seen = seen.template.ok_or_else(missing)?;
+            swap::allow_connections(session, db, true).await.map_err(pg)?;
+            Ok(seen)
+        };
+        let seen = self.alone(server, open).await?;
         let holder = format!("{template}_owner");
-        // Closed again whatever comes of it: an open template cannot be copied while somebody is in it.
-        swap::allow_connections(&session, db, true).await.map_err(pg)?;
         let given = self.give_to_holder(server, db, &holder).await;
-        swap::allow_connections(&session, db, false).await.map_err(pg)?;
+        // Closed again whatever comes of it: an open template cannot be copied while somebody is in it.
+        self.alone(server, async |session: &Client| swap::close_template(session, db).await.map_err(pg)).await?;
         given?;
+        let session = self.session(server).await?;
         end_sessions(&session, db).await?;
         let size_bytes = swap::database_size(&session, db).await.map_err(pg)?.unwrap_or(0);
         let strategy = copying::guess(&session, size_bytes).await.map_err(pg)?;
@@ -105,12 +111,33 @@ impl PreviewWorld {
         })
     }
 
+    /// Makes a quick change to shared catalogs while nobody else does. Not for what takes its time, such as a drop.
+    pub async fn alone<T>(
+        &self,
+        server: &Server,
+        change: impl AsyncFnOnce(&Client) -> Result<T, StepError>,
+    ) -> Result<T, StepError> {
+        let _catalog = server.catalog.lock().await;
+        let session = self.session(server).await?;
+        let done = change(&session).await?;
+        session.release();
+        Ok(done)
+    }
+
     async fn give_to_holder(&self, server: &Server, template: &str, holder: &str) -> Result<(), StepError> {
         let client = self.connect(server, Some(template)).await?;
-        let _catalog = server.catalog.lock().await;
-        let given = handover::give_to_holder(&client, holder).await.map_err(pg);
+        let catalog = server.catalog.lock().await;
+        let given = handover::give_to_holder(&client, holder).await.map_err(pg)?;
+        drop(catalog);
+        let owners = handover::extension_owners(&client, holder).await.map_err(pg)?;
+        if given.is_ok() && !owners.is_empty() {
+            // It touches every database of theirs, also those of clones that are being handed over.
+            let _no_copy = server.clones.acquire_many(self.config.clones).await.map_err(ending)?;
+            let _catalog = server.catalog.lock().await;
+            handover::give_extensions(&client, holder, &owners).await.map_err(pg)?;
+        }
         client.close().await;
-        let Err(Strangers(strangers)) = given? else { return Ok(()) };
+        let Err(Strangers(strangers)) = given else { return Ok(()) };
         let mut listed: Vec<String> =
             strangers.iter().take(10).map(|one| format!("{} {} of {}", one.keyword, one.name, one.owner)).collect();
         if strangers.len() > listed.len() {
@@ -124,14 +151,25 @@ impl PreviewWorld {
         Err(StepError::lasting("template_not_ours", message))
     }
 
-    /// On an instance of ours there is nobody else who would make the roles and the template.
-    async fn prepare_own(&self, session: &Client, template: &str) -> Result<(), StepError> {
-        let settings = &self.config.settings;
-        for role in [settings.owner(), settings.dev_role()] {
-            handover::ensure_group(session, role).await.map_err(pg)?;
+    /// On an instance of ours there is nobody else who would make the roles.
+    pub async fn make_own_roles(&self, server: &Server) -> Result<(), StepError> {
+        if server.instance.is_none() {
+            return Ok(());
         }
-        if template == settings.template() && swap::owner(session, template).await.map_err(pg)?.is_none() {
-            swap::create_database(session, template, settings.owner()).await.map_err(pg)?;
+        let settings = &self.config.settings;
+        let make = async |session: &Client| {
+            for role in [settings.owner(), settings.dev_role()] {
+                handover::ensure_group(session, role).await.map_err(pg)?;
+            }
+            Ok(())
+        };
+        self.alone(server, make).await
+    }
+
+    /// Nor the template.
+    async fn make_own_template(&self, session: &Client, template: &str) -> Result<(), StepError> {
+        if swap::owner(session, template).await.map_err(pg)?.is_none() {
+            swap::create_database(session, template, self.config.settings.owner()).await.map_err(pg)?;
             tracing::info!(template, "made an empty template; `pgdb template create` or `build` fills it");
         }
         Ok(())
@@ -271,7 +309,7 @@ impl PreviewWorld {
     }
 
     /// Lets nobody into a database any more and ends its sessions.
-    pub(super) async fn disconnect(&self, server: &Server, db: &str) -> Result<(), StepError> {
+    pub async fn disconnect(&self, server: &Server, db: &str) -> Result<(), StepError> {
         let catalog = server.catalog.lock().await;
         let session = self.session(server).await?;
         // The rest of a half-done drop has no sessions, and cannot be altered.
@@ -284,8 +322,8 @@ impl PreviewWorld {
         Ok(())
     }
 
-    /// Drops a database.
-    pub(super) async fn drop_database(&self, server: &Server, db: &str) -> Result<(), StepError> {
+    /// Drops a database. Not under the lock of the catalogs: a drop waits for a checkpoint, and nobody has to wait for that.
+    pub async fn drop_database(&self, server: &Server, db: &str) -> Result<(), StepError> {
         let session = self.session(server).await?;
         swap::drop_database(&session, db).await.map_err(pg)?;
         session.release();
@@ -293,7 +331,7 @@ impl PreviewWorld {
     }
 
     /// Drops a role, or tells why it has to stay.
-    pub(super) async fn drop_role(&self, server: &Server, role: &str) -> Result<Option<String>, StepError> {
+    pub async fn drop_role(&self, server: &Server, role: &str) -> Result<Option<String>, StepError> {
         let _catalog = server.catalog.lock().await;
         let session = self.session(server).await?;
         let reason = handover::drop_role(&session, role).await.map_err(pg)?;

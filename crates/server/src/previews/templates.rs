@@ -103,6 +103,12 @@ pub fn note_copy(connection: &Connection, target: &str, name: &str, copied: Copi
     Ok(())
 }
 
+/// Forgets what was found out about a template.
+pub fn forget(connection: &Connection, target: &str, name: &str) -> Result<(), Problem> {
+    connection.execute("DELETE FROM preview_templates WHERE target = ?1 AND name = ?2", [target, name])?;
+    Ok(())
+}
+
 /// Forgets everything about a server.
 pub fn forget_target(connection: &Connection, target: &str) -> Result<(), Problem> {
     for table in ["previews", "preview_pool", "preview_templates", "template_definitions"] {

@@ -13,7 +13,7 @@ const MAX_ITEMS: usize = 10_000;
 /// Checks a definition. `{"source_url": …}` and the like are named where they are wrong.
 pub(super) fn definition(definition: &TemplateDefinition) -> Result<(), Problem> {
     for (field, url) in [("source_url", &definition.source_url), ("admin_url", &definition.admin_url)] {
-        if let Some(url) = url {
+        if let Some(url) = url.as_ref().filter(|url| !url.is_empty()) {
             self::url(field, url)?;
         }
     }
@@ -28,7 +28,7 @@ pub(super) fn definition(definition: &TemplateDefinition) -> Result<(), Problem>
             return Err(Problem::invalid("invalid_value", format!("{field}: at most {MAX_ITEMS}")));
         }
     }
-    definition.mask.as_deref().map_or(Ok(()), |mask| text("mask", mask))
+    definition.mask.as_deref().filter(|mask| !mask.trim().is_empty()).map_or(Ok(()), |mask| text("mask", mask))
 }
 
 /// A URL that the daemon connects to for whoever has sent it. A socket of the daemon's machine lets the daemon's account
@@ -49,7 +49,7 @@ fn text(field: &str, text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Checks the files of a build and puts them in order. Returns their digest.
+/// Checks the files of a build and puts them in order, the seed last. Returns their digest.
 pub(super) fn files(build: &mut BuildTemplate) -> Result<String, Problem> {
     if build.files.is_empty() || build.files.len() > MAX_ITEMS {
         return Err(Problem::invalid("invalid_value", format!("files: give 1 to {MAX_ITEMS}")));
@@ -62,6 +62,8 @@ pub(super) fn files(build: &mut BuildTemplate) -> Result<String, Problem> {
             return Err(Problem::invalid("invalid_value", format!("files: '{}' is there twice", shown.escape_debug())));
         }
     }
+    digest.update((build.files.len() as u64).to_be_bytes());
+    build.files.extend(build.seed.take());
     for file in &build.files {
         if file.name.is_empty() || file.name.len() > 500 || file.sql.contains('\0') {
             return Err(Problem::invalid(
@@ -84,7 +86,7 @@ mod tests {
 
     fn build(files: &[(&str, &str)]) -> BuildTemplate {
         let file = |(name, sql): &(&str, &str)| BuildFile { name: (*name).to_owned(), sql: (*sql).to_owned() };
-        BuildTemplate { files: files.iter().map(file).collect(), force: false }
+        BuildTemplate { files: files.iter().map(file).collect(), seed: None, force: false }
     }
 
     #[test]
@@ -97,6 +99,18 @@ mod tests {
             assert_ne!(files(&mut build(other)).ok(), Some(digest.clone()));
         }
         assert!(files(&mut build(&[("a", "1"), ("a", "2")])).is_err() && files(&mut build(&[])).is_err());
+    }
+
+    #[test]
+    fn the_seed_is_the_last_one_whatever_the_files_are_called() {
+        let all = [("é.sql", "1"), ("~z.sql", "2")];
+        let mut seeded = build(&all);
+        seeded.seed = Some(BuildFile { name: "seed.sql".to_owned(), sql: "3".to_owned() });
+        let digest = files(&mut seeded).expect("fine");
+        let names: Vec<&str> = seeded.files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["~z.sql", "é.sql", "seed.sql"]);
+        let unseeded = files(&mut build(&[all[0], all[1], ("seed.sql", "3")])).expect("fine");
+        assert_ne!(unseeded, digest, "what is a seed is run at another time");
     }
 
     #[test]

@@ -117,6 +117,19 @@ pub fn made_anew(connection: &Connection, id: &str, at: Timestamp, built_from: O
     Ok(())
 }
 
+/// Notes that nobody knows which files the template was built from.
+pub fn forget_files(connection: &Connection, target: &str, name: &str) -> Result<(), Problem> {
+    let sql = "UPDATE template_definitions SET built_from = NULL WHERE target = ?1 AND name = ?2";
+    connection.execute(sql, [target, name])?;
+    Ok(())
+}
+
+/// Forgets a definition.
+pub fn delete(connection: &Connection, target: &str, name: &str) -> Result<(), Problem> {
+    connection.execute("DELETE FROM template_definitions WHERE target = ?1 AND name = ?2", [target, name])?;
+    Ok(())
+}
+
 fn list(items: &[String]) -> String {
     serde_json::Value::from(items.to_vec()).to_string()
 }

@@ -1,17 +1,20 @@
 //! What is asked of templates: checked, and turned into operations.
 
 use super::record::{self, DefinitionRecord, subject};
-use super::steps::{BUILD, BuildInput, REFRESH, ROLLBACK, RefreshInput, RollbackInput, names};
+use super::steps::{BUILD, BuildInput, DELETE, DeleteInput, REFRESH, ROLLBACK, RefreshInput, RollbackInput, names};
 use super::{checks, source};
 use crate::instances::world::pg;
 use crate::operations::{Engine, NewOperation, Started, step_problem};
 use crate::previews::PreviewWorld;
+use crate::previews::record as previews;
 use crate::previews::server::Server;
 use crate::previews::templates::{self, TemplateRecord};
 use crate::problem::Problem;
-use pgdb_api::templates::{BuildTemplate, Template, TemplateDefinition};
+use pgdb_api::templates::{BuildTemplate, DeletedTemplate, Template, TemplateDefinition};
+use pgdb_core::preview::Member;
 use pgdb_core::random;
-use pgdb_pg::swap;
+use pgdb_pg::look::{self, Seen};
+use pgdb_pg::{inventory, swap};
 use rusqlite::Connection;
 use secrecy::SecretString;
 use serde::Serialize;
@@ -57,30 +60,62 @@ impl TemplateService {
     /// Changes how a template is made. What is left out stays as it was.
     pub async fn define(&self, which: &Which, wanted: TemplateDefinition) -> Result<Template, Problem> {
         checks::definition(&wanted)?;
-        let mut definition = self.definition(which).await?;
-        if let Some(url) = wanted.source_url {
-            definition.source = Some(source::shown(&checks::url("source_url", &url)?));
-            let aad = crate::secrets::TEMPLATE_SOURCE.aad(&definition.id);
-            definition.source_url = Some(self.world.seal(&aad, &SecretString::from(url))?);
-        }
-        if let Some(url) = wanted.admin_url {
-            let aad = crate::secrets::TEMPLATE_ADMIN.aad(&definition.id);
-            definition.admin_url = Some(self.world.seal(&aad, &SecretString::from(url))?);
-        }
-        definition.exclude_table_data = wanted.exclude_table_data.unwrap_or(definition.exclude_table_data);
-        definition.mask = wanted.mask.or(definition.mask);
-        definition.checks = wanted.checks.unwrap_or(definition.checks);
-        definition.jobs = wanted.jobs.unwrap_or(definition.jobs);
-        self.world.store.write(move |connection| record::put(connection, &definition)).await?;
+        let source = wanted.source_url.as_ref().filter(|url| !url.is_empty());
+        let source = source.map(|url| checks::url("source_url", url).map(|url| source::shown(&url))).transpose()?;
+        let seal = |world: &PreviewWorld, aad: &str, url: String| match url.as_str() {
+            "" => Ok(None),
+            _ => world.seal(aad, &SecretString::from(url)).map(Some),
+        };
+        let world = Arc::clone(&self.world);
+        let change = move |definition: &mut DefinitionRecord| {
+            if let Some(url) = wanted.source_url {
+                let aad = crate::secrets::TEMPLATE_SOURCE.aad(&definition.id);
+                definition.source_url = seal(&world, &aad, url)?;
+                definition.source = source;
+            }
+            if let Some(url) = wanted.admin_url {
+                let aad = crate::secrets::TEMPLATE_ADMIN.aad(&definition.id);
+                definition.admin_url = seal(&world, &aad, url)?;
+            }
+            if let Some(mask) = wanted.mask {
+                definition.mask = Some(mask).filter(|mask| !mask.trim().is_empty());
+            }
+            if let Some(patterns) = wanted.exclude_table_data {
+                definition.exclude_table_data = patterns;
+            }
+            definition.checks = wanted.checks.unwrap_or(std::mem::take(&mut definition.checks));
+            definition.jobs = wanted.jobs.unwrap_or(definition.jobs);
+            Ok(())
+        };
+        self.change(which, change).await?;
         self.show(which).await
+    }
+
+    /// Changes the template's definition, or a new one that says nothing, in one transaction.
+    async fn change<F>(&self, which: &Which, change: F) -> Result<(), Problem>
+    where
+        F: FnOnce(&mut DefinitionRecord) -> Result<(), Problem> + Send + 'static,
+    {
+        let new = self.new_definition(which);
+        let write = move |connection: &Connection| {
+            let mut definition = record::find(connection, &new.target, &new.name)?.unwrap_or(new);
+            change(&mut definition)?;
+            record::put(connection, &definition)
+        };
+        self.world.store.write(write).await
+    }
+
+    /// A definition that says nothing.
+    fn new_definition(&self, which: &Which) -> DefinitionRecord {
+        let id = format!("tp_{}", random::lower_alnum(&*self.world.entropy, 16));
+        DefinitionRecord::new(id, which.server.key.clone(), which.name.clone())
     }
 
     /// The template's definition, or a new one that says nothing.
     async fn definition(&self, which: &Which) -> Result<DefinitionRecord, Problem> {
         let (target, name) = (which.server.key.clone(), which.name.clone());
         let found = self.world.store.read(move |connection| record::find(connection, &target, &name)).await?;
-        let id = || format!("tp_{}", random::lower_alnum(&*self.world.entropy, 16));
-        Ok(found.unwrap_or_else(|| DefinitionRecord::new(id(), which.server.key.clone(), which.name.clone())))
+        Ok(found.unwrap_or_else(|| self.new_definition(which)))
     }
 
     /// Begins a refresh: from an uploaded dump, or from the template's source.
@@ -102,7 +137,9 @@ impl TemplateService {
     pub async fn start_build(&self, which: &Which, mut build: BuildTemplate) -> Result<Option<Started>, Problem> {
         let digest = checks::files(&mut build)?;
         let definition = self.definition(which).await?;
-        if !build.force && definition.built_from.as_ref() == Some(&digest) && self.look(which).await?.exists {
+        let same = definition.built_from.as_ref() == Some(&digest);
+        // A database that somebody else has put there was not built from anything that is known.
+        if !build.force && same && self.look(which).await?.built_from.is_some() {
             return Ok(None);
         }
         let input = BuildInput { names: self.names(which), digest, files: build.files };
@@ -123,6 +160,45 @@ impl TemplateService {
         self.start(ROLLBACK, which, &RollbackInput { names, previous }, None).await
     }
 
+    /// Begins to remove a template and everything of it but previews, which must be gone.
+    pub async fn start_delete(&self, which: &Which) -> Result<Started, Problem> {
+        let family = self.world.config.settings.family(&which.name);
+        let session = self.world.session(&which.server).await.map_err(step_problem)?;
+        let found = inventory::databases(&session, family.prefix()).await.map_err(|error| step_problem(pg(error)))?;
+        session.release();
+        let preview = |db: &String| matches!(family.of_db(db), Some(Member::Preview(_)));
+        let left = found.into_iter().map(|found| found.name).find(preview);
+        let input = DeleteInput { target: which.server.key.clone(), template: which.name.clone() };
+        let (again, new) = (which.clone(), self.new_definition(which));
+        let prepare = move |connection: &Connection| {
+            let (target, name) = (&again.server.key, &again.name);
+            let known = record::find(connection, target, name)?;
+            if known.is_none() && templates::find(connection, target, name)?.is_none() {
+                return Err(not_found(&again));
+            }
+            if known.as_ref().is_some_and(|known| known.locked) {
+                return Err(locked(name));
+            }
+            let count = previews::count(connection, target, name)?;
+            if count > 0 || left.is_some() {
+                let left = left.unwrap_or_else(|| format!("{count} of them"));
+                let message = format!("there are previews of '{name}' ({left}); `pgdb preview delete` removes them");
+                return Err(Problem::conflict("template_in_use", message));
+            }
+            // From now on nothing is made ready of it. What was said of it is kept until it is gone.
+            templates::forget(connection, target, name)?;
+            if known.is_none() { record::put(connection, &new) } else { Ok(()) }
+        };
+        let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
+        self.engine.start(NewOperation { kind: DELETE, subject: which.subject(), input }, prepare).await
+    }
+
+    /// What a delete has led to.
+    pub async fn deleted(&self, which: &Which) -> Result<DeletedTemplate, Problem> {
+        let dropped = self.seen(which).await?.template.is_none();
+        Ok(DeletedTemplate { name: which.name.clone(), dropped })
+    }
+
     /// A name of its own for what the operation makes on the way.
     fn names(&self, which: &Which) -> names::Names {
         names::Names::new(&which.server.key, &which.name, self.world.clock.now(), &*self.world.entropy)
@@ -139,10 +215,7 @@ impl TemplateService {
         let prepare = move |connection: &Connection| {
             let known = record::find(connection, &target, &name)?;
             if known.as_ref().is_some_and(|known| known.locked) {
-                return Err(Problem::locked(
-                    "protected",
-                    format!("'{name}' is locked; run `pgdb template unlock {name}` first"),
-                ));
+                return Err(locked(&name));
             }
             match (known, definition) {
                 (None, Some(definition)) => record::put(connection, &definition),
@@ -155,9 +228,12 @@ impl TemplateService {
 
     /// Refuses refreshes, rollbacks and builds from now on, or allows them again.
     pub async fn set_locked(&self, which: &Which, locked: bool) -> Result<Template, Problem> {
-        let mut definition = self.definition(which).await?;
-        definition.locked = locked;
-        self.world.store.write(move |connection| record::put(connection, &definition)).await?;
+        self.show(which).await?;
+        let change = move |definition: &mut DefinitionRecord| {
+            definition.locked = locked;
+            Ok(())
+        };
+        self.change(which, change).await?;
         self.show(which).await
     }
 
@@ -167,18 +243,27 @@ impl TemplateService {
         let (target, name) = (which.server.key.clone(), which.name.clone());
         let defined = self.world.store.read(move |connection| record::find(connection, &target, &name)).await?;
         if !item.exists && defined.is_none() {
-            let message = format!("there is no template '{}'; `pgdb template create {0}` makes one", which.name);
-            return Err(Problem::not_found("template_not_found", message));
+            return Err(not_found(which));
         }
         Ok(item)
     }
 
     async fn look(&self, which: &Which) -> Result<Template, Problem> {
+        let seen = self.seen(which).await?;
+        self.item(which, &seen).await
+    }
+
+    /// The template, and the one before it as the database.
+    async fn seen(&self, which: &Which) -> Result<Seen, Problem> {
         let names = self.names(which);
         let session = self.world.session(&which.server).await.map_err(step_problem)?;
-        let seen = pgdb_pg::look::look(&session, &which.name, &names.previous, "").await;
+        let seen = look::look(&session, &which.name, &names.previous, "").await;
         let seen = seen.map_err(|error| step_problem(pg(error)))?;
         session.release();
+        Ok(seen)
+    }
+
+    async fn item(&self, which: &Which, seen: &Seen) -> Result<Template, Problem> {
         let (target, name) = (which.server.key.clone(), which.name.clone());
         let found = self.world.store.read(move |connection| {
             Ok((templates::find(connection, &target, &name)?, record::find(connection, &target, &name)?))
@@ -205,7 +290,9 @@ impl TemplateService {
             masked: definition.mask.is_some(),
             checks: definition.checks,
             jobs: definition.jobs,
-            built_from: definition.built_from,
+            built_from: definition.built_from.filter(|_| known.is_some()),
+            unchanged: false,
+            problem: None,
         })
     }
 
@@ -227,11 +314,27 @@ impl TemplateService {
         let mut items = Vec::new();
         for (target, name) in wanted {
             let Some(server) = self.world.server_of(&target).await? else { continue };
-            let item = self.look(&Which { server, name }).await?;
-            if item.exists || item.source.is_some() || item.refreshed_at.is_some() {
+            let which = Which { server, name };
+            let item = match self.seen(&which).await {
+                Ok(seen) => self.item(&which, &seen).await?,
+                // One server that does not answer is no reason to be silent about the others.
+                Err(problem) => {
+                    Template { problem: Some(problem.message), ..self.item(&which, &Seen::default()).await? }
+                }
+            };
+            if item.exists || item.problem.is_some() || item.source.is_some() || item.refreshed_at.is_some() {
                 items.push(item);
             }
         }
         Ok(items)
     }
+}
+
+fn not_found(which: &Which) -> Problem {
+    let message = format!("there is no template '{}'; `pgdb template create {0}` makes one", which.name);
+    Problem::not_found("template_not_found", message)
+}
+
+fn locked(name: &str) -> Problem {
+    Problem::locked("protected", format!("'{name}' is locked; run `pgdb template unlock {name}` first"))
 }

@@ -4,13 +4,10 @@ use super::{Which, told};
 use crate::commands::Context;
 use anyhow::Context as _;
 use clap::Args;
-use pgdb_api::templates::{BuildFile, BuildTemplate};
+use pgdb_api::templates::{BUILD_LIMIT, BuildFile, BuildTemplate};
 use reqwest::Method;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// What the seed script is called, so that it comes after every folder and file.
-const SEED: &str = "~seed";
 
 /// Make a template anew by running every .sql file of a folder in the order of their paths' bytes, then a seed script.
 /// One that was built from the same files stays as it is.
@@ -32,30 +29,44 @@ pub(crate) struct Build {
 impl Build {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         let mut files = Vec::new();
-        collect(&self.migrations, &self.migrations, &mut files)?;
+        collect(&self.migrations, &self.migrations, &mut Vec::new(), &mut files)?;
         anyhow::ensure!(!files.is_empty(), "{} holds no .sql file", self.migrations.display());
-        if let Some(seed) = &self.seed {
-            files.push(BuildFile { name: SEED.to_owned(), sql: read(seed)? });
-        }
-        let body = BuildTemplate { files, force: self.force };
+        let seed = match &self.seed {
+            Some(seed) => Some(BuildFile { name: seed.display().to_string(), sql: read(seed)? }),
+            None => None,
+        };
+        let bytes: usize = files.iter().chain(&seed).map(|file| file.sql.len()).sum();
+        anyhow::ensure!(
+            bytes < BUILD_LIMIT,
+            "the files hold {} MB, and at most {} MB can be built from; put the data into a database, and make the template \
+             from that: pgdb template create --help",
+            bytes / 1_000_000,
+            BUILD_LIMIT / 1_000_000
+        );
+        let body = BuildTemplate { files, seed, force: self.force };
         let path = self.which.path("/build");
         let item = cx.perform(Method::POST, &path, Some(&body), async |_| self.which.item(cx).await).await?;
         told(cx, &item)
     }
 }
 
-fn collect(root: &Path, folder: &Path, files: &mut Vec<BuildFile>) -> anyhow::Result<()> {
+/// Reads every script below a folder. `above` are the folders that it is in, so that a link back is found.
+fn collect(root: &Path, folder: &Path, above: &mut Vec<PathBuf>, files: &mut Vec<BuildFile>) -> anyhow::Result<()> {
+    let real = fs::canonicalize(folder).with_context(|| format!("could not find {}", folder.display()))?;
+    anyhow::ensure!(!above.contains(&real), "{} leads back to {}", folder.display(), real.display());
+    above.push(real);
     let listed = fs::read_dir(folder).with_context(|| format!("could not list {}", folder.display()))?;
     for entry in listed {
         let path = entry?.path();
         if path.is_dir() {
-            collect(root, &path, files)?;
+            collect(root, &path, above, files)?;
         } else if path.extension().is_some_and(|extension| extension == "sql") {
             let below = path.strip_prefix(root).unwrap_or(&path);
             let name = below.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?.to_owned();
             files.push(BuildFile { name, sql: read(&path)? });
         }
     }
+    above.pop();
     Ok(())
 }
 

@@ -19,10 +19,11 @@ impl List {
         cx.printer.either(&list.items, |printer| {
             let rows = list.items.iter().map(|item| {
                 let size = item.size_bytes.map(|bytes| format!("{} MB", bytes / 1_000_000)).unwrap_or_default();
-                let state = match (item.exists, item.open) {
-                    (false, _) => "missing",
-                    (true, true) => "open",
-                    (true, false) => "ready",
+                let state = match (&item.problem, item.exists, item.open) {
+                    (Some(_), ..) => "unknown",
+                    (None, false, _) => "missing",
+                    (None, true, true) => "open",
+                    (None, true, false) => "ready",
                 };
                 vec![
                     item.name.clone(),
@@ -33,6 +34,11 @@ impl List {
                 ]
             });
             printer.table(&["NAME", "ON", "STATE", "SIZE", "COPY"], rows.collect());
+            for item in &list.items {
+                if let Some(problem) = &item.problem {
+                    printer.note(format!("{} on {} could not be looked at: {problem}", item.name, item.on));
+                }
+            }
         })
     }
 }

@@ -5,7 +5,7 @@ use crate::commands::Context;
 use clap::Args;
 use pgdb_api::templates::Template;
 
-/// Refuse to refresh, build and roll back a template, or allow it again.
+/// Refuse to refresh, build, roll back and delete a template, or allow it again.
 #[derive(Debug, Args)]
 pub(crate) struct Lock {
     #[command(flatten)]

@@ -2,6 +2,8 @@
 
 mod build;
 mod create;
+mod define;
+mod delete;
 mod list;
 mod lock;
 mod refresh;
@@ -20,6 +22,8 @@ use pgdb_api::templates::Template as Item;
 pub(crate) enum Template {
     /// Say how a template is made, and make it.
     Create(create::Create),
+    /// Say how a template is made, and make nothing yet.
+    Define(define::Define),
     /// Make a template anew from its source or from a dump.
     Refresh(refresh::Refresh),
     /// Make a template anew by running a folder of SQL files and a seed script.
@@ -30,9 +34,11 @@ pub(crate) enum Template {
     List(list::List),
     /// Everything about one template.
     Show(show::Show),
-    /// Refuse to refresh, build and roll back a template.
+    /// Remove a template.
+    Delete(delete::Delete),
+    /// Refuse to refresh, build, roll back and delete a template.
     Lock(lock::Lock),
-    /// Allow to refresh, build and roll back a template again.
+    /// Allow to refresh, build, roll back and delete a template again.
     Unlock(lock::Lock),
 }
 
@@ -50,6 +56,8 @@ impl Template {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         match self {
             Self::Create(command) => command.run(cx).await,
+            Self::Define(command) => command.run(cx).await,
+            Self::Delete(command) => command.run(cx).await,
             Self::Refresh(command) => command.run(cx).await,
             Self::Build(command) => command.run(cx).await,
             Self::Rollback(command) => command.run(cx).await,
@@ -82,6 +90,7 @@ fn told(cx: &Context<'_>, item: &Item) -> anyhow::Result<()> {
     cx.printer.either(item, |printer| {
         let size = item.size_bytes.map(|bytes| format!(", {} MB", bytes / 1_000_000)).unwrap_or_default();
         let generation = item.generation.map(|number| format!(", generation {number}")).unwrap_or_default();
-        printer.line(format!("{}: ready{size}{generation}", item.name));
+        let done = if item.unchanged { "unchanged, for it was built from the same files" } else { "ready" };
+        printer.line(format!("{}: {done}{size}{generation}", item.name));
     })
 }

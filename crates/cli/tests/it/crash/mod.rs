@@ -37,6 +37,7 @@ const SCENARIOS: &[&str] = &[
     templates::Refresh::KIND,
     templates::Build::KIND,
     templates::Rollback::KIND,
+    templates::Delete::KIND,
 ];
 
 #[tokio::test]
@@ -147,6 +148,11 @@ async fn a_build_gives_the_new_template_or_the_old_one() {
 #[tokio::test]
 async fn a_rollback_exchanges_both_templates_or_none() {
     drive(templates::Rollback).await;
+}
+
+#[tokio::test]
+async fn a_delete_of_a_template_reaches_its_end() {
+    drive(templates::Delete).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! `template.refresh`, `template.build` and `template.rollback`, on an instance of the daemon's own.
+//! `template.refresh`, `template.build`, `template.rollback` and `template.delete`, on an instance of the daemon's own.
 
 use super::driver::Scenario;
 use super::previews::{INSTANCE, NO_POOL, Server};
@@ -137,6 +137,44 @@ impl Scenario for Rollback {
 
     async fn check_taken_back(&self, daemon: &Daemon, subject: &Subject) {
         check(daemon, subject, "70", WITH_PREVIOUS).await;
+    }
+
+    async fn clean_up(&self, daemon: &Daemon, subject: Subject) {
+        subject.server.clean_up(daemon).await;
+    }
+}
+
+/// A template goes with all that is of it.
+pub(super) struct Delete;
+
+impl Scenario for Delete {
+    const KIND: &'static str = "template.delete";
+    const FORWARD_ONLY: bool = true;
+    const ENV: &'static [(&'static str, &'static str)] = NO_POOL;
+    type Subject = Subject;
+
+    async fn setup(&self, daemon: &Daemon, _: &str) -> Subject {
+        let subject = setup(daemon).await;
+        daemon.poke(&format!("{PATH}/refresh")).await.expect(200);
+        daemon.poke("/v1/previews/-/warm").await.expect(200);
+        subject
+    }
+
+    fn request(&self, _: &Subject) -> (Method, String, Body) {
+        (Method::DELETE, format!("{PATH}?wait=false"), Body::None)
+    }
+
+    async fn check_done(&self, daemon: &Daemon, subject: &Subject) {
+        let left = "SELECT coalesce(string_agg(name, ' '), '') FROM (SELECT datname AS name FROM pg_database \
+                    UNION SELECT rolname FROM pg_roles) all_names \
+                    WHERE name LIKE 'template\\_medusa%' OR name LIKE 'medusa\\_pr\\_%'";
+        assert_eq!(subject.server.run(left).await, "");
+        assert_eq!(daemon.get(PATH).await.refused(404), "template_not_found");
+        assert_nothing_left(daemon, &[INSTANCE]).await;
+    }
+
+    async fn check_taken_back(&self, _: &Daemon, _: &Subject) {
+        panic!("the delete was taken back, which it never is");
     }
 
     async fn clean_up(&self, daemon: &Daemon, subject: Subject) {

@@ -13,6 +13,8 @@ mod named_templates;
 mod orphans;
 mod pool;
 mod role_script;
+mod template_definitions;
+mod template_swaps;
 mod templates;
 mod webhook;
 mod workflow;

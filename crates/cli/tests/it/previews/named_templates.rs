@@ -47,7 +47,7 @@ async fn one_number_has_a_preview_of_every_template() {
     assert_eq!(sql::run(&bed.app_url(&medusa), "SELECT count(*) FROM shop.orders").await, "100");
     for (ensured, own, other) in [(&shop, "shop_pr_7", "medusa_pr_7"), (&medusa, "medusa_pr_7", "shop_pr_7")] {
         let url = bed.app_url(ensured).replace(&format!("/{own}?"), &format!("/{other}?"));
-        let error = sql::login(&url).await.err().expect("isolated");
+        let error = sql::login(&url).await.expect_err("isolated");
         assert!(sql::explain(&error).contains("permission denied for database"), "{}", sql::explain(&error));
     }
 

@@ -171,25 +171,52 @@ async fn a_dump_is_read_and_an_extension_of_superusers_needs_one() {
 async fn a_template_is_built_from_files_once() {
     let bed = Bed::start().await;
     let build = |seed: &str| {
-        json!({ "files": [
-            { "name": "~seed", "sql": seed },
+        json!({ "seed": { "name": "seed.sql", "sql": seed }, "files": [
+            { "name": "~é.sql", "sql": "CREATE TABLE app.last (n integer)" },
             { "name": "app/002_more.sql", "sql": "ALTER TABLE app.t ADD COLUMN more text DEFAULT 'x'" },
             { "name": "app/001_tables.sql", "sql": "CREATE SCHEMA app; CREATE TABLE app.t (n integer)" },
         ] })
     };
     let path = format!("{PATH}/build");
-    let made = bed.daemon.post(&path, &build("INSERT INTO app.t SELECT generate_series(1, 7)")).await.expect(200);
+    let made = bed
+        .daemon
+        .post(&path, &build("INSERT INTO app.t SELECT generate_series(1, 7); DROP TABLE app.last"))
+        .await
+        .expect(200);
     assert_eq!(sql::run(&bed.app_url(&bed.ensure(1).await), "SELECT count(*) || max(more) FROM app.t").await, "7x");
-    let again = bed.daemon.post(&path, &build("INSERT INTO app.t SELECT generate_series(1, 7)")).await.expect(200);
+    assert!(made.get("unchanged").is_none(), "{made}");
+    let seven = build("INSERT INTO app.t SELECT generate_series(1, 7); DROP TABLE app.last");
+    let again = bed.daemon.post(&path, &seven).await.expect(200);
     assert_eq!((&again["generation"], &again["built_from"]), (&made["generation"], &made["built_from"]));
+    assert_eq!(again["unchanged"], true);
     let other = bed.daemon.post(&path, &build("INSERT INTO app.t SELECT generate_series(1, 8)")).await.expect(200);
     assert_ne!(other["generation"], made["generation"]);
     assert_eq!(sql::run(&bed.app_url(&bed.ensure(2).await), "SELECT count(*) FROM app.t").await, "8");
 
+    // What was built last is not what is there after a rollback.
+    bed.daemon.poke(&format!("{PATH}/rollback")).await.expect(200);
+    assert_eq!(sql::run(&bed.app_url(&bed.ensure(4).await), "SELECT count(*) FROM app.t").await, "7");
+    bed.daemon.post(&path, &build("INSERT INTO app.t SELECT generate_series(1, 8)")).await.expect(200);
+    assert_eq!(sql::run(&bed.app_url(&bed.ensure(5).await), "SELECT count(*) FROM app.t").await, "8");
+
     let broken = bed.daemon.post(&path, &build("INSERT INTO app.nothing SELECT 1")).await;
     assert_eq!(broken.refused(400), "template_script_failed");
-    assert!(broken.message().starts_with("~seed: "), "{}", broken.message());
+    assert!(broken.message().starts_with("seed.sql: "), "{}", broken.message());
+    for ends in
+        ["COMMIT; SELECT 1", "INSERT INTO app.t SELECT 1; COMMIT; BEGIN; SELECT 1", "BEGIN; COMMIT;", "ROLLBACK"]
+    {
+        let answer = bed.daemon.post(&path, &build(ends)).await;
+        assert_eq!(answer.refused(400), "template_script_failed", "{ends}");
+        assert!(answer.message().contains("seed.sql: it ends the transaction"), "{}", answer.message());
+    }
     assert_eq!(sql::run(&bed.app_url(&bed.ensure(3).await), "SELECT count(*) FROM app.t").await, "8");
     let twice = json!({ "files": [{ "name": "a", "sql": "" }, { "name": "a", "sql": "" }] });
     assert_eq!(bed.daemon.post(&path, &twice).await.refused(400), "invalid_value");
+    // More than other routes take.
+    let large = format!("INSERT INTO app.t SELECT 1 -- {}", "x".repeat(3 << 20));
+    bed.daemon.post(&path, &build(&large)).await.expect(200);
+    assert_eq!(sql::run(&bed.app_url(&bed.ensure(6).await), "SELECT count(*) FROM app.t").await, "1");
+    let larger = build(&"x".repeat(65 << 20));
+    let answer = bed.daemon.try_send(Method::POST, &path, Body::Json(larger)).await;
+    assert!(answer.is_err() || answer.is_ok_and(|answer| answer.refused(413) == "body_too_large"));
 }

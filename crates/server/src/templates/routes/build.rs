@@ -3,13 +3,13 @@
 use super::{answer, which};
 use crate::http::caller::Caller;
 use crate::http::error::HttpError;
-use crate::http::extract::{JsonBody, PathParams, QueryParams};
+use crate::http::extract::{LargeJsonBody, PathParams, QueryParams};
 use crate::http::state::App;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use pgdb_api::operations::Operation;
-use pgdb_api::templates::{BuildTemplate, Template, TemplateQuery};
+use pgdb_api::templates::{BUILD_LIMIT, BuildTemplate, Template, TemplateQuery};
 
 /// Makes a template anew by running files. One that was built from the same files stays as it is.
 #[utoipa::path(
@@ -22,11 +22,11 @@ pub(super) async fn build_template(
     caller: Caller,
     PathParams(name): PathParams<String>,
     QueryParams(query): QueryParams<TemplateQuery>,
-    JsonBody(build): JsonBody<BuildTemplate>,
+    LargeJsonBody(build): LargeJsonBody<BuildTemplate, BUILD_LIMIT>,
 ) -> Result<Response, HttpError> {
     let which = which(&app, &caller, query.on.as_deref(), &name).await?;
     match app.templates.start_build(&which, build).await? {
         Some(started) => answer(&app, &which, &started, query.wait).await,
-        None => Ok(Json(app.templates.show(&which).await?).into_response()),
+        None => Ok(Json(Template { unchanged: true, ..app.templates.show(&which).await? }).into_response()),
     }
 }

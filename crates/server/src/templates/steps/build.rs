@@ -2,7 +2,7 @@
 
 use super::making::Making;
 use super::names::Names;
-use super::unknown_step;
+use super::{step, unknown_step};
 use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
 use crate::previews::PreviewWorld;
 use async_trait::async_trait;
@@ -35,14 +35,8 @@ impl OperationKind for Build {
     }
 
     fn plan(&self, _: &Value) -> Vec<StepPlan> {
-        let long = |name: &str| StepPlan::new(name).timeout(Duration::from_secs(6 * 3600));
-        vec![
-            long("run_files"),
-            long("check"),
-            long("prepare"),
-            StepPlan::new("swap"),
-            StepPlan::new("tidy").no_way_back(),
-        ]
+        let long = |name: &str| step(name).timeout(Duration::from_secs(6 * 3600));
+        vec![long("run_files"), long("check"), long("prepare"), step("swap"), step("tidy").no_way_back()]
     }
 
     fn long(&self, _: &Value) -> bool {
@@ -81,7 +75,7 @@ impl OperationKind for Build {
         };
         match step {
             "swap" => making.swap_back(cx).await,
-            "run_files" => making.drop_database(&making.names.staging).await,
+            "run_files" => making.drop_staging().await,
             _ => Ok(()),
         }
     }

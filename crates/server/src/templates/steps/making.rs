@@ -46,23 +46,19 @@ impl<'a> Making<'a> {
 
     /// Makes the empty database; whatever an interrupted try has left goes first, for nobody knows what it is.
     pub(super) async fn fresh_staging(&self) -> Result<(), StepError> {
-        self.drop_database(&self.names.staging).await?;
+        self.drop_staging().await?;
         let owner = self.world.loader(&self.server).await?.role;
         let session = self.world.session(&self.server).await?;
-        swap::create_database(&session, &self.names.staging, &owner).await.map_err(pg)?;
-        swap::revoke_connect_from_public(&session, &self.names.staging).await.map_err(pg)?;
+        let staging = &self.names.staging;
+        swap::create_database(&session, staging, &owner).await.map_err(pg)?;
         session.release();
-        Ok(())
+        let revoke = async |session: &Client| swap::revoke_connect_from_public(session, staging).await.map_err(pg);
+        self.world.alone(&self.server, revoke).await
     }
 
-    pub(super) async fn drop_database(&self, db: &str) -> Result<(), StepError> {
-        let _catalog = self.server.catalog.lock().await;
-        let session = self.world.session(&self.server).await?;
-        if swap::owner(&session, db).await.map_err(pg)?.is_some() {
-            swap::drop_database(&session, db).await.map_err(pg)?;
-        }
-        session.release();
-        Ok(())
+    /// Drops what a try has made.
+    pub(super) async fn drop_staging(&self) -> Result<(), StepError> {
+        self.world.drop_database(&self.server, &self.names.staging).await
     }
 
     /// Runs a script in the new database, as the role that everything in it belongs to.
@@ -112,15 +108,17 @@ impl<'a> Making<'a> {
 
     /// Makes the new database fit for being cloned.
     pub(super) async fn prepare(&self) -> Result<StepDone, StepError> {
-        let session = self.world.session(&self.server).await?;
+        let staging = &self.names.staging;
         // An interrupted try may have closed it.
-        swap::allow_connections(&session, &self.names.staging, true).await.map_err(pg)?;
+        let open = async |session: &Client| swap::allow_connections(session, staging, true).await.map_err(pg);
+        self.world.alone(&self.server, open).await?;
         let client = self.world.connect(&self.server, Some(&self.names.staging)).await?;
         client.batch("vacuum and analyze the new template", "VACUUM (ANALYZE)").await.map_err(pg)?;
         client.close().await;
+        self.world.make_own_roles(&self.server).await?;
         let owner = self.world.config.settings.owner();
-        swap::set_owner(&session, &self.names.staging, owner).await.map_err(pg)?;
-        session.release();
+        let give = async |session: &Client| swap::set_owner(session, staging, owner).await.map_err(pg);
+        self.world.alone(&self.server, give).await?;
         let found = self.world.prepare_database(&self.server, &self.names.staging, &self.names.template).await?;
         Ok(StepDone::output(
             serde_json::to_value(found).map_err(|error| StepError::lasting("internal", error.to_string()))?,
@@ -183,7 +181,7 @@ impl<'a> Making<'a> {
         let session = self.world.session(&self.server).await?;
         let pairs = choose(&session).await?;
         if !pairs.is_empty() {
-            swap::rename_closed(&session, &pairs).await.map_err(pg)?;
+            swap::rename_templates(&session, &pairs).await.map_err(pg)?;
         }
         session.release();
         Ok(())
@@ -198,7 +196,7 @@ impl<'a> Making<'a> {
             .remove_scratch(&self.names.scratch)
             .await
             .map_err(crate::instances::world::runtime_step)?;
-        let left = match self.drop_database(&self.names.outdated).await {
+        let left = match self.world.drop_database(&self.server, &self.names.outdated).await {
             Ok(()) => Value::Null,
             Err(error) => {
                 tracing::warn!(operation = %cx.operation.id, database = %self.names.outdated, error = %error.message,

@@ -25,6 +25,13 @@ pub(crate) struct Names {
     pub scratch: String,
 }
 
+/// Whether a database is what an operation on this template makes on its way.
+pub(super) fn is_staging(template: &str, db: &str) -> bool {
+    let rest = db.strip_prefix(template).and_then(|rest| rest.strip_prefix("_staging_"));
+    let time = rest.map(|rest| rest.strip_suffix("_old").unwrap_or(rest));
+    time.is_some_and(|time| time.len() == 14 && time.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 impl Names {
     /// Names for an operation that begins now.
     pub(crate) fn new(target: &str, template: &str, now: Timestamp, entropy: &dyn Entropy) -> Self {
@@ -36,6 +43,27 @@ impl Names {
             outdated: format!("{staging}_old"),
             staging,
             scratch: format!("template-{}", pgdb_core::random::lower_alnum(entropy, 16)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_made_on_the_way_is_taken_for_it() {
+        for ours in ["shop_staging_20261121123000", "shop_staging_20261121123000_old"] {
+            assert!(is_staging("shop", ours), "{ours}");
+        }
+        for other in [
+            "shop",
+            "shop_staging_",
+            "shop_staging_2026",
+            "shop2_staging_20261121123000",
+            "shop_staging_2026112112300x",
+        ] {
+            assert!(!is_staging("shop", other), "{other}");
         }
     }
 }

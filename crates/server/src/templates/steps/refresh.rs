@@ -3,7 +3,7 @@
 
 use super::making::Making;
 use super::names::Names;
-use super::unknown_step;
+use super::{step, unknown_step};
 use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
 use crate::previews::PreviewWorld;
 use async_trait::async_trait;
@@ -37,14 +37,14 @@ impl OperationKind for Refresh {
     }
 
     fn plan(&self, input: &Value) -> Vec<StepPlan> {
-        let long = |name: &str| StepPlan::new(name).timeout(LONG);
+        let long = |name: &str| step(name).timeout(LONG);
         let mut steps = if input["spool"].is_null() {
-            vec![StepPlan::new("preflight"), long("dump")]
+            vec![StepPlan::new("preflight"), StepPlan::new("dump").timeout(LONG)]
         } else {
             vec![StepPlan::new("receive"), StepPlan::new("preflight")]
         };
-        steps.extend([long("load"), long("mask"), long("check"), long("prepare"), StepPlan::new("swap")]);
-        steps.push(StepPlan::new("tidy").no_way_back());
+        steps.extend([long("load"), long("mask"), long("check"), long("prepare"), step("swap")]);
+        steps.push(step("tidy").no_way_back());
         steps
     }
 
@@ -85,7 +85,7 @@ impl OperationKind for Refresh {
         };
         match step {
             "swap" => making.swap_back(cx).await,
-            "load" => making.drop_database(&making.names.staging).await,
+            "load" => making.drop_staging().await,
             "dump" => making.remove_scratch().await,
             "receive" => {
                 if let Some(spool) = &input.spool {

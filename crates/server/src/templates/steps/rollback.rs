@@ -1,8 +1,9 @@
 //! `template.rollback`: the template and the one before it change places. Doing it again goes forward again.
 
+use super::super::record;
 use super::making::Making;
 use super::names::Names;
-use super::unknown_step;
+use super::{step, unknown_step};
 use crate::instances::world::pg;
 use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
 use crate::previews::PreviewWorld;
@@ -34,7 +35,7 @@ impl OperationKind for Rollback {
     }
 
     fn plan(&self, _: &Value) -> Vec<StepPlan> {
-        vec![StepPlan::new("swap"), StepPlan::new("prepare")]
+        vec![step("swap"), step("prepare")]
     }
 
     async fn run(&self, step: &str, cx: &StepContext) -> Result<StepDone, StepError> {
@@ -48,7 +49,11 @@ impl OperationKind for Rollback {
             "prepare" => {
                 let template = &making.names.template;
                 let found = self.0.prepare_database(&making.server, template, template).await?;
-                Ok(StepDone::commit(move |connection| templates::put(connection, &found)))
+                Ok(StepDone::commit(move |connection| {
+                    // What was built last is the other one now.
+                    record::forget_files(connection, &found.target, &found.name)?;
+                    templates::put(connection, &found)
+                }))
             }
             other => Err(unknown_step(ROLLBACK, other)),
         }
