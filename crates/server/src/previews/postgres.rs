@@ -115,9 +115,8 @@ impl PreviewWorld {
     /// On an instance of ours there is nobody else who would make the roles and the template.
     async fn prepare_own(&self, session: &Client, template: &str) -> Result<(), StepError> {
         let settings = &self.config.settings;
-        for role in [settings.owner(), settings.dev_role()] {
-            handover::ensure_group(session, role).await.map_err(pg)?;
-        }
+        handover::ensure_group(session, settings.owner()).await.map_err(pg)?;
+        handover::ensure_dev(session, settings.dev_role()).await.map_err(pg)?;
         if template == settings.template() && swap::owner(session, template).await.map_err(pg)?.is_none() {
             swap::create_database(session, template, settings.owner()).await.map_err(pg)?;
             tracing::info!(template, "made an empty template; `pgdb template create` or `build` fills it");

@@ -16,7 +16,7 @@ pub(crate) struct List {
 impl List {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         let list: TemplateList = cx.client.get(&format!("/v1/templates{}", query(self.on.as_deref()))).await?;
-        cx.printer.either(&list.items, |printer| {
+        cx.printer.either(&list, |printer| {
             let rows = list.items.iter().map(|item| {
                 let size = item.size_bytes.map(|bytes| format!("{} MB", bytes / 1_000_000)).unwrap_or_default();
                 let state = match (item.exists, item.open) {
@@ -26,7 +26,7 @@ impl List {
                 };
                 vec![
                     item.name.clone(),
-                    item.on.clone(),
+                    item.on.clone().unwrap_or_else(|| "-".to_owned()),
                     state.to_owned(),
                     size,
                     item.strategy.clone().unwrap_or_default(),
