@@ -114,6 +114,20 @@ impl PreviewService {
         missing
     }
 
+    /// The major of the configured server. None where previews are made on an instance of our own, or it does not answer.
+    pub async fn server_major(&self) -> Option<u16> {
+        match self.world.config.target {
+            TargetConfig::External(_) => {
+                let server = self.world.server(None).await.ok()?;
+                let session = self.world.session(&server).await.ok()?;
+                let major = session.major();
+                session.release();
+                Some(major)
+            }
+            TargetConfig::Instance(_) => None,
+        }
+    }
+
     /// What the operator of the configured server may not do, each with the SQL that mends it. Nothing where previews
     /// are made on an instance of our own, or were never asked for.
     pub async fn missing_rights(&self) -> Option<Result<Vec<MissingRight>, Problem>> {
