@@ -72,8 +72,9 @@ pub struct Template {
     /// The database.
     #[schema(example = "template_medusa")]
     pub name: String,
-    /// The server that it is on: `external`, or the name of an instance.
-    pub on: String,
+    /// The instance that it is on; none on the configured external server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
     /// Whether there is such a database.
     pub exists: bool,
     /// Whether the one before it is kept, so that there is a way back.

@@ -124,7 +124,7 @@ impl Server {
             ))
             .into());
         }
-        let token = token(&url)?;
+        let token = token(&url);
         Ok(Self { url, token })
     }
 
@@ -145,20 +145,14 @@ fn local_url() -> String {
     format!("http://127.0.0.1:{}", port.unwrap_or_else(|| "8080".to_owned()))
 }
 
-/// The token of the environment, or for a daemon of this machine the one in its data directory.
-fn token(url: &str) -> anyhow::Result<Option<SecretString>> {
-    if let Ok(token) = std::env::var("PGDB_TOKEN")
-        && !token.trim().is_empty()
-    {
-        return Ok(Some(token.trim().to_owned().into()));
-    }
-    if !is_loopback(url) {
-        return Ok(None);
-    }
-    match std::fs::read_to_string(data_dir().join("token")) {
-        Ok(token) => Ok(Some(token.trim().to_owned().into())),
-        Err(_) => Ok(None),
-    }
+/// The token of the environment, or for a daemon of this machine the one in its data directory; at last the one for
+/// previews, which the daemon's own environment has.
+fn token(url: &str) -> Option<SecretString> {
+    let given = |name| std::env::var(name).ok();
+    let kept = || if is_loopback(url) { std::fs::read_to_string(data_dir().join("token")).ok() } else { None };
+    let tried = [given("PGDB_TOKEN"), kept(), given("API_AUTH_TOKEN")];
+    let token = tried.into_iter().flatten().map(|token| token.trim().to_owned()).find(|token| !token.is_empty());
+    token.map(SecretString::from)
 }
 
 /// The daemon's data directory, as the daemon itself chooses it.

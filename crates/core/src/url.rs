@@ -15,8 +15,8 @@ pub struct ConnectionUrl<'a> {
     pub port: u16,
     /// Database.
     pub db: &'a str,
-    /// Whether the server insists on TLS: `sslmode=require`, else `disable`.
-    pub tls: bool,
+    /// What libpq calls `sslmode`, such as `require`.
+    pub sslmode: &'a str,
 }
 
 impl ConnectionUrl<'_> {
@@ -28,8 +28,7 @@ impl ConnectionUrl<'_> {
             url.push_str(&encode(password.expose_secret()));
         }
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { encode(self.host) };
-        let sslmode = if self.tls { "require" } else { "disable" };
-        url.push_str(&format!("@{host}:{}/{}?sslmode={sslmode}", self.port, encode(self.db)));
+        url.push_str(&format!("@{host}:{}/{}?sslmode={}", self.port, encode(self.db), self.sslmode));
         url
     }
 }
@@ -59,10 +58,10 @@ mod tests {
             host: "203.0.113.10",
             port: 32785,
             db: "pg_1",
-            tls: false,
+            sslmode: "disable",
         };
         assert_eq!(url.to_text(), "postgres://u_1:p%40ss%2Fw%3Ard@203.0.113.10:32785/pg_1?sslmode=disable");
-        let v6 = ConnectionUrl { password: None, host: "::1", tls: true, ..url };
+        let v6 = ConnectionUrl { password: None, host: "::1", sslmode: "require", ..url };
         assert_eq!(v6.to_text(), "postgres://u_1@[::1]:32785/pg_1?sslmode=require");
     }
 }

@@ -42,6 +42,15 @@ pub async fn ensure_group(admin: &Client, role: &str) -> Result<Option<String>, 
     Ok(Some(format!("the role '{role}' was made")))
 }
 
+/// Sees to it that there is a role that people look into previews with. Its password is theirs to set.
+pub async fn ensure_dev(admin: &Client, role: &str) -> Result<Option<String>, PgError> {
+    if role_exists(admin, role).await? {
+        return Ok(None);
+    }
+    handover::ensure_dev(admin, role).await?;
+    Ok(Some(format!("the role '{role}' was made; it has no password yet")))
+}
+
 /// Lets the operator act as roles that it has not made itself, and hand them on. Before PostgreSQL 16 whoever may create
 /// roles may do that.
 pub async fn ensure_admin_of(admin: &Client, operator: &str, roles: &[String]) -> Result<Vec<String>, PgError> {

@@ -6,6 +6,7 @@
 
 use crate::connect::{Target, TlsMode};
 use crate::error::{Cause, PgError};
+use crate::tls;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::frontend;
 use std::io;
@@ -13,6 +14,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// The longest answer of a server that begins a login.
 const LONGEST: usize = 8192;
@@ -27,20 +30,17 @@ pub enum Challenge {
 }
 
 /// Begins a login and breaks it off. A role that does not exist has a salt too.
-///
-/// Over TLS it is `Unknown`: the handshake would cost more than a login tells.
 pub async fn challenge(target: &Target, role: &str, db: &str, timeout: Duration) -> Result<Challenge, PgError> {
     let asked = async {
         match target {
             Target::Socket { dir, port } => {
                 ask(UnixStream::connect(dir.join(format!(".s.PGSQL.{port}"))).await?, role, db).await
             }
-            Target::Tcp { host, port, tls: TlsMode::Disable } => {
+            Target::Tcp { host, port, tls } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
-                ask(stream, role, db).await
+                ask_over_tcp(stream, host, tls, role, db).await
             }
-            Target::Tcp { .. } => Ok(Challenge::Unknown),
         }
     };
     let answered = time::timeout(timeout, asked).await;
@@ -50,6 +50,25 @@ pub async fn challenge(target: &Target, role: &str, db: &str, timeout: Duration)
         Err(_) => Cause::TimedOut(timeout),
     };
     Err(PgError::CannotConnect { address: target.to_string(), cause: Box::new(cause) })
+}
+
+async fn ask_over_tcp(mut stream: TcpStream, host: &str, tls: &TlsMode, role: &str, db: &str) -> io::Result<Challenge> {
+    let Some(encrypted) = tls::client_config(tls).map_err(io::Error::other)? else {
+        return ask(stream, role, db).await;
+    };
+    let mut message = Default::default();
+    frontend::ssl_request(&mut message);
+    stream.write_all(&message).await?;
+    match stream.read_u8().await? {
+        b'S' => {
+            let mut connector = MakeRustlsConnect::new(encrypted);
+            let connector = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut connector, host);
+            let stream = connector.map_err(io::Error::other)?.connect(stream).await.map_err(io::Error::other)?;
+            ask(stream, role, db).await
+        }
+        b'N' if *tls == TlsMode::Prefer => ask(stream, role, db).await,
+        _ => Ok(Challenge::Unknown),
+    }
 }
 
 async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, role: &str, db: &str) -> io::Result<Challenge> {

@@ -49,10 +49,14 @@ pub enum Target {
 pub enum TlsMode {
     /// In the clear.
     Disable,
+    /// Encrypted, with any certificate, if the server can; else in the clear.
+    Prefer,
     /// Encrypted; any certificate will do.
     Require,
     /// Encrypted, and the certificate is, or was signed by, one of these (PEM). Names are not compared.
     VerifyCa(String),
+    /// The same, and the certificate is for the host that was asked for.
+    VerifyFull(String),
 }
 
 impl fmt::Display for Target {
@@ -192,26 +196,22 @@ async fn log_in(
     let tls = match target {
         Target::Socket { dir, port } => {
             config.host_path(dir).port(*port);
-            None
+            &TlsMode::Disable
         }
         Target::Tcp { host, port, tls } => {
             config.host(host).port(*port).keepalives_idle(Duration::from_secs(30));
-            match tls {
-                TlsMode::Disable => None,
-                TlsMode::Require => Some(tls::unverified()),
-                TlsMode::VerifyCa(pem) => Some(tls::verified_by(pem)),
-            }
+            tls
         }
     };
     let session = async {
-        match tls {
+        match tls::client_config(tls).map_err(Cause::Certificate)? {
             None => {
                 config.ssl_mode(SslMode::Disable);
                 open(&config, NoTls, notices).await
             }
-            Some(tls) => {
-                config.ssl_mode(SslMode::Require);
-                open(&config, MakeRustlsConnect::new(tls.map_err(Cause::Certificate)?), notices).await
+            Some(encrypted) => {
+                config.ssl_mode(if *tls == TlsMode::Prefer { SslMode::Prefer } else { SslMode::Require });
+                open(&config, MakeRustlsConnect::new(encrypted), notices).await
             }
         }
     };

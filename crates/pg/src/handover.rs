@@ -91,6 +91,14 @@ pub async fn ensure_group(client: &Client, role: &str) -> Result<(), PgError> {
     Ok(())
 }
 
+/// Sees to it that there is a role that people look into previews with.
+pub async fn ensure_dev(client: &Client, role: &str) -> Result<(), PgError> {
+    if !role_exists(client, role).await? {
+        client.batch("create the role", &format!("CREATE ROLE {} LOGIN", identifier(role)?)).await?;
+    }
+    Ok(())
+}
+
 /// Whether there is a role of this name.
 pub async fn role_exists(client: &Client, role: &str) -> Result<bool, PgError> {
     let sql = "SELECT FROM pg_roles WHERE rolname = $1";

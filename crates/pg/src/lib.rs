@@ -21,6 +21,7 @@ pub mod ready;
 pub mod rights;
 pub mod scram;
 pub mod script;
+pub mod sslmode;
 pub mod swap;
 mod tls;
 pub mod url;

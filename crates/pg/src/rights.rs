@@ -18,6 +18,21 @@ pub struct MissingRight {
     pub sql: Option<String>,
 }
 
+/// The names that previews work with.
+#[derive(Debug, Clone, Copy)]
+pub struct Roles<'a> {
+    /// The database that is copied.
+    pub template: &'a str,
+    /// The role that is to own the previews.
+    pub owner: &'a str,
+    /// The role that reads and writes in every preview.
+    pub dev: &'a str,
+    /// The role that owns what is in the template; made at the first look at it.
+    pub holder: &'a str,
+    /// What the names of the previews' own roles begin with.
+    pub app_prefix: &'a str,
+}
+
 /// What was seen of the operator and of what it works with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -37,24 +52,40 @@ pub struct Seen {
     pub template: Option<bool>,
     /// Whether it inherits from the previews' owner and can act as it; none if there is no such role.
     pub owner: Option<bool>,
+    /// Whether there is a dev role.
+    pub dev: bool,
+    /// Roles of previews, and of the template, that it can neither act as nor hand on.
+    pub beyond: Vec<String>,
 }
 
-/// Looks at what the operator, whose session `client` is, may do with the database `template` and the role `owner`
-/// that is to own the previews. One round trip; changes nothing.
-pub async fn missing_rights(client: &Client, template: &str, owner: &str) -> Result<Vec<MissingRight>, PgError> {
+/// Looks at what the operator, whose session `client` is, may do. One round trip; changes nothing.
+pub async fn missing_rights(client: &Client, names: &Roles<'_>) -> Result<Vec<MissingRight>, PgError> {
     // Before 16 every member can act as the role, and there is no such thing to ask for.
     let act = if client.major() >= 16 { "SET" } else { "MEMBER" };
+    // Nor is there anything to ask for with roles that it has not made: whoever may create roles may grant them.
+    let needs_admin = client.major() >= 16;
     let sql = format!(
         "SELECT me.rolname::text, me.rolsuper, me.rolcreatedb, me.rolcreaterole, \
          me.rolinherit, \
          pg_has_role(me.oid, 'pg_signal_backend', 'USAGE'), \
          (SELECT pg_has_role(me.oid, datdba, 'USAGE') FROM pg_database WHERE datname = $1), \
          (SELECT pg_has_role(me.oid, oid, 'USAGE') AND pg_has_role(me.oid, oid, '{act}') \
-          FROM pg_roles WHERE rolname = $2) \
+          FROM pg_roles WHERE rolname = $2), \
+         EXISTS (SELECT FROM pg_roles WHERE rolname = $3), \
+         ARRAY(SELECT rolname::text FROM pg_roles r WHERE {needs_admin} \
+               AND (rolname = $4 OR left(rolname, length($5)) = $5) \
+               AND NOT (pg_has_role(me.oid, r.oid, 'USAGE WITH ADMIN OPTION') AND pg_has_role(me.oid, r.oid, '{act}')) \
+               ORDER BY rolname) \
          FROM pg_roles me WHERE me.rolname = current_user"
     );
-    let rows = client.query("look at the operator's rights", &sql, &[template, owner]).await?;
-    plan_rights(&rows.first().map(seen).unwrap_or_default(), template, owner, client.major())
+    let rows = client
+        .query(
+            "look at the operator's rights",
+            &sql,
+            &[names.template, names.owner, names.dev, names.holder, names.app_prefix],
+        )
+        .await?;
+    plan_rights(&rows.first().map(seen).unwrap_or_default(), names, client.major())
 }
 
 fn seen(row: &Row) -> Seen {
@@ -67,11 +98,14 @@ fn seen(row: &Row) -> Seen {
         signal: row.get(5),
         template: row.get(6),
         owner: row.get(7),
+        dev: row.get(8),
+        beyond: row.get(9),
     }
 }
 
 /// What is missing, given what was seen on a server of this major version, in the order in which to mend it.
-pub fn plan_rights(seen: &Seen, template: &str, owner: &str, major: u16) -> Result<Vec<MissingRight>, PgError> {
+pub fn plan_rights(seen: &Seen, names: &Roles<'_>, major: u16) -> Result<Vec<MissingRight>, PgError> {
+    let Roles { template, owner, dev, .. } = *names;
     let operator = identifier(&seen.operator)?;
     let mut missing = Vec::new();
     let mut lacks = |what: String, sql: Option<String>| missing.push(MissingRight { what, sql });
@@ -104,6 +138,18 @@ pub fn plan_rights(seen: &Seen, template: &str, owner: &str, major: u16) -> Resu
             Some(format!("CREATE ROLE {quoted} NOLOGIN ROLE {operator}")),
         ),
     }
+    if !seen.dev {
+        lacks(
+            format!("There is no role '{dev}' to look into previews with."),
+            Some(format!("CREATE ROLE {} LOGIN", identifier(dev)?)),
+        );
+    }
+    for role in &seen.beyond {
+        lacks(
+            format!("The operator cannot act as '{role}', nor hand it on or drop it."),
+            Some(format!("GRANT {} TO {operator} WITH ADMIN TRUE, INHERIT TRUE, SET TRUE", identifier(role)?)),
+        );
+    }
     match seen.template {
         Some(true) => {}
         Some(false) => lacks(
@@ -122,9 +168,11 @@ mod tests {
     #[test]
     fn hostile_names_are_quoted_and_a_template_that_is_not_there_has_no_remedy() {
         let seen = Seen { operator: "o\"p".into(), superuser: true, inherits: true, signal: true, ..Seen::default() };
-        let missing = plan_rights(&seen, "t", "a\"b", 16).expect("a plan");
+        let names = Roles { template: "t", owner: "a\"b", dev: "d\"v", holder: "t_owner", app_prefix: "t_app_" };
+        let missing = plan_rights(&seen, &names, 16).expect("a plan");
         let sql: Vec<Option<&str>> = missing.iter().map(|right| right.sql.as_deref()).collect();
-        assert_eq!(sql, [Some(r#"CREATE ROLE "a""b" NOLOGIN ROLE "o""p""#), None]);
-        assert!(plan_rights(&seen, "t", &"a".repeat(64), 16).is_err(), "PostgreSQL would cut it off");
+        assert_eq!(sql, [Some(r#"CREATE ROLE "a""b" NOLOGIN ROLE "o""p""#), Some(r#"CREATE ROLE "d""v" LOGIN"#), None]);
+        let long = "a".repeat(64);
+        assert!(plan_rights(&seen, &Roles { owner: &long, ..names }, 16).is_err(), "PostgreSQL would cut it off");
     }
 }

@@ -1,22 +1,34 @@
-//! The two ways of trusting a server's certificate that libpq calls `require` and `verify-ca`.
+//! The ways of trusting a server's certificate that libpq calls `require`, `verify-ca` and `verify-full`.
 
-use rustls::client::WebPkiServerVerifier;
+use crate::connect::TlsMode;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::sync::Arc;
 
+/// How a session is encrypted; nothing where it is in the clear.
+pub(crate) fn client_config(mode: &TlsMode) -> Result<Option<ClientConfig>, Error> {
+    match mode {
+        TlsMode::Disable => Ok(None),
+        TlsMode::Prefer | TlsMode::Require => unverified().map(Some),
+        TlsMode::VerifyCa(pem) => verified_by(pem, false).map(Some),
+        TlsMode::VerifyFull(pem) => verified_by(pem, true).map(Some),
+    }
+}
+
 /// Encrypts and believes any certificate.
-pub(crate) fn unverified() -> Result<ClientConfig, Error> {
+fn unverified() -> Result<ClientConfig, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     config(Arc::clone(&provider), Arc::new(Trust { provider, authority: None }))
 }
 
-/// Encrypts and believes a certificate that one of `pem` signed, or that is one of them. The host's name is not
-/// compared: servers are reached under addresses that no certificate knows.
-pub(crate) fn verified_by(pem: &str) -> Result<ClientConfig, Error> {
+/// Encrypts and believes a certificate that one of `pem` signed, or that is one of them. The host's name is
+/// compared only where that is asked for: servers are reached under addresses that no certificate knows.
+fn verified_by(pem: &str, names: bool) -> Result<ClientConfig, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
     let mut pinned = Vec::new();
@@ -28,7 +40,7 @@ pub(crate) fn verified_by(pem: &str) -> Result<ClientConfig, Error> {
     let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
         .map_err(|error| Error::General(error.to_string()))?;
-    config(Arc::clone(&provider), Arc::new(Trust { provider, authority: Some(Authority { chain, pinned }) }))
+    config(Arc::clone(&provider), Arc::new(Trust { provider, authority: Some(Authority { chain, pinned, names }) }))
 }
 
 fn config(provider: Arc<CryptoProvider>, trust: Arc<Trust>) -> Result<ClientConfig, Error> {
@@ -49,6 +61,8 @@ struct Trust {
 struct Authority {
     chain: Arc<WebPkiServerVerifier>,
     pinned: Vec<CertificateDer<'static>>,
+    /// Whether the certificate has to be for the host.
+    names: bool,
 }
 
 impl ServerCertVerifier for Trust {
@@ -63,13 +77,16 @@ impl ServerCertVerifier for Trust {
         let Some(authority) = &self.authority else { return Ok(ServerCertVerified::assertion()) };
         // A self-signed server certificate is its own authority, which a chain's rules do not allow.
         if authority.pinned.iter().any(|pinned| pinned == end_entity) {
+            if authority.names {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            }
             return Ok(ServerCertVerified::assertion());
         }
         match authority.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // The name is looked at last, when the chain has been found good.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+            )) if !authority.names => Ok(ServerCertVerified::assertion()),
             verdict => verdict,
         }
     }

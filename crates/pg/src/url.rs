@@ -1,10 +1,12 @@
 //! Connection URLs as people and other programs give them.
 
 use crate::connect::{Target, TlsMode};
+use crate::sslmode::{self, SslmodeError};
+use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 use std::path::PathBuf;
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::Host;
 
 /// What a connection URL says.
 #[derive(Debug)]
@@ -19,12 +21,14 @@ pub struct ParsedUrl {
     pub password: Option<SecretString>,
     /// Database.
     pub db: String,
-    /// What libpq calls `sslmode`: `disable`, `prefer` or `require`.
-    pub sslmode: &'static str,
+    /// Whether and how to encrypt; `prefer` where the URL says nothing, as libpq has it.
+    pub tls: TlsMode,
+    /// The file of `sslrootcert`, where it counts.
+    pub sslrootcert: Option<PathBuf>,
 }
 
 /// Why a URL cannot be used. Never quotes it: it may hold a password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// Not of the form.
     #[error("this is no PostgreSQL URL (postgres://ROLE:PASSWORD@HOST:PORT/DATABASE?sslmode=require)")]
@@ -35,14 +39,18 @@ pub enum UrlError {
     /// Several hosts.
     #[error("the URL names several hosts; give the one to read from")]
     SeveralHosts,
+    /// Its `sslmode` and `sslrootcert`.
+    #[error(transparent)]
+    Encryption(#[from] SslmodeError),
 }
 
-/// Reads a URL. `verify-ca` and `verify-full` are not told from `require`.
+/// Reads a URL, and the file that its `sslrootcert` names, on the machine of this process.
 pub fn parse(url: &str) -> Result<ParsedUrl, UrlError> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(UrlError::Malformed);
     }
-    let config: Config = url.parse().map_err(|_| UrlError::Malformed)?;
+    let Split { rest, sslmode, sslrootcert } = split(url)?;
+    let config: Config = rest.parse().map_err(|_| UrlError::Malformed)?;
     let host = match config.get_hosts() {
         [Host::Tcp(name)] => name.clone(),
         [Host::Unix(folder)] => folder.display().to_string(),
@@ -53,28 +61,56 @@ pub fn parse(url: &str) -> Result<ParsedUrl, UrlError> {
         None => None,
         Some(bytes) => Some(String::from_utf8(bytes.to_vec()).map_err(|_| UrlError::Malformed)?.into()),
     };
+    let encryption = sslmode::encryption(sslmode.as_deref().unwrap_or("prefer"), sslrootcert.as_deref())?;
     Ok(ParsedUrl {
         host,
         port: config.get_ports().first().copied().unwrap_or(5432),
         user: config.get_user().ok_or(UrlError::Missing("role"))?.to_owned(),
         password,
         db: config.get_dbname().ok_or(UrlError::Missing("database"))?.to_owned(),
-        sslmode: match config.get_ssl_mode() {
-            SslMode::Disable => "disable",
-            SslMode::Require => "require",
-            _ => "prefer",
-        },
+        tls: encryption.mode,
+        sslrootcert: encryption.rootcert,
     })
 }
 
+/// A URL without the parameters that the driver does not know as libpq does.
+#[derive(Default)]
+struct Split {
+    rest: String,
+    sslmode: Option<String>,
+    sslrootcert: Option<PathBuf>,
+}
+
+fn split(url: &str) -> Result<Split, UrlError> {
+    // A question mark before the first @ belongs to the password.
+    let host = url.find('@').map_or(0, |at| at + 1);
+    let Some(question) = url[host..].find('?').map(|at| host + at) else {
+        return Ok(Split { rest: url.to_owned(), ..Split::default() });
+    };
+    let mut split = Split::default();
+    let mut kept = Vec::new();
+    for parameter in url[question + 1..].split('&') {
+        let value = |text: &str| {
+            let decoded = percent_decode_str(text).decode_utf8().map_err(|_| UrlError::Malformed)?;
+            Ok::<_, UrlError>(decoded.into_owned())
+        };
+        match parameter.split_once('=') {
+            Some(("sslmode", text)) => split.sslmode = Some(value(text)?),
+            Some(("sslrootcert", text)) => split.sslrootcert = Some(value(text)?.into()),
+            _ => kept.push(parameter),
+        }
+    }
+    split.rest = format!("{}?{}", &url[..question], kept.join("&"));
+    Ok(split)
+}
+
 impl ParsedUrl {
-    /// Where to connect. `prefer` is read as in the clear: a server that insists on TLS says so.
+    /// Where to connect.
     pub fn target(&self) -> Target {
         if self.host.starts_with('/') {
             return Target::Socket { dir: PathBuf::from(&self.host), port: self.port };
         }
-        let tls = if self.sslmode == "require" { TlsMode::Require } else { TlsMode::Disable };
-        Target::Tcp { host: self.host.clone(), port: self.port, tls }
+        Target::Tcp { host: self.host.clone(), port: self.port, tls: self.tls.clone() }
     }
 }
 
@@ -87,13 +123,31 @@ mod tests {
     fn a_url_is_read_whole() {
         let url = parse("postgres://shop:p%40ss@db.example:6543/orders?sslmode=require").expect("a URL");
         assert_eq!((url.host.as_str(), url.port, url.user.as_str()), ("db.example", 6543, "shop"));
-        assert_eq!((url.db.as_str(), url.sslmode), ("orders", "require"));
+        assert_eq!((url.db.as_str(), &url.tls), ("orders", &TlsMode::Require));
         assert_eq!(url.password.as_ref().expect("a password").expose_secret(), "p@ss");
         assert!(matches!(url.target(), Target::Tcp { tls: TlsMode::Require, .. }));
         let plain = parse("postgresql://shop@localhost/orders").expect("a URL");
-        assert_eq!((plain.port, plain.sslmode, plain.password.is_none()), (5432, "prefer", true));
+        assert_eq!((plain.port, &plain.tls, plain.password.is_none()), (5432, &TlsMode::Prefer, true));
         let socket = parse("postgres://shop@%2Fvar%2Frun/orders").expect("a URL");
         assert_eq!(socket.target(), Target::Socket { dir: "/var/run".into(), port: 5432 });
+    }
+
+    #[test]
+    fn a_certificate_is_read_from_the_file_that_the_url_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("a ca.pem");
+        std::fs::write(&file, "PEM").expect("written");
+        let encoded = file.display().to_string().replace('/', "%2F").replace(' ', "%20");
+        for (word, mode) in
+            [("verify-full", TlsMode::VerifyFull("PEM".into())), ("verify-ca", TlsMode::VerifyCa("PEM".into()))]
+        {
+            let url = format!("postgres://shop:a?b@db/orders?sslrootcert={encoded}&connect_timeout=3&sslmode={word}");
+            let url = parse(&url).expect("a URL");
+            assert_eq!((&url.tls, url.tls.sslmode(), url.sslrootcert.as_ref()), (&mode, word, Some(&file)));
+            assert_eq!(url.target(), Target::Tcp { host: "db".into(), port: 5432, tls: mode });
+        }
+        let missing = parse("postgres://shop@db/orders?sslmode=verify-full").expect_err("no certificate");
+        assert_eq!(missing, UrlError::Encryption(SslmodeError::RootMissing("verify-full")));
     }
 
     #[test]

@@ -18,6 +18,18 @@ pub enum RuntimeError {
         /// The majors that are there.
         found: Vec<u16>,
     },
+    /// No client programs that can talk to a server of this major.
+    #[error(
+        "the client programs of PostgreSQL {major} are not here (found: {}), and templates are dumped and read by them; run \
+         `pgdb engine install {major}` on the daemon's machine, or set PGDB_ENGINES_DIR to where they are",
+        list(found)
+    )]
+    ClientsMissing {
+        /// The server's major.
+        major: u16,
+        /// The majors that are there.
+        found: Vec<u16>,
+    },
     /// Something else listens on the port.
     #[error("port {port} is taken by another program")]
     PortTaken {

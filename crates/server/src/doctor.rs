@@ -4,7 +4,7 @@ use crate::instances::{World, record};
 use crate::previews::PreviewService;
 use crate::problem::Problem;
 use pgdb_api::admin::{DoctorReport, Finding};
-use pgdb_core::instance::InstanceState;
+use pgdb_core::instance::{InstanceState, RuntimeKind};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -35,6 +35,7 @@ pub async fn report(world: &World, previews: &PreviewService, data_dir: &Path) -
         });
     }
     findings.extend(operator(previews).await);
+    findings.extend(clients(world, previews).await);
     if !findings.iter().any(|finding| finding.check == "instances") {
         findings.push(fine("instances", format!("{} instances, none degraded", instances.len())));
     }
@@ -99,6 +100,17 @@ async fn operator(previews: &PreviewService) -> Vec<Finding> {
             vec![problem("previews", error.message, fix)]
         }
     }
+}
+
+/// Whether the template can be refreshed: that takes client programs of the server's major, or a later one.
+async fn clients(world: &World, previews: &PreviewService) -> Option<Finding> {
+    let major = previews.server_major().await?;
+    let engines = world.runtime(RuntimeKind::Process).ok()?.engines().await.ok()?;
+    if engines.iter().any(|engine| engine.major >= major) {
+        return None;
+    }
+    let message = format!("no template can be refreshed: there are no client programs of PostgreSQL {major} here");
+    Some(warning("previews", message, format!("run `pgdb engine install {major}`, or set PGDB_ENGINES_DIR")))
 }
 
 /// Data or processes that no record knows. They are reported, never removed: they may be somebody's last copy.

@@ -110,7 +110,7 @@ impl ProcessRuntime {
         let found = blocking(move || Ok(engines.find())).await?;
         let fitting = found.iter().filter(|engine| engine.major >= major).min_by_key(|engine| engine.major);
         let missing =
-            || RuntimeError::EngineMissing { major, found: found.iter().map(|engine| engine.major).collect() };
+            || RuntimeError::ClientsMissing { major, found: found.iter().map(|engine| engine.major).collect() };
         fitting.cloned().ok_or_else(missing)
     }
 

@@ -8,6 +8,7 @@ use pgdb_core::duration::parse_seconds;
 use pgdb_core::name::InstanceName;
 use pgdb_core::preview::PreviewSettings;
 use pgdb_pg::TlsMode;
+use pgdb_pg::sslmode::{Encryption, encryption};
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -25,7 +26,7 @@ pub struct PreviewOptions {
     pub database: Option<String>,
     /// `PGSSLMODE`.
     pub sslmode: Option<String>,
-    /// `PGSSLROOTCERT`: PEM file of the authority, for `verify-ca`.
+    /// `PGSSLROOTCERT`: PEM file of the authority, for `verify-ca` and `verify-full`.
     pub sslrootcert: Option<PathBuf>,
     /// `DB_TEMPLATE_NAME`.
     pub template: Option<String>,
@@ -65,8 +66,6 @@ pub struct PreviewOptions {
 pub struct PreviewConfig {
     /// Where previews are made.
     pub target: TargetConfig,
-    /// The file of the authority of the server that we were told of.
-    pub sslrootcert: Option<PathBuf>,
     /// Template, prefixes, roles and protected names.
     pub settings: PreviewSettings,
     /// How long a preview lives that says nothing itself, in seconds.
@@ -118,6 +117,8 @@ pub struct ExternalServer {
     pub database: String,
     /// Whether and how to encrypt.
     pub tls: TlsMode,
+    /// The authority's file, where its certificates count.
+    pub sslrootcert: Option<PathBuf>,
 }
 
 /// What becomes of databases with our prefix that no record knows.
@@ -217,7 +218,6 @@ impl PreviewOptions {
             return Err(value("PGDB_PREVIEW_POOL_MIN", format!("{pool_min} is more than the most, {pool_max}")));
         }
         Ok(PreviewConfig {
-            sslrootcert: self.sslrootcert.clone(),
             max: number("PGDB_PREVIEW_MAX", self.max, DEFAULT_MAX, 1)?,
             pool_max,
             pool_min,
@@ -248,14 +248,18 @@ impl PreviewOptions {
         }
         let user = self.user.filter(|user| !user.is_empty());
         let user = user.ok_or_else(|| value("PGUSER", "PGHOST is set, and the operator's role is not".to_owned()))?;
-        let tls = tls(self.sslmode.as_deref(), self.sslrootcert)?;
+        let Encryption { mode: tls, rootcert: sslrootcert } =
+            encryption(self.sslmode.as_deref().unwrap_or("disable"), self.sslrootcert.as_deref()).map_err(|error| {
+                value(if error.is_mode() { "PGSSLMODE" } else { "PGSSLROOTCERT" }, error.to_string())
+            })?;
         let database = self.database.unwrap_or_else(|| "postgres".to_owned());
         for (name, text) in [("PGUSER", &user), ("PGDATABASE", &database)] {
             if text.is_empty() || text.len() > 63 || text.contains('\0') {
                 return Err(value(name, "a name has 1 to 63 bytes".to_owned()));
             }
         }
-        Ok(TargetConfig::External(ExternalServer { host, port: self.port.unwrap_or(5432), user, database, tls }))
+        let port = self.port.unwrap_or(5432);
+        Ok(TargetConfig::External(ExternalServer { host, port, user, database, tls, sslrootcert }))
     }
 }
 
@@ -283,27 +287,6 @@ fn repositories(list: &str, settings: &PreviewSettings) -> Result<Vec<GithubRepo
     list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(read).collect()
 }
 
-/// The modes of libpq that we can keep to the letter.
-fn tls(mode: Option<&str>, root: Option<PathBuf>) -> Result<TlsMode, ConfigError> {
-    match mode.unwrap_or("disable") {
-        // A client that does not insist on encryption may do without.
-        "disable" | "allow" | "prefer" => Ok(TlsMode::Disable),
-        "require" => Ok(TlsMode::Require),
-        "verify-ca" => {
-            let path = root.ok_or_else(|| value("PGSSLROOTCERT", "verify-ca needs the authority's file".to_owned()))?;
-            std::fs::read_to_string(&path).map(TlsMode::VerifyCa).map_err(|source| ConfigError::Read { path, source })
-        }
-        "verify-full" => Err(value(
-            "PGSSLMODE",
-            "verify-full is not there; with verify-ca only what that authority has signed is believed".to_owned(),
-        )),
-        other => {
-            let shown: String = other.chars().take(40).collect();
-            Err(value("PGSSLMODE", format!("'{shown}' is none of disable, allow, prefer, require and verify-ca")))
-        }
-    }
-}
-
 fn value(name: &'static str, why: String) -> ConfigError {
     ConfigError::Value { name, why }
 }
@@ -325,6 +308,7 @@ mod tests {
             user: "op".to_owned(),
             database: "postgres".to_owned(),
             tls: TlsMode::Disable,
+            sslrootcert: None,
         };
         assert_eq!(config.target, TargetConfig::External(expected));
         assert_eq!((config.ttl_seconds, config.orphans), (None, OrphanPolicy::Report));
@@ -350,7 +334,7 @@ mod tests {
             ("DB_PREVIEW_DEV_ROLE", PreviewOptions { dev_role: some("a-b"), ..options() }),
             ("PGHOST", PreviewOptions { host: some("a b"), ..options() }),
             ("PGUSER", PreviewOptions { user: None, ..options() }),
-            ("PGSSLMODE", PreviewOptions { sslmode: some("verify-full"), ..options() }),
+            ("PGSSLMODE", PreviewOptions { sslmode: some("on"), ..options() }),
             ("PGSSLROOTCERT", PreviewOptions { sslmode: some("verify-ca"), ..options() }),
             ("PGDB_PREVIEW_ON", PreviewOptions { on: some("x"), host: None, ..options() }),
             ("PGDB_PREVIEW_TTL", PreviewOptions { ttl: some("a while"), ..options() }),

@@ -301,7 +301,8 @@ impl InstanceService {
     fn url(&self, instance: &InstanceRecord, host: &str, password: Option<&SecretString>) -> String {
         let host = self.host(host);
         let (user, db) = (&instance.user, &instance.db);
-        ConnectionUrl { user, password, host: &host, port: instance.port, db, tls: instance.tls }.to_text()
+        let sslmode = if instance.tls { "require" } else { "disable" };
+        ConnectionUrl { user, password, host: &host, port: instance.port, db, sslmode }.to_text()
     }
 
     /// The log of an instance's server.

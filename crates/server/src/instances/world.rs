@@ -208,7 +208,9 @@ pub(crate) fn not_found(name: &str) -> Problem {
 pub(crate) fn runtime_problem(error: &RuntimeError) -> Problem {
     let message = with_sources(error);
     match error {
-        RuntimeError::EngineMissing { .. } => Problem::invalid("engine_missing", message),
+        RuntimeError::EngineMissing { .. } | RuntimeError::ClientsMissing { .. } => {
+            Problem::invalid("engine_missing", message)
+        }
         RuntimeError::PortTaken { .. } => Problem::conflict("port_taken", message),
         RuntimeError::DiskFull { .. } => Problem::new(ProblemKind::Busy, "disk_full", message),
         RuntimeError::NotOurs { .. } => Problem::conflict("not_ours", message),

@@ -40,6 +40,7 @@ const FAILURES: &[(&str, ProblemKind)] = &[
     ("not_running", ProblemKind::Conflict),
     ("port_taken", ProblemKind::Conflict),
     ("ports_used_up", ProblemKind::Conflict),
+    ("preview_bootstrap_other_server", ProblemKind::Conflict),
     ("preview_busy", ProblemKind::Busy),
     ("preview_target_missing", ProblemKind::Conflict),
     ("sessions_remain", ProblemKind::Busy),

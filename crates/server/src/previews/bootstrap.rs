@@ -3,16 +3,16 @@
 //! Not an operation: it needs a password that is nowhere kept, each of its statements stands by itself, and asked again
 //! it goes on where it has stopped.
 
-use super::server::EXTERNAL;
+use super::server::{EXTERNAL, external_target};
 use super::service::PreviewService;
-use crate::config::TargetConfig;
+use crate::config::{ExternalServer, TargetConfig};
 use crate::instances::world::pg;
 use crate::operations::{StepError, step_problem};
 use crate::problem::Problem;
 use pgdb_pg::error::PgError;
-use pgdb_pg::rights::{MissingRight, missing_rights};
+use pgdb_pg::rights::{MissingRight, Roles, missing_rights};
 use pgdb_pg::url::ParsedUrl;
-use pgdb_pg::{Client, bootstrap, connect, inventory, scram, swap};
+use pgdb_pg::{Client, Target, bootstrap, connect, inventory, scram, swap};
 use std::time::Duration;
 
 const LOGIN: Duration = Duration::from_secs(15);
@@ -31,6 +31,7 @@ impl PreviewService {
         })?;
         let done = async {
             let session = connect_admin(admin, &admin.db).await?;
+            same_server(&session, admin, external).await?;
             let target = admin.target();
             let operator = external.user.as_str();
             let works = connect(&target, operator, Some(&password), "postgres", LOGIN).await.is_ok();
@@ -38,7 +39,7 @@ impl PreviewService {
             let verifier = scram::verifier(&password);
             done.extend(bootstrap::ensure_operator(&session, operator, &verifier, works).await.map_err(pg)?);
             let settings = &self.world.config.settings;
-            done.extend(bootstrap::ensure_group(&session, settings.dev_role()).await.map_err(pg)?);
+            done.extend(bootstrap::ensure_dev(&session, settings.dev_role()).await.map_err(pg)?);
             if settings.owner() != operator {
                 done.extend(bootstrap::ensure_group(&session, settings.owner()).await.map_err(pg)?);
             }
@@ -100,9 +101,31 @@ impl PreviewService {
         // A session of its own: rights that were granted since hold for new ones at the latest.
         let client = self.world.connect(&server, None).await?;
         let settings = &self.world.config.settings;
-        let missing = missing_rights(&client, settings.template(), settings.owner()).await.map_err(pg);
+        let family = settings.family(settings.template());
+        let roles = Roles {
+            template: settings.template(),
+            owner: settings.owner(),
+            dev: settings.dev_role(),
+            holder: &format!("{}_owner", settings.template()),
+            app_prefix: family.app_prefix(),
+        };
+        let missing = missing_rights(&client, &roles).await.map_err(pg);
         client.close().await;
         missing
+    }
+
+    /// The major of the configured server. None where previews are made on an instance of our own, or it does not answer.
+    pub async fn server_major(&self) -> Option<u16> {
+        match self.world.config.target {
+            TargetConfig::External(_) => {
+                let server = self.world.server(None).await.ok()?;
+                let session = self.world.session(&server).await.ok()?;
+                let major = session.major();
+                session.release();
+                Some(major)
+            }
+            TargetConfig::Instance(_) => None,
+        }
     }
 
     /// What the operator of the configured server may not do, each with the SQL that mends it. Nothing where previews
@@ -112,6 +135,45 @@ impl PreviewService {
             TargetConfig::External(_) => Some(self.missing().await.map_err(step_problem)),
             TargetConfig::Instance(_) => None,
         }
+    }
+}
+
+/// Makes sure that the administrator's server, whose session `session` is, is the one that previews are made on: what is
+/// looked at here would else be mended there.
+async fn same_server(session: &Client, admin: &ParsedUrl, external: &ExternalServer) -> Result<(), StepError> {
+    let target = external_target(external);
+    if at(&admin.target()) == at(&target) {
+        return Ok(());
+    }
+    let other = |why: String| {
+        let message = format!(
+            "nothing was made: the administrator's URL leads to {}, and previews are made at {target} (PGHOST, PGPORT), {why}",
+            admin.target()
+        );
+        Err(StepError::lasting("preview_bootstrap_other_server", message))
+    };
+    let there = match connect(&target, &admin.user, admin.password.as_ref(), &admin.db, LOGIN).await {
+        Ok(there) => there,
+        Err(error) => {
+            return other(format!("where the administrator cannot log in, to see whether they are one: {error}"));
+        }
+    };
+    // Two servers do not start within the same microsecond.
+    let sql = "SELECT extract(epoch FROM pg_postmaster_start_time())::text";
+    let began =
+        (session.first_value("look at the server", sql).await, there.first_value("look at the server", sql).await);
+    there.close().await;
+    match (began.0.map_err(pg)?, began.1.map_err(pg)?) {
+        (Some(Some(one)), Some(Some(two))) if one == two => Ok(()),
+        _ => other("which is another server".to_owned()),
+    }
+}
+
+/// Where a server is, however one speaks to it.
+fn at(target: &Target) -> (String, u16) {
+    match target {
+        Target::Socket { dir, port } => (dir.display().to_string(), *port),
+        Target::Tcp { host, port, .. } => (host.clone(), *port),
     }
 }
 

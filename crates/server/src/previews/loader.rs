@@ -6,7 +6,7 @@ use super::world::PreviewWorld;
 use crate::config::TargetConfig;
 use crate::instances::world::{not_found, pg};
 use crate::operations::StepError;
-use pgdb_pg::{Client, Target, TlsMode, connect_for_scripts};
+use pgdb_pg::{Client, Target, connect_for_scripts};
 use pgdb_runtime::spec::{OtherServer, ServerSpec, ToolServer};
 use secrecy::SecretString;
 use std::time::Duration;
@@ -66,16 +66,11 @@ impl PreviewWorld {
         let session = self.session(server).await?;
         let (major, superuser) = (session.major(), pgdb_pg::handover::is_superuser(&session).await.map_err(pg)?);
         session.release();
-        let sslmode = match external.tls {
-            TlsMode::Disable => "disable",
-            TlsMode::Require => "require",
-            TlsMode::VerifyCa(_) => "verify-ca",
-        };
         let other = OtherServer {
             host: external.host.clone(),
             port: external.port,
-            sslmode: sslmode.to_owned(),
-            sslrootcert: self.config.sslrootcert.clone(),
+            sslmode: external.tls.sslmode().to_owned(),
+            sslrootcert: external.sslrootcert.clone(),
             major,
         };
         Ok(Loader {

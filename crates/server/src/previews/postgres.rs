@@ -158,18 +158,17 @@ impl PreviewWorld {
         }
         let settings = &self.config.settings;
         let make = async |session: &Client| {
-            for role in [settings.owner(), settings.dev_role()] {
-                handover::ensure_group(session, role).await.map_err(pg)?;
-            }
-            Ok(())
+            handover::ensure_group(session, settings.owner()).await.map_err(pg)?;
+            handover::ensure_dev(session, settings.dev_role()).await.map_err(pg)
         };
         self.alone(server, make).await
     }
 
-    /// Nor the template.
+    /// Nor the configured template; a name that was just typed is nobody's.
     async fn make_own_template(&self, session: &Client, template: &str) -> Result<(), StepError> {
-        if swap::owner(session, template).await.map_err(pg)?.is_none() {
-            swap::create_database(session, template, self.config.settings.owner()).await.map_err(pg)?;
+        let settings = &self.config.settings;
+        if template == settings.template() && swap::owner(session, template).await.map_err(pg)?.is_none() {
+            swap::create_database(session, template, settings.owner()).await.map_err(pg)?;
             tracing::info!(template, "made an empty template; `pgdb template create` or `build` fills it");
         }
         Ok(())

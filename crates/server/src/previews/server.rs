@@ -189,7 +189,8 @@ pub(super) fn ending(_: AcquireError) -> StepError {
     StepError::passing("internal", "the daemon is ending")
 }
 
-fn external_target(external: &crate::config::ExternalServer) -> Target {
+/// Where the server is that we were told of.
+pub(super) fn external_target(external: &crate::config::ExternalServer) -> Target {
     if external.host.starts_with('/') {
         return Target::Socket { dir: external.host.clone().into(), port: external.port };
     }

@@ -15,7 +15,7 @@ struct Address {
     on: Option<String>,
     host: String,
     port: u16,
-    tls: bool,
+    sslmode: &'static str,
 }
 
 impl PreviewWorld {
@@ -32,7 +32,7 @@ impl PreviewWorld {
             host: &address.host,
             port: address.port,
             db: &preview.db,
-            tls: address.tls,
+            sslmode: address.sslmode,
         };
         Ok(Preview {
             template: preview.template.clone(),
@@ -56,18 +56,23 @@ impl PreviewWorld {
     }
 
     async fn address(&self, target: &str) -> Result<Address, Problem> {
-        let unknown = |on| Address { on, host: String::new(), port: 0, tls: false };
+        let unknown = |on| Address { on, host: String::new(), port: 0, sslmode: "disable" };
         if target != EXTERNAL {
             let Some(instance) = self.instances.by_id(target).await? else { return Ok(unknown(None)) };
             let host = self.instances.config.public_host.clone().unwrap_or_else(|| "127.0.0.1".to_owned());
-            return Ok(Address { on: Some(instance.name), host, port: instance.port, tls: instance.tls });
+            let sslmode = if instance.tls { "require" } else { "disable" };
+            return Ok(Address { on: Some(instance.name), host, port: instance.port, sslmode });
         }
         Ok(match &self.config.target {
             TargetConfig::External(external) => Address {
                 on: None,
                 host: external.host.clone(),
                 port: external.port,
-                tls: external.tls != TlsMode::Disable,
+                // Which file an authority is in is this machine's business, not a client's.
+                sslmode: match &external.tls {
+                    TlsMode::VerifyCa(_) | TlsMode::VerifyFull(_) => "require",
+                    other => other.sslmode(),
+                },
             },
             TargetConfig::Instance(_) => unknown(None),
         })

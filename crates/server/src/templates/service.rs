@@ -274,7 +274,7 @@ impl TemplateService {
         let known = known.filter(|known: &TemplateRecord| seen.template.is_some_and(|seen| seen.oid == known.oid));
         Ok(Template {
             name: which.name.clone(),
-            on: which.server.instance.clone().unwrap_or_else(|| which.server.key.clone()),
+            on: which.server.instance.clone(),
             exists: seen.template.is_some(),
             has_previous: seen.database.is_some_and(|previous| previous.valid),
             open: seen.template.is_some_and(|template| template.open),

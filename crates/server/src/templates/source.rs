@@ -13,7 +13,7 @@ const LOGIN: Duration = Duration::from_secs(15);
 
 /// A URL without its password, for people to see.
 pub(super) fn shown(url: &ParsedUrl) -> String {
-    format!("postgres://{}@{}:{}/{}?sslmode={}", url.user, url.host, url.port, url.db, url.sslmode)
+    format!("postgres://{}@{}:{}/{}?sslmode={}", url.user, url.host, url.port, url.db, url.tls.sslmode())
 }
 
 /// A URL that was sealed. It was checked before.
@@ -28,5 +28,11 @@ pub(super) async fn session(url: &ParsedUrl, db: Option<&str>) -> Result<Client,
 
 /// The server of a URL, for client programs.
 pub(super) fn server(url: &ParsedUrl, major: u16) -> OtherServer {
-    OtherServer { host: url.host.clone(), port: url.port, sslmode: url.sslmode.to_owned(), sslrootcert: None, major }
+    OtherServer {
+        host: url.host.clone(),
+        port: url.port,
+        sslmode: url.tls.sslmode().to_owned(),
+        sslrootcert: url.sslrootcert.clone(),
+        major,
+    }
 }

@@ -31,9 +31,10 @@ impl Bootstrap {
         }
     }
 
-    /// The tokens of the environment; with none of them, the one in `data_dir/token`, made when it is not there.
+    /// The tokens of the environment; with none of them that may do everything, also the one in `data_dir/token`, made when
+    /// it is not there: who is on this machine could else not use its command line.
     pub fn collect(secrets: &EnvSecrets, data_dir: &Path, entropy: &dyn Entropy) -> Result<Vec<Self>, SecretFileError> {
-        let given: Vec<Self> = secrets
+        let mut given: Vec<Self> = secrets
             .tokens()
             .map(|(name, token)| {
                 let scope = match name {
@@ -44,7 +45,7 @@ impl Bootstrap {
                 Self::new(name, token, scope)
             })
             .collect();
-        if !given.is_empty() {
+        if given.iter().any(|token| token.scopes.allow(Scope::Admin)) {
             return Ok(given);
         }
         let path = data_dir.join("token");
@@ -60,6 +61,7 @@ impl Bootstrap {
                 token
             }
         };
-        Ok(vec![Self::new("token-file", &token, Scope::Admin)])
+        given.push(Self::new("token-file", &token, Scope::Admin));
+        Ok(given)
     }
 }

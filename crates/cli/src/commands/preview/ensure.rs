@@ -19,7 +19,7 @@ pub(crate) struct Ensure {
     #[command(flatten)]
     which: Which,
     /// How long it lives from now on: 12h, 14d, or never.
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", value_parser = super::ttl)]
     ttl: Option<String>,
     /// A note, NAME=VALUE; can be given more than once.
     #[arg(long = "label", value_name = "NAME=VALUE")]

@@ -11,7 +11,7 @@ pub(crate) struct Extend {
     #[command(flatten)]
     which: Which,
     /// From now: 12h, 14d, or never for as long as nobody deletes it.
-    #[arg(value_name = "DURATION")]
+    #[arg(value_name = "DURATION", value_parser = super::ttl)]
     ttl: String,
 }
 

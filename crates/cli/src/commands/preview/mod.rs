@@ -16,6 +16,7 @@ use crate::client::segment;
 use crate::error::Usage;
 use clap::{Args, Subcommand};
 use pgdb_api::previews::Preview as Item;
+use pgdb_core::duration::parse_seconds;
 use pgdb_core::preview::PrNumber;
 
 /// A database for each pull request.
@@ -101,6 +102,14 @@ impl Which {
     async fn item(&self, cx: &Context<'_>) -> anyhow::Result<Item> {
         cx.client.get(&self.path("")?).await
     }
+}
+
+/// How long a preview is to live, checked before anything is sent.
+fn ttl(text: &str) -> Result<String, String> {
+    if text != "never" {
+        parse_seconds(text).map_err(|error| format!("{error}, or never"))?;
+    }
+    Ok(text.to_owned())
 }
 
 /// The query that names an instance.

@@ -21,10 +21,10 @@ pub(super) struct PreviewArgs {
     /// The database that the operator connects to [default: postgres].
     #[arg(id = "preview-database", long = "preview-database", env = "PGDATABASE", value_name = "NAME")]
     database: Option<String>,
-    /// disable (the default), allow, prefer, require or verify-ca.
+    /// disable (the default), allow, prefer, require, verify-ca or verify-full.
     #[arg(id = "preview-sslmode", long = "preview-sslmode", env = "PGSSLMODE", value_name = "MODE")]
     sslmode: Option<String>,
-    /// The authority's certificate, PEM, for verify-ca.
+    /// The authority's certificate, PEM, for verify-ca and verify-full.
     #[arg(id = "preview-sslrootcert", long = "preview-sslrootcert", env = "PGSSLROOTCERT", value_name = "FILE")]
     sslrootcert: Option<PathBuf>,
     /// The database that previews are cloned from [default: template_medusa].

@@ -16,7 +16,7 @@ pub(crate) struct List {
 impl List {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         let list: TemplateList = cx.client.get(&format!("/v1/templates{}", query(self.on.as_deref()))).await?;
-        cx.printer.either(&list.items, |printer| {
+        cx.printer.either(&list, |printer| {
             let rows = list.items.iter().map(|item| {
                 let size = item.size_bytes.map(|bytes| format!("{} MB", bytes / 1_000_000)).unwrap_or_default();
                 let state = match (&item.problem, item.exists, item.open) {
@@ -27,7 +27,7 @@ impl List {
                 };
                 vec![
                     item.name.clone(),
-                    item.on.clone(),
+                    item.on.clone().unwrap_or_else(|| "-".to_owned()),
                     state.to_owned(),
                     size,
                     item.strategy.clone().unwrap_or_default(),
@@ -36,7 +36,8 @@ impl List {
             printer.table(&["NAME", "ON", "STATE", "SIZE", "COPY"], rows.collect());
             for item in &list.items {
                 if let Some(problem) = &item.problem {
-                    printer.note(format!("{} on {} could not be looked at: {problem}", item.name, item.on));
+                    let on = item.on.as_deref().unwrap_or("the configured server");
+                    printer.note(format!("{} on {on} could not be looked at: {problem}", item.name));
                 }
             }
         })

@@ -18,7 +18,9 @@ impl Show {
         cx.printer.either(&item, |printer| {
             let yes = |yes: bool| if yes { "yes" } else { "no" };
             printer.line(format!("name: {}", item.name));
-            printer.line(format!("on: {}", item.on));
+            if let Some(on) = &item.on {
+                printer.line(format!("on: {on}"));
+            }
             printer.line(format!("exists: {}", yes(item.exists)));
             printer.line(format!("previous kept: {}", yes(item.has_previous)));
             printer.line(format!("locked: {}", yes(item.locked)));

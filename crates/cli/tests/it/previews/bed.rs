@@ -21,6 +21,7 @@ pub(crate) struct Bed {
     port: u64,
     admin: String,
     password: String,
+    sslmode: &'static str,
 }
 
 /// What the template holds: of every kind that a role can own something.
@@ -76,11 +77,28 @@ impl Bed {
 
     /// A server that nobody has prepared, and a daemon that does not know of it yet.
     pub(crate) async fn bare(major: impl Into<Option<u16>>) -> Self {
+        Self::with_server(json!({ "name": SERVER, "superuser": true, "version": major.into() })).await
+    }
+
+    /// The same on a server that insists on TLS.
+    pub(crate) async fn start_encrypted(env: &[(&str, &str)]) -> Self {
+        let bed = Self::with_server(json!({ "name": SERVER, "superuser": true, "tls": true })).await;
+        bed.prepared().await.told(env).await
+    }
+
+    /// With the roles and the template on its server.
+    pub(crate) async fn prepared(self) -> Self {
+        self.prepare_server().await;
+        self
+    }
+
+    async fn with_server(asked: Value) -> Self {
         let daemon = Daemon::start(env!("CARGO_BIN_EXE_pgdb")).await;
-        let server = daemon.deploy(json!({ "name": SERVER, "superuser": true, "version": major.into() })).await;
+        let sslmode = if asked["tls"] == true { "require" } else { "disable" };
+        let server = daemon.deploy(asked).await;
         let text = |field: &str| server[field].as_str().expect(field).to_owned();
         let port = server["port"].as_u64().expect("a port");
-        Self { daemon, port, admin: text("user"), password: text("password") }
+        Self { daemon, port, admin: text("user"), password: text("password"), sslmode }
     }
 
     /// Tells the daemon of the server, and more.
@@ -131,7 +149,7 @@ impl Bed {
     /// A URL of the server.
     pub(crate) fn url(&self, user: &str, password: &str, db: &str) -> String {
         let encoded: String = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        format!("postgres://{user}:{encoded}@127.0.0.1:{}/{db}?sslmode=disable", self.port)
+        format!("postgres://{user}:{encoded}@127.0.0.1:{}/{db}?sslmode={}", self.port, self.sslmode)
     }
 
     /// The operator's URL.

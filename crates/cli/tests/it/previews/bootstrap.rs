@@ -37,6 +37,8 @@ async fn check(major: u16) {
     assert!(changed.iter().any(|line| line.contains("objects of the template were given")), "{changed:?}");
     assert_eq!(bootstrap(&bed).await, Vec::<String>::new(), "once more changes nothing");
     assert_eq!(findings(&bed).await[0]["level"], "ok");
+    let dev = "SELECT rolcanlogin::text FROM pg_roles WHERE rolname = 'medusa_dev'";
+    assert_eq!(bed.admin(dev).await, "true");
     let app = bed.app_url(&bed.ensure(1).await);
     sql::run(&app, "ALTER TABLE shop.orders ADD COLUMN more text; ALTER TABLE public.note RENAME TO notes").await;
     assert_eq!(bed.delete(1).await["role_deleted"], true);
@@ -55,6 +57,23 @@ async fn check(major: u16) {
     assert_eq!(bed.delete(9).await["role_deleted"], true, "also of a role that it had not made");
     let secret = sql_password(&bed.admin_url("postgres"));
     assert!(!bed.daemon.log().contains(&secret), "the administrator's password is in the log");
+}
+
+#[tokio::test]
+async fn another_server_than_the_configured_one_is_left_alone() {
+    let bed = Bed::bare(18).await.told(&[]).await;
+    let other = bed.daemon.deploy(json!({ "name": "other", "superuser": true, "version": 18 })).await;
+    let other = other["database_url"].as_str().expect("a URL");
+    bed.daemon.remember(&sql_password(other));
+    let databases = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database";
+    let before = sql::run(other, databases).await;
+    let refused = bed.daemon.post(PATH, &json!({ "admin_url": other })).await;
+    assert_eq!(refused.refused(409), "preview_bootstrap_other_server", "{}", refused.message());
+    assert_eq!(sql::run(other, databases).await, before);
+    assert_eq!(sql::run(other, "SELECT count(*) FROM pg_roles WHERE rolname = 'zane_operator'").await, "0");
+    // The same server under another name is the same server.
+    let renamed = bed.admin_url("postgres").replace("127.0.0.1", "localhost");
+    bed.daemon.post(PATH, &json!({ "admin_url": renamed })).await.expect(200);
 }
 
 fn sql_password(url: &str) -> String {

@@ -52,4 +52,31 @@ async fn every_command_does_what_it_says() {
     let (code, said, _) = run(&bed, &["delete", "12", "--yes"]);
     assert!(code == 0 && said.contains("nothing to delete"), "{said}");
     assert_eq!(run(&bed, &["ensure", "x"]).0, 2, "wrong use");
+    for ttl in ["0s", "soon", "1ms"] {
+        for arguments in [["ensure", "12", &format!("--ttl={ttl}")], ["extend", "12", ttl]] {
+            let (code, _, stderr) = run(&bed, &arguments);
+            assert!(code == 2 && stderr.contains("never"), "{arguments:?}: {code} {stderr}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_token_for_previews_alone_is_enough_for_the_guide() {
+    let token = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let mut bed = Bed::bare(None).await;
+    // As a user would: the daemon has nothing but this token, and its environment is the command line's.
+    bed.daemon.set_env("PGDB_TOKEN", "");
+    bed = bed.prepared().await.told(&[("API_AUTH_TOKEN", token)]).await;
+    let listed = |file: bool| {
+        let mut command = bed.daemon.command();
+        command.env("PGDB_SERVER_URL", format!("http://127.0.0.1:{}", bed.daemon.http_port()));
+        command.env_remove("PGDB_TOKEN").env("API_AUTH_TOKEN", token);
+        if !file {
+            command.env("PGDB_DATA_DIR", bed.daemon.folder().join("elsewhere"));
+        }
+        move |arguments: &[&str]| command.args(arguments).output().expect("it runs").status.code()
+    };
+    assert_eq!(listed(true)(&["template", "list"]), Some(0), "with the token file, which may do everything");
+    assert_eq!(listed(false)(&["preview", "list"]), Some(0), "with the token for previews");
+    assert_eq!(listed(false)(&["doctor"]), Some(1), "which may do no more");
 }

@@ -104,3 +104,23 @@ async fn a_password_that_works_is_never_reset_and_one_that_does_not_is() {
     let after = bed.admin("SELECT rolpassword FROM pg_authid WHERE rolname = 'medusa_pr_app_1'").await;
     assert_eq!(salted, after, "a password that works was set again");
 }
+
+#[tokio::test]
+async fn over_tls_a_changed_password_is_seen_and_certificates_are_believed_as_libpq_does() {
+    let mut bed = Bed::start_encrypted(&[("PGSSLMODE", "require")]).await;
+    let first = bed.ensure(1).await;
+    bed.admin("ALTER ROLE medusa_pr_app_1 PASSWORD 'zzz'").await;
+    assert!(sql::login(&bed.app_url(&first)).await.is_err());
+    let mended = bed.ensure(1).await;
+    assert_eq!((&mended["app_password"], &mended["created"]), (&first["app_password"], &json!(false)));
+    assert_eq!(sql::run(&bed.app_url(&mended), "SELECT 1").await, "1");
+    let authority = bed.daemon.folder().join("ca.pem");
+    let mut command = bed.daemon.command();
+    command.arg("ca").env("PGDB_SERVER_URL", format!("http://127.0.0.1:{}", bed.daemon.http_port()));
+    std::fs::write(&authority, command.output().expect("run it").stdout).expect("written");
+    let authority = authority.display().to_string();
+    for mode in ["prefer", "verify-ca", "verify-full"] {
+        bed = bed.told(&[("PGSSLMODE", mode), ("PGSSLROOTCERT", &authority)]).await;
+        bed.ensure(1).await;
+    }
+}

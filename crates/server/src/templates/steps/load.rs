@@ -7,6 +7,7 @@ use crate::instances::steps::load_failed;
 use crate::instances::world::{pg, runtime_step};
 use crate::operations::{StepContext, StepDone, StepError};
 use pgdb_pg::swap;
+use pgdb_runtime::RuntimeError;
 use pgdb_runtime::spec::{Tool, ToolServer};
 use secrecy::SecretString;
 use serde_json::json;
@@ -54,6 +55,7 @@ impl Making<'_> {
         let wanted = if dumped { self.listed_extensions().await? } else { self.source_extensions(definition).await? };
         let loader = self.world.loader(&self.server).await?;
         let session = self.world.session(&self.server).await?;
+        self.require_clients(session.major()).await?;
         let available = pgdb_pg::extensions::available(&session).await.map_err(pg)?;
         session.release();
         let missing: Vec<&str> =
@@ -82,9 +84,20 @@ impl Making<'_> {
     async fn source_extensions(&self, definition: &DefinitionRecord) -> Result<BTreeSet<String>, StepError> {
         let url = self.source(definition).await?;
         let client = source::session(&url, None).await?;
-        let found = pgdb_pg::extensions::installed(&client).await.map_err(pg)?;
+        let (major, found) = (client.major(), pgdb_pg::extensions::installed(&client).await.map_err(pg)?);
         client.close().await;
+        self.require_clients(major).await?;
         Ok(found)
+    }
+
+    /// Client programs are never older than the server that they talk to.
+    async fn require_clients(&self, major: u16) -> Result<(), StepError> {
+        let engines = self.world.instances.runtime(TOOLS)?.engines().await.map_err(runtime_step)?;
+        let found: Vec<u16> = engines.iter().map(|engine| engine.major).collect();
+        if found.iter().any(|there| *there >= major) {
+            return Ok(());
+        }
+        Err(runtime_step(RuntimeError::ClientsMissing { major, found }))
     }
 
     async fn source(&self, definition: &DefinitionRecord) -> Result<pgdb_pg::url::ParsedUrl, StepError> {
