@@ -2,7 +2,7 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, getuid};
-use pgdb_pg::{Client, Target, TlsMode, connect, ready};
+use pgdb_pg::{Client, Target, TlsMode, connect, connect_for_scripts, ready};
 use secrecy::SecretString;
 use std::fs;
 use std::net::TcpListener;
@@ -83,7 +83,7 @@ impl Server {
 
     /// A session of the superuser in `db`.
     pub(crate) async fn admin(&self, db: &str) -> Client {
-        connect(&self.socket(), ADMIN, None, db, PATIENCE).await.expect("the administrator gets in")
+        connect_for_scripts(&self.socket(), ADMIN, None, db, PATIENCE).await.expect("the administrator gets in")
     }
 
     /// A login over TCP, and who that is.

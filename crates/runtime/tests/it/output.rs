@@ -157,7 +157,7 @@ async fn a_dump_of_another_server_is_read_by_several_workers() {
     let newer = OtherServer { major: 99, ..other };
     let refused = Tool { program: "pg_dump", args: &[], user: "u", password: Some(&password), db: "d", stdin: None };
     let missing = bed.runtime.tool(ToolServer::Other(&newer), refused).await;
-    assert!(matches!(missing, Err(RuntimeError::EngineMissing { major: 99, .. })));
+    assert!(matches!(missing, Err(RuntimeError::ClientsMissing { major: 99, .. })));
 }
 
 /// Whether a process has this text among its arguments.
