@@ -22,7 +22,7 @@ use super::service::{Place, PreviewService, ROUNDS, no_such_template, too_many_r
 
 impl PreviewService {
     /// The server of a request; our own instance is deployed at the first use.
-    pub(super) async fn server(&self, on: Option<&str>) -> Result<Arc<Server>, Problem> {
+    pub async fn server(&self, on: Option<&str>) -> Result<Arc<Server>, Problem> {
         let own = match &self.world.config.target {
             TargetConfig::Instance(name) if on.is_none_or(|on| on == name) => name.clone(),
             _ => return self.world.server(on).await,

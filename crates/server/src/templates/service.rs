@@ -50,10 +50,15 @@ impl TemplateService {
         Self { world, engine }
     }
 
+    /// Refuses a name that no template can have.
+    pub fn check_name(&self, name: &str) -> Result<(), Problem> {
+        let checked = self.world.config.settings.check_template(name, names::LONGEST_SUFFIX);
+        checked.map_err(|why| Problem::invalid("invalid_name", why.to_string()))
+    }
+
     /// Which template is meant by a name, on the configured server or a named instance.
     pub async fn which(&self, on: Option<&str>, name: &str) -> Result<Which, Problem> {
-        let checked = self.world.config.settings.check_template(name, names::LONGEST_SUFFIX);
-        checked.map_err(|why| Problem::invalid("invalid_name", why.to_string()))?;
+        self.check_name(name)?;
         Ok(Which { server: self.world.server(on).await?, name: name.to_owned() })
     }
 

@@ -165,6 +165,18 @@ async fn without_a_server_an_instance_is_made_at_the_first_use() {
 }
 
 #[tokio::test]
+async fn without_a_server_a_template_can_be_built_first() {
+    let mut daemon = Daemon::prepare(env!("CARGO_BIN_EXE_pgdb"));
+    daemon.set_env("PGDB_PREVIEW_POOL_MAX", "0");
+    daemon.up(&[]).await;
+    let files = json!({ "files": [{ "name": "1.sql", "sql": "CREATE TABLE public.built AS SELECT 7 AS n" }] });
+    daemon.post("/v1/templates/template_medusa/build", &files).await.expect(200);
+    daemon.post("/v1/preview-db/ensure", &json!({ "pr_number": 1 })).await.expect(200);
+    let shown = daemon.get("/v1/previews/-/1").await.expect(200);
+    assert_eq!(sql::run(shown["database_url"].as_str().expect("a URL"), "SELECT n FROM built").await, "7");
+}
+
+#[tokio::test]
 async fn a_delete_that_failed_goes_on_when_what_held_it_is_gone() {
     let bed = Bed::start().await;
     bed.ensure(1).await;

@@ -1,6 +1,6 @@
 //! `POST /v1/templates/{name}/build`.
 
-use super::{answer, which};
+use super::{answer, which_to_make};
 use crate::http::caller::Caller;
 use crate::http::error::HttpError;
 use crate::http::extract::{LargeJsonBody, PathParams, QueryParams};
@@ -24,7 +24,7 @@ pub(super) async fn build_template(
     QueryParams(query): QueryParams<TemplateQuery>,
     LargeJsonBody(build): LargeJsonBody<BuildTemplate, BUILD_LIMIT>,
 ) -> Result<Response, HttpError> {
-    let which = which(&app, &caller, query.on.as_deref(), &name).await?;
+    let which = which_to_make(&app, &caller, query.on.as_deref(), &name).await?;
     match app.templates.start_build(&which, build).await? {
         Some(started) => answer(&app, &which, &started, query.wait).await,
         None => Ok(Json(Template { unchanged: true, ..app.templates.show(&which).await? }).into_response()),

@@ -1,6 +1,6 @@
 //! `PUT /v1/templates/{name}`.
 
-use super::which;
+use super::which_to_make;
 use crate::http::caller::Caller;
 use crate::http::error::HttpError;
 use crate::http::extract::{JsonBody, PathParams, QueryParams};
@@ -22,6 +22,6 @@ pub(super) async fn define_template(
     QueryParams(query): QueryParams<TemplateLook>,
     JsonBody(definition): JsonBody<TemplateDefinition>,
 ) -> Result<Json<Template>, HttpError> {
-    let which = which(&app, &caller, query.on.as_deref(), &name).await?;
+    let which = which_to_make(&app, &caller, query.on.as_deref(), &name).await?;
     Ok(Json(app.templates.define(&which, definition).await?))
 }

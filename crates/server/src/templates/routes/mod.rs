@@ -45,6 +45,13 @@ async fn which(app: &App, caller: &Caller, on: Option<&str>, name: &str) -> Resu
     Ok(which)
 }
 
+/// The same for what is to be made: where nobody has named a server, the instance that previews are made on comes first.
+async fn which_to_make(app: &App, caller: &Caller, on: Option<&str>, name: &str) -> Result<Which, HttpError> {
+    app.templates.check_name(name)?;
+    app.previews.server(on).await?;
+    which(app, caller, on, name).await
+}
+
 /// The template as it stands at the operation's end; 202 with the operation for those who do not wait.
 async fn answer(app: &App, which: &Which, started: &Started, wait: bool) -> Result<Response, HttpError> {
     operations::answer(app, started, wait, async || Ok(app.templates.show(which).await?)).await

@@ -1,6 +1,6 @@
 //! `POST /v1/templates/{name}/refresh`, and the same from an uploaded dump.
 
-use super::{answer, which};
+use super::{answer, which_to_make};
 use crate::http::caller::Caller;
 use crate::http::error::HttpError;
 use crate::http::extract::{PathParams, QueryParams};
@@ -24,7 +24,7 @@ pub(super) async fn refresh_template(
     PathParams(name): PathParams<String>,
     QueryParams(query): QueryParams<TemplateQuery>,
 ) -> Result<Response, HttpError> {
-    let which = which(&app, &caller, query.on.as_deref(), &name).await?;
+    let which = which_to_make(&app, &caller, query.on.as_deref(), &name).await?;
     let started = app.templates.start_refresh(&which, None).await?;
     answer(&app, &which, &started, query.wait).await
 }
@@ -43,7 +43,7 @@ pub(super) async fn refresh_template_from_dump(
     QueryParams(query): QueryParams<TemplateQuery>,
     body: Body,
 ) -> Result<Response, HttpError> {
-    let which = which(&app, &caller, query.on.as_deref(), &name).await?;
+    let which = which_to_make(&app, &caller, query.on.as_deref(), &name).await?;
     let dump = Upload::dump(&app, body).await?;
     let started = app.templates.start_refresh(&which, Some(dump.path().to_owned())).await?;
     dump.hand_over();
