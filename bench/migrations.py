@@ -10,7 +10,6 @@ goes to standard error.
 import argparse
 import http.client
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -19,9 +18,9 @@ import time
 from contextlib import contextmanager
 from urllib.parse import quote
 
-from common import ROOT, Session, free_port, in_words, median, p99, ratio, row, say, timed
+from common import Session, free_port, in_words, median, p99, ratio, row, say, timed
 from migration_tools import floors, ours, peers
-from preview_bed import Server, engine
+from preview_bed import Server, engine, workplace
 
 PARTS = ["empty", "nothing", "crowd", "watch"]
 AT_ONCE = 4
@@ -53,11 +52,7 @@ def statements(count, noted=False):
 @contextmanager
 def server_in(folder, major, settings):
     """A server of its own without a template, with the settings that PostgreSQL comes with but for those given."""
-    work = tempfile.mkdtemp(prefix="pgdb-migrations-", dir=folder)
-    os.chmod(work, 0o755)
-    if ROOT:
-        account = pwd.getpwnam("postgres")
-        os.chown(work, account.pw_uid, account.pw_gid)
+    work = workplace(folder, "pgdb-migrations-")
     server = Server(engine(major), work, settings)
     try:
         server.make()

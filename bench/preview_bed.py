@@ -129,14 +129,20 @@ def fill_wide(session, gigabytes):
         say(f"  wide_{n}")
 
 
-@contextmanager
-def bed(folder, fill, major=None, settings=(), loading=(), log=None):
-    """A server in a folder, with a template that `fill` has filled. `log` is the file that its log is added to."""
-    work = tempfile.mkdtemp(prefix="pgdb-previews-", dir=folder)
+def workplace(folder, prefix):
+    """A new folder that PostgreSQL's account may write into."""
+    work = tempfile.mkdtemp(prefix=prefix, dir=folder)
     os.chmod(work, 0o755)
     if ROOT:
         account = pwd.getpwnam("postgres")
         os.chown(work, account.pw_uid, account.pw_gid)
+    return work
+
+
+@contextmanager
+def bed(folder, fill, major=None, settings=(), loading=(), log=None):
+    """A server in a folder, with a template that `fill` has filled. `log` is the file that its log is added to."""
+    work = workplace(folder, "pgdb-previews-")
     server = Server(engine(major), work, settings)
     try:
         server.make()

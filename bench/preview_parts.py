@@ -5,9 +5,8 @@ import itertools
 import select
 import threading
 import time
-from statistics import median
 
-from common import Session, in_words, p99, ratio, row, say, timed, verifier
+from common import Session, in_words, median, p99, ratio, row, say, timed, verifier
 
 
 def bare_hand_outs(bench):

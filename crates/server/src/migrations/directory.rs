@@ -43,9 +43,8 @@ pub fn read(root: &Path) -> Result<Found, ReadError> {
             }
         }
     }
-    found.files.sort_by(|a, b| a.key.cmp(&b.key));
-    found.drop_doubles();
-    Ok(found)
+    // `gcp_1.sql` beside `gcp/1.sql`: one key, and two files that want it.
+    Ok(found.in_order(|key| format!("there are two files for '{key}', one in a folder and one beside it")))
 }
 
 impl Found {
@@ -65,16 +64,19 @@ impl Found {
         Ok(())
     }
 
-    /// `gcp_1.sql` beside `gcp/1.sql`: one key, and two files that want it.
-    fn drop_doubles(&mut self) {
+    /// Puts the files into the order of their keys. Of several with one key the first stays; `double` is what is told
+    /// of the others.
+    pub(super) fn in_order(mut self, double: impl Fn(&Key) -> String) -> Self {
+        self.files.sort_by(|one, other| one.key.cmp(&other.key));
         let left_out = &mut self.left_out;
         self.files.dedup_by(|later, earlier| {
-            let double = later.key == earlier.key;
-            if double {
-                left_out.push(format!("there are two files for '{}', one in a folder and one beside it", later.key));
+            let is_double = later.key == earlier.key;
+            if is_double {
+                left_out.push(double(&later.key));
             }
-            double
+            is_double
         });
+        self
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::orphans::Treatment;
 use super::pool::fills_of;
-use super::record::{self, PreviewState};
+use super::record::{self, PreviewRecord, PreviewState};
 use super::service::PreviewService;
 use super::steps::POOL_FILL;
 use super::templates;
@@ -109,14 +109,18 @@ impl Keeper {
         let _ = tokio::time::timeout(PATIENCE, calm).await;
     }
 
+    /// Whether the configuration protects a preview, or what was begun on it failed a moment ago.
+    fn is_left_alone(&self, preview: &PreviewRecord) -> bool {
+        let rests = !self.world.rests.over(&preview.subject(), self.world.clock.monotonic_ms());
+        rests || self.world.config.settings.is_protected(&preview.db)
+    }
+
     /// Deletes previews whose time is over, a few at a time, never a protected one.
     pub async fn sweep(&self) -> Result<(), Problem> {
         let (now, at_most) = (self.world.clock.now(), self.world.config.sweep_max);
         let expired = self.world.store.read(move |connection| record::expired(connection, now, at_most)).await?;
         for preview in expired {
-            if self.world.config.settings.is_protected(&preview.db)
-                || !self.world.rests.over(&preview.subject(), self.world.clock.monotonic_ms())
-            {
+            if self.is_left_alone(&preview) {
                 continue;
             }
             tracing::info!(preview = %preview.db, "its time is over; deleting it");
@@ -150,8 +154,7 @@ impl Keeper {
     /// Goes on with deletes that have failed, and tells of previews whose operation ended without making them.
     async fn settle(&self) -> Result<(), Problem> {
         for preview in self.world.store.read(record::unsettled).await? {
-            let subject = preview.subject();
-            if !self.world.rests.over(&subject, self.world.clock.monotonic_ms()) {
+            if self.is_left_alone(&preview) {
                 continue;
             }
             let done = match preview.state {

@@ -62,10 +62,10 @@ impl PreviewService {
         self.delete_known(preview, due, "it was prolonged, protected or deleted meanwhile").await
     }
 
-    /// Begins a delete anew that has failed, unless somebody has asked for the preview meanwhile.
+    /// Begins a delete anew that has failed, unless somebody has asked for the preview or protected it meanwhile.
     pub(super) async fn delete_again(&self, preview: &PreviewRecord) -> Result<(), Problem> {
-        let still = |preview: &PreviewRecord| preview.state == PreviewState::Deleting;
-        self.delete_known(preview, still, "it was asked for meanwhile").await
+        let still = |preview: &PreviewRecord| preview.state == PreviewState::Deleting && !preview.protected;
+        self.delete_known(preview, still, "it was asked for or protected meanwhile").await
     }
 
     async fn delete_known(

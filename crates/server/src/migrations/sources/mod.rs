@@ -161,17 +161,8 @@ fn from_entries(entries: &Entries) -> Found {
             Err(invalid) => found.left_out.push(invalid.to_string()),
         }
     }
-    found.files.sort_by(|one, other| one.key.cmp(&other.key));
-    let left_out = &mut found.left_out;
     // `001_a.sql` and `public_001_a.sql` are one migration.
-    found.files.dedup_by(|later, earlier| {
-        let double = later.key == earlier.key;
-        if double {
-            left_out.push(format!("there are two keys for '{}'", later.key));
-        }
-        double
-    });
-    found
+    found.in_order(|key| format!("there are two keys for '{key}'"))
 }
 
 async fn read_folder(path: PathBuf) -> (String, Told) {

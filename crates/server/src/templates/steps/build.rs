@@ -67,12 +67,7 @@ impl OperationKind for Build {
 
     async fn undo(&self, step: &str, cx: &StepContext) -> Result<(), StepError> {
         let input: BuildInput = cx.input()?;
-        let making = match Making::new(&self.0, input.names).await {
-            Ok(making) => making,
-            // With its server everything that was made on it is gone.
-            Err(error) if error.code == "preview_target_missing" => return Ok(()),
-            Err(error) => return Err(error),
-        };
+        let Some(making) = Making::if_there(&self.0, input.names).await? else { return Ok(()) };
         match step {
             "swap" => making.swap_back(cx).await,
             "run_files" => making.drop_staging().await,

@@ -27,6 +27,12 @@ impl<'a> Making<'a> {
         Ok(Self { world, server, names })
     }
 
+    /// The same for who takes something back: none where the server is gone, and with it everything that was made on it.
+    pub(super) async fn if_there(world: &'a PreviewWorld, names: Names) -> Result<Option<Self>, StepError> {
+        let server = world.server_of(&names.target).await?;
+        Ok(server.map(|server| Self { world, server, names }))
+    }
+
     /// How the template is made.
     pub(super) async fn definition(&self) -> Result<DefinitionRecord, StepError> {
         let (target, name) = (self.names.target.clone(), self.names.template.clone());
