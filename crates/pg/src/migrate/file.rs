@@ -74,7 +74,7 @@ async fn ended_badly(
     }
     if !failed.noted {
         let (key, error) = (file.key.as_str(), in_one_line(&failure));
-        let noted = ledger::note_failure(&session.client, key, file.checksum, took_ms, &setup.version, &error).await;
+        let noted = ledger::note_failure(session.keeper(), key, file.checksum, took_ms, &setup.version, &error).await;
         warn_of(noted, key, listener);
     }
     failure
@@ -160,7 +160,7 @@ async fn in_steps(
     {
         let back = session.client.batch("set the session back", Setup::LOOSE_BACK).await;
         let error = in_one_line(&failed.failure);
-        let noted = ledger::fail_steps(&session.client, steps.row(), steps.kept(), &error).await;
+        let noted = ledger::fail_steps(session.keeper(), steps.row(), steps.kept(), &error).await;
         failed.noted = steps.kept() > 0;
         warn_of(back.and(noted), item.file.key.as_str(), listener);
     }

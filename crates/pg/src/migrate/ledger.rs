@@ -33,39 +33,66 @@ const CREATE: &str = "DO $$ BEGIN \
          statements_done bigint, \
          attempts bigint NOT NULL DEFAULT 1, \
          error text, \
-         locks jsonb NOT NULL DEFAULT '[]'); \
+         locks jsonb NOT NULL DEFAULT '[]', \
+         doing jsonb); \
        COMMENT ON TABLE pgdb.migrations IS 'a row for each attempt to run a migration; see pgdb migrate history'; \
+     ELSIF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute \
+         WHERE attrelid = 'pgdb.migrations'::pg_catalog.regclass AND attname = 'doing') THEN \
+       ALTER TABLE pgdb.migrations ADD COLUMN doing jsonb; \
      END IF; END $$";
 
-/// Writes the row of a file inside its transaction, with what the transaction has locked: relations that were there
-/// before it, in modes that others have to wait for. A relation that the transaction itself made nobody can wait for;
-/// one is known by its row type, which is made with it and not changed later.
-pub(crate) const NOTE: &str = "WITH held AS ( \
-     SELECT n.nspname || '.' || c.relname AS relation, max(array_position(m.modes, l.mode)) AS mode \
-     FROM (SELECT ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
-                        'AccessExclusiveLock'] AS modes) m, \
-          pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace \
-          JOIN pg_type t ON t.oid = c.reltype \
-     WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.mode = ANY (m.modes) \
-       AND l.database <> 0 AND c.relkind IN ('r', 'p', 'm', 'v', 'f') \
-       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdb') AND c.relpersistence <> 't' \
-       AND age(t.xmin) > age(pg_current_xact_id()::xid) \
-     GROUP BY 1), \
-   took AS (SELECT (extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000)::bigint AS ms) \
-   INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, statements_done, locks) \
-   SELECT $1, $2, 'applied', took.ms, $3, NULL, coalesce((SELECT jsonb_agg(jsonb_build_object( \
-       'relation', relation, 'held_ms', took.ms, 'mode', (ARRAY['ShareUpdateExclusiveLock', 'ShareLock', \
-       'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'])[mode]) ORDER BY relation) FROM held), '[]') \
-   FROM took RETURNING locks::text";
+/// The modes that others have to wait for, from the weakest to the strongest.
+const MODES: &str = "ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
+     'AccessExclusiveLock']";
 
-/// What [`NOTE`] is called once it was prepared.
+/// A query for the relations that a session has locked in modes that others have to wait for: what was there before, by
+/// name, and the strongest mode of each, as its number. `of` picks the locks `l` of one session, `old` the relations `c`
+/// with the row types `t` that were there before.
+pub(crate) fn held(of: &str, old: &str) -> String {
+    format!(
+        "SELECT n.nspname || '.' || c.relname AS relation, max(array_position(m.modes, l.mode)) AS mode \
+         FROM (SELECT {MODES} AS modes) m, pg_locks l JOIN pg_class c ON c.oid = l.relation \
+              JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_type t ON t.oid = c.reltype \
+         WHERE {of} AND l.granted AND l.locktype = 'relation' AND l.mode = ANY (m.modes) \
+           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+           AND c.relkind IN ('r', 'p', 'm', 'v', 'f') \
+           AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdb') AND c.relpersistence <> 't' \
+           AND {old} \
+         GROUP BY 1"
+    )
+}
+
+/// What [`held`] has given, as the ledger keeps it. `ms` is for how long they were held.
+pub(crate) fn held_as_json(ms: &str) -> String {
+    format!(
+        "coalesce((SELECT jsonb_agg(jsonb_build_object('relation', relation, 'held_ms', {ms}, \
+         'mode', ({MODES})[mode]) ORDER BY relation) FROM held), '[]')"
+    )
+}
+
+/// Writes the row of a file inside its transaction, with what the transaction has locked. A relation that the transaction
+/// itself made nobody can wait for; one is known by its row type, which is made with it and not changed later.
+pub(crate) fn note_sql() -> String {
+    format!(
+        "WITH held AS ({held}), \
+         took AS (SELECT (extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000)::bigint AS ms) \
+         INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, statements_done, locks) \
+         SELECT $1, $2, 'applied', took.ms, $3, NULL, {json} FROM took RETURNING locks::text",
+        held = held("l.pid = pg_backend_pid()", "age(t.xmin) > age(pg_current_xact_id()::xid)"),
+        json = held_as_json("took.ms"),
+    )
+}
+
+/// What the statement of [`note_sql`] is called once it was prepared.
 pub(crate) const PREPARED_NOTE: &str = "pgdb_note";
 
-/// Prepares [`NOTE`] in this session, with the search path that it runs with, so that it is planned once. What a file
+/// Prepares [`note_sql`] in this session, with the search path that it runs with, so that it is planned once. What a file
 /// has prepared is thrown away, as everything else is that a file leaves in the session.
 pub(crate) async fn prepare(client: &Client) -> Result<(), PgError> {
-    let sql =
-        format!("DEALLOCATE ALL; SET search_path TO pg_catalog; PREPARE {PREPARED_NOTE} (text, text, text) AS {NOTE}");
+    let sql = format!(
+        "DEALLOCATE ALL; SET search_path TO pg_catalog, pg_temp; PREPARE {PREPARED_NOTE} (text, text, text) AS {}",
+        note_sql()
+    );
     client.batch("prepare the ledger's row", &sql).await
 }
 
@@ -152,13 +179,13 @@ pub(crate) async fn begin_steps(client: &Client, key: &str, checksum: Checksum, 
 
 /// SQL that notes how many statements are done.
 pub(crate) fn steps_done_sql(row: i64, done: usize) -> String {
-    format!("UPDATE pgdb.migrations SET statements_done = {done} WHERE id = {row}")
+    format!("UPDATE pgdb.migrations SET statements_done = {done}, doing = NULL WHERE id = {row}")
 }
 
-/// The file has come to its end. `back` gives the session back to the login first.
-pub(crate) async fn end_steps(client: &Client, row: i64, back: &str) -> Result<(), PgError> {
+/// The file has come to its end.
+pub(crate) async fn end_steps(client: &Client, row: i64) -> Result<(), PgError> {
     let sql = format!(
-        "{back}; UPDATE pgdb.migrations SET outcome = 'applied', error = NULL, \
+        "UPDATE pgdb.migrations SET outcome = 'applied', error = NULL, doing = NULL, \
          took_ms = (extract(epoch FROM pg_catalog.clock_timestamp() - applied_at) * 1000)::bigint, \
          applied_at = pg_catalog.clock_timestamp() WHERE id = {row}"
     );

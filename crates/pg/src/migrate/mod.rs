@@ -2,6 +2,9 @@
 //!
 //! One session does all: it holds the database's advisory lock, so that there is one migrator at a time, and runs the
 //! files. If the session is lost, the lock, the transaction and the row are lost with it, and nothing is half done.
+//!
+//! Files that are not trusted run in a session of their own, logged in as a role that the ledger is out of reach of
+//! (`Session::open_apart`, `wall.rs`); how that is exact all the same is in `mark.rs`.
 
 mod attempt;
 mod backoff;
@@ -16,6 +19,7 @@ mod index;
 pub mod ledger;
 pub mod lint;
 mod lock;
+mod mark;
 pub mod place;
 pub mod report;
 pub mod run;
@@ -24,4 +28,5 @@ pub mod session;
 mod setup;
 pub mod split;
 mod steps;
+mod wall;
 mod whole;

@@ -11,6 +11,7 @@ use crate::migrate::failure::Teller;
 use crate::migrate::file::tell;
 use crate::migrate::index::{self, Made, Standing};
 use crate::migrate::ledger;
+use crate::migrate::mark;
 use crate::migrate::report::{Event, Failure, Listener, Notice};
 use crate::migrate::session::Session;
 use crate::migrate::setup::Setup;
@@ -59,7 +60,7 @@ impl<'a> Steps<'a> {
             }
         }
         if !steps.in_doubt {
-            let begun = ledger::begin_steps(&session.client, file.key.as_str(), file.checksum, &setup.version).await;
+            let begun = ledger::begin_steps(session.keeper(), file.key.as_str(), file.checksum, &setup.version).await;
             steps.row = begun.map_err(|error| steps.failed(steps.teller().plain(&error), Some(error)))?;
         }
         let set = session.client.batch("set the session up", &setup.loose()).await;
@@ -104,7 +105,8 @@ impl<'a> Steps<'a> {
             let message = "the file ends in a transaction that it began: its COMMIT is missing".to_owned();
             return Err(self.failed(self.teller().at(self.sql.trim_end().len(), message), None));
         }
-        self.ours(ledger::end_steps(&self.session.client, self.row, Setup::LOOSE_BACK).await)
+        self.ours(self.session.client.batch("set the session back", Setup::LOOSE_BACK).await)?;
+        self.ours(ledger::end_steps(self.session.keeper(), self.row).await)
     }
 
     /// One statement, and the note that it is done.
@@ -121,6 +123,9 @@ impl<'a> Steps<'a> {
             return Err(self.failed(self.teller().at(self.statements[index].span.start, message), None));
         }
         if own_transaction {
+            if kind == Kind::Commit && self.session.is_apart() {
+                return self.commit_apart(index, async |steps| steps.send(index).await).await;
+            }
             if kind == Kind::Commit {
                 let noted = self.session.client.batch("write the ledger", &self.note(index + 1)).await;
                 self.ours(noted)?;
@@ -173,11 +178,33 @@ impl<'a> Steps<'a> {
             Err(failed) if failed.failure.sqlstate.as_deref() == Some("25001") => return Ok(false),
             Err(failed) => return Err(failed),
         }
+        if self.session.is_apart() {
+            let commit = async |steps: &Self| steps.ours(steps.session.client.batch("commit", "COMMIT").await);
+            return self.commit_apart(index, commit).await.map(|()| true);
+        }
         let note = self.note(index + 1);
         let (noted, committed) = join!(client.batch("write the ledger", &note), client.batch("commit", "COMMIT"));
         self.ours(noted.and(committed))?;
         self.kept = index + 1;
         Ok(true)
+    }
+
+    /// Commits the open transaction, whose last statement is the one at `index`, and notes it in the other session.
+    async fn commit_apart(
+        &mut self,
+        index: usize,
+        commit: impl AsyncFnOnce(&Self) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
+        let asked = self.session.client.first_value("ask for the transaction", mark::WHICH).await;
+        let xid = self.ours(asked)?.flatten().unwrap_or_default();
+        self.ours(mark::begin_steps(self.session, self.row, index + 1, &xid).await)?;
+        let sent = commit(self).await;
+        if self.ours(mark::end_steps(self.session, self.row, &xid).await)? {
+            self.kept = index + 1;
+            return Ok(());
+        }
+        sent?;
+        Err(self.failed(self.teller().plain(&PgError::TransactionEnded), Some(PgError::TransactionEnded)))
     }
 
     /// The statement by itself. If it leaves invalid indexes they are told, and removed before it is tried again.
@@ -227,9 +254,11 @@ impl<'a> Steps<'a> {
 
     async fn noted_up_to(&mut self, done: usize, write: bool) -> Result<(), Failed> {
         if write {
-            let sql = format!("BEGIN; {}; COMMIT", self.note(done));
-            let noted = self.session.client.batch("write the ledger", &sql).await;
-            self.ours(noted)?;
+            let sql = match self.session.is_apart() {
+                true => ledger::steps_done_sql(self.row, done),
+                false => format!("BEGIN; {}; COMMIT", self.note(done)),
+            };
+            self.ours(self.session.keeper().batch("write the ledger", &sql).await)?;
         }
         self.kept = done;
         Ok(())
