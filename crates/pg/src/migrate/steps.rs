@@ -124,7 +124,7 @@ impl<'a> Steps<'a> {
         }
         if own_transaction {
             if kind == Kind::Commit && self.session.is_apart() {
-                return self.commit_apart(index, async |steps| steps.send(index).await).await;
+                return self.commit_apart(index, true).await;
             }
             if kind == Kind::Commit {
                 let noted = self.session.client.batch("write the ledger", &self.note(index + 1)).await;
@@ -179,8 +179,7 @@ impl<'a> Steps<'a> {
             Err(failed) => return Err(failed),
         }
         if self.session.is_apart() {
-            let commit = async |steps: &Self| steps.ours(steps.session.client.batch("commit", "COMMIT").await);
-            return self.commit_apart(index, commit).await.map(|()| true);
+            return self.commit_apart(index, false).await.map(|()| true);
         }
         let note = self.note(index + 1);
         let (noted, committed) = join!(client.batch("write the ledger", &note), client.batch("commit", "COMMIT"));
@@ -190,15 +189,15 @@ impl<'a> Steps<'a> {
     }
 
     /// Commits the open transaction, whose last statement is the one at `index`, and notes it in the other session.
-    async fn commit_apart(
-        &mut self,
-        index: usize,
-        commit: impl AsyncFnOnce(&Self) -> Result<(), Failed>,
-    ) -> Result<(), Failed> {
+    /// `itself`: that statement is the file's own COMMIT.
+    async fn commit_apart(&mut self, index: usize, itself: bool) -> Result<(), Failed> {
         let asked = self.session.client.first_value("ask for the transaction", mark::WHICH).await;
         let xid = self.ours(asked)?.flatten().unwrap_or_default();
         self.ours(mark::begin_steps(self.session, self.row, index + 1, &xid).await)?;
-        let sent = commit(self).await;
+        let sent = match itself {
+            true => self.send(index).await,
+            false => self.ours(self.session.client.batch("commit", "COMMIT").await),
+        };
         if self.ours(mark::end_steps(self.session, self.row, &xid).await)? {
             self.kept = index + 1;
             return Ok(());
