@@ -183,10 +183,10 @@ impl Work<'_> {
                 }
             }
             if stopped {
-                break;
+                return self.verdict(waiting.len()).await;
             }
         }
-        self.verdict().await
+        self.verdict(0).await
     }
 
     async fn note(&self, item: RolloutItem) -> Result<(), Problem> {
@@ -199,7 +199,8 @@ impl Work<'_> {
         self.world.store.read(move |connection| record::items(connection, operation)).await
     }
 
-    async fn verdict(&self) -> Result<StepDone, StepError> {
+    /// `not_reached`: how many databases are left as they were, because others failed.
+    async fn verdict(&self, not_reached: usize) -> Result<StepDone, StepError> {
         let done = self.done().await?;
         let failed: Vec<&str> =
             done.iter().filter(|item| item.problem.is_some()).map(|item| item.name.as_str()).collect();
@@ -210,10 +211,13 @@ impl Work<'_> {
         if failed.len() > NAMED {
             named.push_str(", …");
         }
+        if not_reached > 0 {
+            named.push_str(&format!(" ({not_reached} more were not tried, for --keep-going was not said)"));
+        }
         let message = format!(
             "{} of {} databases could not be brought up to date: {named}; `pgdb migrate rollout --show {}` tells why",
             failed.len(),
-            done.len(),
+            done.len() + not_reached,
             self.cx.operation.id
         );
         Err(StepError::lasting("rollout_incomplete", message))
