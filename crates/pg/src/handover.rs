@@ -195,8 +195,9 @@ fn looks_at_ledger(role: &str, dev: &str) -> Result<String, PgError> {
     Ok(format!("GRANT USAGE ON SCHEMA pgdb TO {role}, {dev};GRANT SELECT ON pgdb.migrations TO {role}, {dev};"))
 }
 
-/// Whether there is a ledger of migrations that is the operator's.
-async fn keeps_ledger(client: &Client) -> Result<bool, PgError> {
+/// Whether there is a ledger of migrations that is the operator's, a plain table, which can be read without running
+/// anybody's code.
+pub async fn keeps_ledger(client: &Client) -> Result<bool, PgError> {
     let sql = "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'pgdb' \
                AND relname = 'migrations' AND relkind = 'r' AND pg_get_userbyid(relowner) = current_user \
                AND pg_get_userbyid(nspowner) = current_user";

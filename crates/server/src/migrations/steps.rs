@@ -143,7 +143,8 @@ impl Work<'_> {
                 return Err(StepError::lasting("cancelled", "the rollout was cancelled"));
             }
         };
-        let report = ended.steps.iter().find(|step| step.name == "migrate").map(|step| &step.output);
+        let told = |name: &str| ended.steps.iter().find(|step| step.name == name).map(|step| &step.output);
+        let (copied, report) = (told("copy"), told("migrate"));
         item.took_ms = report.and_then(|report| report["took_ms"].as_u64()).unwrap_or_default();
         let files = report.and_then(|report| report["files"].as_array()).cloned().unwrap_or_default();
         item.files = files.iter().filter_map(|file| file["key"].as_str().map(str::to_owned)).collect();
@@ -152,7 +153,7 @@ impl Work<'_> {
                 item.files.clear();
                 item = failed(item, problem.message);
             }
-            Ok(()) if !item.files.is_empty() => "applied".clone_into(&mut item.state),
+            Ok(()) if copied.is_some_and(|copied| copied["lacks"] != 0) => "applied".clone_into(&mut item.state),
             Ok(()) => {}
         }
         Ok(item)
