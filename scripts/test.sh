@@ -8,6 +8,6 @@ source "$scripts/lib.sh"
 "$scripts/install-test-deps.sh"
 has cargo || PATH="$HOME/.cargo/bin:$PATH"
 cd "$root_dir"
-export PGDB_ENGINES_DIR="$parts_dir/pg"
+export PGDB_ENGINES_DIR="$parts_dir/pg" PGDB_IMAGES_DIR="$parts_dir/images"
 cargo nextest run --workspace
 "$scripts/schemathesis.sh"
