@@ -9,5 +9,16 @@ source "$scripts/lib.sh"
 has cargo || PATH="$HOME/.cargo/bin:$PATH"
 cd "$root_dir"
 export PGDB_ENGINES_DIR="$parts_dir/pg" PGDB_IMAGES_DIR="$parts_dir/images"
+
+# Container engines end when the test runner has, however that was; it takes them a moment.
+wait_for_engines() {
+  local lock
+  for lock in "${TMPDIR:-/tmp}/pgdb-testkit-$(id -u)"/engines/*.watched; do
+    [ ! -e "$lock" ] || flock --timeout 60 "$lock" true || say "warning: a container engine still runs; $lock.log may say why"
+  done
+}
+trap wait_for_engines EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 cargo nextest run --workspace
 "$scripts/schemathesis.sh"

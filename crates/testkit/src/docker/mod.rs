@@ -144,10 +144,8 @@ impl Drop for Engine {
 
 /// The images that the tests have, by major, oldest first.
 pub fn image_files() -> Vec<(u32, PathBuf)> {
-    let folder = std::env::var_os("PGDB_IMAGES_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.parts/images"),
-        PathBuf::from,
-    );
+    let folder = std::env::var_os("PGDB_IMAGES_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.parts/images"), PathBuf::from);
     let entries = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let major = |path: &Path| path.file_name()?.to_str()?.strip_prefix("postgres-")?.strip_suffix(".tar")?.parse().ok();
     let mut files: Vec<(u32, PathBuf)> = entries.filter_map(|path| Some((major(&path)?, path))).collect();

@@ -22,14 +22,26 @@ async fn podman_runs_every_image() {
 }
 
 #[tokio::test]
-async fn docker_is_killed_and_comes_back_with_its_containers() {
+async fn docker_ends_and_comes_back_with_its_containers() {
     let engine = Engine::take(Kind::Docker).await;
     let port = run(&engine, 16, json!({"Name": "unless-stopped"})).await;
     assert_eq!(ask(port, "SELECT 1").await, "1");
-    engine.kill9();
+    engine.stop();
     assert!(!engine.answers().await);
     engine.start().await;
     // It may have another port, for Docker chose it.
+    let port = published_port(&engine, "pg16").await;
+    assert_eq!(ask(port, "SELECT current_user").await, "someone");
+
+    // Without a chance to end them, Docker ends the containers when it is back, and leaves them so.
+    engine.kill9();
+    engine.start().await;
+    let look = || async {
+        let running = engine.ask(Method::GET, "/containers/pg16/json", Value::Null).await["State"]["Running"].take();
+        (running == false).then_some(())
+    };
+    wait::until(LIMIT, "the container's end", look).await;
+    engine.ask(Method::POST, "/containers/pg16/start", Value::Null).await;
     let port = published_port(&engine, "pg16").await;
     assert_eq!(ask(port, "SELECT current_user").await, "someone");
 }
@@ -57,7 +69,8 @@ async fn every_image_answers(engine: &Engine) {
         assert_eq!(ask(port, "SELECT current_user || ' ' || current_database()").await, "someone something");
         // From 18 on the volume is a level above the data, and the data in a folder of its major.
         let data = ask(port, "SHOW data_directory").await;
-        let wanted = if major < 18 { "/var/lib/postgresql/data" } else { &format!("/var/lib/postgresql/{major}/docker") };
+        let wanted =
+            if major < 18 { "/var/lib/postgresql/data" } else { &format!("/var/lib/postgresql/{major}/docker") };
         assert_eq!(data, wanted);
     }
 }
