@@ -88,6 +88,7 @@ install_containers() {
 install_images() {
   [ "$(uname -m)" = x86_64 ] || { say "no PostgreSQL archives for $(uname -m): no images either"; return; }
   local version major recipe out
+  has xz || apt_install xz-utils
   mkdir -p "$parts_dir/images"
   for version in "${engines[@]}"; do
     major="${version%%.*}"

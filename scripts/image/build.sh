@@ -9,7 +9,7 @@ home="/usr/lib/postgresql/$major"
 
 # What scripts of the official image's users find there, and what our health checks and tests run.
 programs=(awk base64 basename bash cat chmod chown cmp cp cut date dd df diff dirname du env expr false find getent grep
-  gunzip gzip head hostname id install kill link ln locale ls mkdir mktemp mv nproc od printf ps pwd readlink realpath rm rmdir
+  gunzip gzip head hostname id install link ln locale ls mkdir mktemp mv nproc od printf pwd readlink realpath rm rmdir
   sed seq setpriv sh sha256sum sleep sort stat stty sync tail tar tee test timeout touch tr true truncate tty uname uniq
   wc whoami xargs xz)
 
@@ -41,6 +41,11 @@ find "$root/usr/bin" "$root$home" -type f \( -perm -u+x -o -name '*.so*' \) -pri
 LD_LIBRARY_PATH="$root$home/lib" xargs -0 ldd <"$work/programs" >"$work/needed" 2>/dev/null || true
 awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\/lib.*ld-/ { print $1 }' "$work/needed" |
   awk -v root="$root" 'index($0, root) != 1 && !/python|perl|libtcl/' | sort --unique >"$work/libraries"
+LD_LIBRARY_PATH="$root$home/lib" ldd "$root$home"/bin/{postgres,initdb,psql,pg_dump,pg_restore} >"$work/needed"
+if grep 'not found' "$work/needed" >&2; then
+  printf 'error: this machine lacks libraries that PostgreSQL needs; the package postgresql brings them\n' >&2
+  exit 1
+fi
 while read -r library; do
   folder="$(realpath "$(dirname "$library")")"
   # The loader is named by /lib64, which on some systems is a link to another folder's file.

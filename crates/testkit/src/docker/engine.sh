@@ -166,7 +166,7 @@ end() {
   rm -rf --one-file-system "$FOLDER"
   find /sys/fs/cgroup -depth -type d \( -path "*/$NAME" -o -path "*/$NAME/*" \) -exec rmdir {} + 2>/dev/null || true
   # podman's parent of all control groups goes when nobody else has one.
-  rmdir /sys/fs/cgroup/libpod_parent /sys/fs/cgroup/*/libpod_parent 2>/dev/null || true
+  rmdir /sys/fs/cgroup/{,*/}libpod_parent{/conmon,} 2>/dev/null || true
   ip link delete "$NAME" 2>/dev/null || true
 }
 
