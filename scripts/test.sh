@@ -20,5 +20,11 @@ wait_for_engines() {
 trap wait_for_engines EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-cargo nextest run --workspace
+# Engines need root, and nobody is there to type a password.
+filter='all()'
+if [ "$(id -u)" -ne 0 ] && ! sudo --non-interactive true 2>/dev/null; then
+  say "warning: without root, or sudo that asks no password, the tests with a container engine are left out"
+  filter='not test(/docker|podman/)'
+fi
+cargo nextest run --workspace --filterset "$filter"
 "$scripts/schemathesis.sh"
