@@ -112,16 +112,29 @@ server_url() {
   printf '%s' "${PGDB_SERVER_URL:-$scheme://${host:-127.0.0.1}:${listen##*:}}"
 }
 
+# answers TENTHS: whether the daemon at PGDB_SERVER_URL does within so many tenths of a second.
+answers() {
+  local try
+  for ((try = 0; try < $1; try++)); do
+    "$program" health >/dev/null 2>&1 && return
+    sleep 0.1
+  done
+  return 1
+}
+
 uninstall() {
   local data
   data="$(kept PGDB_DATA_DIR)"
   data="${data:-/var/lib/pgdb}"
   PGDB_SERVER_URL="$(server_url)" PGDB_TOKEN="$(kept PGDB_TOKEN)"
   export PGDB_SERVER_URL PGDB_TOKEN
-  if [ -z "$root" ] && [ -x "$program" ] && "$program" health >/dev/null 2>&1; then
-    # The databases end with it, properly.
-    if live; then act systemctl disable pgdb.service; fi
-    act "$program" down
+  if [ -z "$root" ] && [ -x "$program" ]; then
+    # The databases end with it, properly. It may be about to be started again.
+    if [ -n "$dry" ] || answers 50; then
+      act "$program" down
+    else
+      say "warning: the daemon does not answer at $PGDB_SERVER_URL; databases that run without it go on"
+    fi
   fi
   if live; then
     act systemctl disable --now pgdb.service 2>/dev/null || true
@@ -265,17 +278,14 @@ start_service() {
   act systemctl enable --quiet pgdb.service
   if [ -n "$changed" ]; then act systemctl restart pgdb.service; else act systemctl start pgdb.service; fi
   [ -z "$dry" ] || return 0
-  local try
   PGDB_SERVER_URL="$(server_url)"
   export PGDB_SERVER_URL
-  for ((try = 0; try < 300; try++)); do
-    if "$program" health >/dev/null 2>&1; then
-      say "pgdb runs, and is ready: $PGDB_SERVER_URL"
-      return 0
-    fi
-    sleep 0.1
-  done
-  die "pgdb did not become ready; see: journalctl -u pgdb -n 50"
+  if answers 300; then
+    say "pgdb runs, and is ready: $PGDB_SERVER_URL"
+    return 0
+  fi
+  journalctl --unit pgdb.service --lines 10 --no-pager --output cat >&2 || true
+  die "pgdb did not become ready; above is the end of its log (journalctl -u pgdb)"
 }
 
 if [ -n "$uninstall" ]; then
