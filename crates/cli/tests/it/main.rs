@@ -10,5 +10,6 @@ mod migrate_watch;
 mod operations;
 mod previews;
 mod registry;
+mod scripts;
 mod seed_client;
 mod workspace;
