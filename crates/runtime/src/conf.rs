@@ -9,6 +9,10 @@ pub(crate) const OUR_FILE: &str = "pgdb.conf";
 /// How logs of the server are named: their names' order is the order of time.
 pub(crate) const LOG_PREFIX: &str = "postgresql-";
 
+/// A role that is nowhere: a session is asked for in its name to see whether the server accepts any. It is asked for its
+/// password, as if it were there, and nothing is logged when the session ends then.
+pub(crate) const PROBE_ROLE: &str = "pgdb_probe";
+
 /// `postgresql.conf`, which only points to others. What a person adds in `custom.conf` stands and wins.
 pub(crate) const MAIN: &str = "\
 # Made by pgdb, which replaces this file and pgdb.conf at each start. Put settings of your own into custom.conf
@@ -108,7 +112,8 @@ pub(crate) fn host_based_authentication(tls: bool, admin: AdminAccess) -> String
     let host = if tls { "hostssl" } else { "host" };
     let refuse_admin = match admin {
         AdminAccess::Socket => format!("host all {ADMIN_ROLE} all reject\nhost replication {ADMIN_ROLE} all reject\n"),
-        AdminAccess::Network => String::new(),
+        // Also in the clear where TLS is demanded, for no secret is ever sent.
+        AdminAccess::Network => format!("host postgres {PROBE_ROLE} all scram-sha-256\n"),
     };
     format!(
         "\
@@ -268,7 +273,8 @@ mod tests {
     fn where_the_administrator_has_no_socket_it_comes_by_password_like_everybody() {
         let text = host_based_authentication(true, AdminAccess::Network);
         assert!(!text.contains("reject") && !text.contains("trust"), "{text}");
-        assert!(!text.contains("\nhost "), "no plain connections with TLS: {text}");
+        let plain: Vec<&str> = text.lines().filter(|line| line.starts_with("host ")).collect();
+        assert_eq!(plain, ["host postgres pgdb_probe all scram-sha-256"], "no plain connections with TLS");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One server's container: found, made, started, waited for, stopped.
 
+use crate::conf::PROBE_ROLE;
 use crate::docker::engine::{Engine, if_there, status, unless_done};
 use crate::docker::files::{self, DIR, FRESH};
 use crate::docker::image::Image;
@@ -187,7 +188,7 @@ pub(crate) async fn start(
     }
     let mut look_at = Instant::now() + LOOK;
     loop {
-        if net::accepts(host, port, ADMIN_ROLE).await {
+        if net::accepts(host, port, PROBE_ROLE).await {
             return Ok(());
         }
         if Instant::now() >= look_at {

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 const BUFFER: usize = 256 * 1024;
 /// Ends the program when whoever wanted its output is gone: an engine closes the input of what it runs for a client
 /// that left, and does nothing else about it.
-const WATCHED: &str = "\"$@\" </dev/null & p=$!; { cat >/dev/null; kill $p; } 2>/dev/null & w=$!; \
+const WATCHED: &str = "exec 3<&0; \"$@\" </dev/null 3<&- & p=$!; { cat <&3; kill $p; } >/dev/null 2>&1 & w=$!; \
                        wait $p; s=$?; kill $w 2>/dev/null; exit $s";
 
 /// What ran, once it has ended.

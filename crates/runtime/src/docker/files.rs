@@ -91,7 +91,7 @@ pub(crate) fn admission(spec: &ServerSpec) -> Result<Vec<u8>, RuntimeError> {
 /// What the first start of new data needs besides.
 pub(crate) fn first_start(spec: &ServerSpec) -> Result<Vec<u8>, RuntimeError> {
     let verifier = verifier(spec)?;
-    let mut sql = script(&seed::cluster(spec.major));
+    let mut sql = script(&seed::cluster(spec.major, seed::Server::Running));
     let inside = seed::database(spec.major);
     if !inside.is_empty() {
         sql.push_str(&format!("\\connect {PREPARED_DB}\n"));

@@ -17,9 +17,10 @@ mod volumes;
 pub use engine::Endpoint;
 pub use image::{ImageName, PullPolicy};
 
+use crate::conf::PROBE_ROLE;
 use crate::error::RuntimeError;
 use crate::net::{self, reachable};
-use crate::spec::{ADMIN_ROLE, AdminTarget, Engine as Installed, LogOptions, Observed, ServerSpec, Tool};
+use crate::spec::{AdminTarget, Engine as Installed, LogOptions, Observed, ServerSpec, Tool};
 use crate::{ByteStream, RunningTool, Runtime};
 use async_trait::async_trait;
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
@@ -122,7 +123,7 @@ impl DockerRuntime {
     /// Whether a server whose container runs accepts connections.
     async fn running(&self, spec: &ServerSpec, id: String) -> Observed {
         let (host, port) = self.address(spec);
-        if net::accepts(&host, port, ADMIN_ROLE).await {
+        if net::accepts(&host, port, PROBE_ROLE).await {
             Observed::Running { pid: None, container: Some(id) }
         } else {
             Observed::Starting { pid: None }
@@ -247,9 +248,11 @@ impl Runtime for DockerRuntime {
         }
     }
 
-    async fn sync(&self, _: &ServerSpec) -> Result<(), RuntimeError> {
-        // The image's entrypoint makes the data with `initdb`, which syncs it, and the server does so itself afterwards.
-        Ok(())
+    async fn sync(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
+        let found = self.present(spec).await?;
+        // One file system at once is far cheaper than the thousand files of a new directory one by one.
+        let script = "sync -f \"$PGDATA\" 2>/dev/null || sync";
+        exec::short(&self.engine, &found.id, "postgres", &["sh", "-c", script]).await.map(drop)
     }
 
     async fn remove(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {

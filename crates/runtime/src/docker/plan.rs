@@ -62,7 +62,8 @@ pub(crate) fn plan(spec: &ServerSpec, image: &Image, config: &DockerConfig) -> P
             // The entrypoint would make one of the role's name.
             "POSTGRES_DB=postgres".to_owned(),
             format!("POSTGRES_PASSWORD_FILE={DIR}/password"),
-            "POSTGRES_INITDB_ARGS=--encoding=UTF8 --locale=C.UTF-8 --data-checksums".to_owned(),
+            // Made durable as a whole when the server runs.
+            "POSTGRES_INITDB_ARGS=--no-sync --encoding=UTF8 --locale=C.UTF-8 --data-checksums".to_owned(),
         ],
         entrypoint: run.into_iter().chain(image.entrypoint.iter().cloned()).collect(),
         command,

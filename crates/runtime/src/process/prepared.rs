@@ -103,7 +103,7 @@ async fn fill(engine: &Engine, account: &Account, data: &Path) -> Result<(), Run
         }
         result => result?,
     }
-    single_user(engine, account, data, "postgres", &seed::cluster(engine.major)).await?;
+    single_user(engine, account, data, "postgres", &seed::cluster(engine.major, seed::Server::Single)).await?;
     let inside = seed::database(engine.major);
     if !inside.is_empty() {
         single_user(engine, account, data, PREPARED_DB, &inside).await?;
