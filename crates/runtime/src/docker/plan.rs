@@ -1,7 +1,7 @@
 //! What is asked of the engine for one server. Pure.
 
 use crate::docker::DockerConfig;
-use crate::docker::files::DIR;
+use crate::docker::files::{DIR, SOCKET_DIR};
 use crate::docker::image::Image;
 use crate::spec::{ADMIN_ROLE, ServerSpec};
 use bollard::models::{
@@ -129,7 +129,7 @@ impl Plan {
             exposed_ports: Some(vec![port]),
             healthcheck: Some(HealthConfig {
                 // For people and other tools: we look ourselves, and see more than twice a minute.
-                test: Some(["CMD", "pg_isready", "-q"].map(str::to_owned).to_vec()),
+                test: Some(["CMD", "pg_isready", "-q", "-h", SOCKET_DIR].map(str::to_owned).to_vec()),
                 interval: Some(30 * SECOND),
                 timeout: Some(5 * SECOND),
                 retries: Some(3),
