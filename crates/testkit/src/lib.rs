@@ -6,6 +6,7 @@ mod block;
 pub mod daemon;
 pub mod docker;
 pub mod kube;
+pub mod on;
 pub mod processes;
 pub mod sql;
 pub mod wait;

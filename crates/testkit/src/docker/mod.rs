@@ -95,6 +95,12 @@ impl Engine {
         ask(&self.client, method, path, body).await
     }
 
+    /// What is answered to a question about something that may be gone; empty if it is, or if the engine is away.
+    pub(crate) async fn try_ask(&self, path: &str) -> String {
+        let Ok(answer) = self.client.get(address(path)).send().await else { return String::new() };
+        String::from_utf8_lossy(&answer.bytes().await.unwrap_or_default()).into_owned()
+    }
+
     /// All containers, the stopped ones too, as the engine lists them.
     pub async fn containers(&self) -> Vec<Value> {
         list(ask(&self.client, Method::GET, "/containers/json?all=true", Value::Null).await)
