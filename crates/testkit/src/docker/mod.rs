@@ -6,6 +6,7 @@
 //! sockets, bridge, subnet and control groups are its own, and it leaves the firewall alone (podman adds rules for what
 //! it publishes, and takes them back).
 
+pub mod gate;
 mod slot;
 
 use crate::wait;
