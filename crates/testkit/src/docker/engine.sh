@@ -84,8 +84,9 @@ TOML
 JSON
 }
 
-podman_here() {
-  CONTAINERS_CONF="$FOLDER/containers.conf" CONTAINERS_STORAGE_CONF="$FOLDER/storage.conf" exec setsid podman "$@"
+# Becomes a program that uses this engine's podman.
+with_podman() {
+  CONTAINERS_CONF="$FOLDER/containers.conf" CONTAINERS_STORAGE_CONF="$FOLDER/storage.conf" exec setsid "$@"
 }
 
 start() {
@@ -95,7 +96,7 @@ start() {
   if [[ "$ENGINE" == docker ]]; then
     setsid dockerd --config-file "$FOLDER/daemon.json" </dev/null >>"$FOLDER/log" 2>&1 &
   else
-    podman_here --log-level warn system service --time 0 "unix://$FOLDER/socket" </dev/null >>"$FOLDER/log" 2>&1 &
+    with_podman podman --log-level warn system service --time 0 "unix://$FOLDER/socket" </dev/null >>"$FOLDER/log" 2>&1 &
     printf '%s' $! >"$FOLDER/pid"
     # docker gives its socket to a group by itself.
     until [[ -S "$FOLDER/socket" ]] || ! kill -0 $!; do sleep 0.01; done
@@ -149,7 +150,7 @@ end() {
   [[ "$FOLDER" == */pgdb-engine-* ]] || fail "$FOLDER is no folder of a test engine"
   # Its rules of the firewall are removed with its containers.
   if [[ "$ENGINE" == podman && -e "$FOLDER/containers.conf" ]]; then
-    (podman_here rm --all --force --time 0) >/dev/null 2>&1 </dev/null || true
+    (with_podman timeout 60 podman rm --all --force --time 0) >/dev/null 2>&1 </dev/null || true
   fi
   for ((try = 0; try < 500; try++)); do
     find_pids
