@@ -201,7 +201,7 @@ pub(crate) async fn start(
             let log = logs::last_lines(engine, &container.id).await.unwrap_or_default();
             let waited = config.start_timeout.as_secs();
             let reason = format!("its container runs, but it did not accept connections within {waited} s");
-            return Err(RuntimeError::ServerFailed { reason, log });
+            return Err(RuntimeError::NotReady { reason, log });
         }
         sleep(ASK).await;
     }

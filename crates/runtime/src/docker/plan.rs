@@ -17,6 +17,8 @@ pub(crate) const PORT: u16 = 5432;
 pub(crate) const LABEL_DAEMON: &str = "pgdb.daemon";
 /// Our identifier of the server.
 pub(crate) const LABEL_ID: &str = "pgdb.id";
+/// Which data it is: the system identifier that was drawn for it, which stays with it when it is kept and used again.
+const LABEL_DATA: &str = "pgdb.data";
 /// What the server is called.
 const LABEL_NAME: &str = "pgdb.name";
 /// PostgreSQL major.
@@ -157,12 +159,25 @@ pub(crate) fn volume(spec: &ServerSpec, config: &DockerConfig, size: Option<u32>
     }
 }
 
+fn data(spec: &ServerSpec) -> String {
+    format!("{:016x}", spec.system_identifier)
+}
+
+/// Whether a volume with these labels holds the data of a server. That of a server which was taken over has none.
+pub(crate) fn is_data_of(spec: &ServerSpec, labels: &HashMap<String, String>) -> bool {
+    match labels.get(LABEL_DATA) {
+        Some(label) => *label == data(spec),
+        None => spec.container.is_some() && !labels.contains_key(LABEL_DAEMON),
+    }
+}
+
 fn labels(spec: &ServerSpec, config: &DockerConfig) -> HashMap<String, String> {
     let labels = [
         (LABEL_DAEMON, config.daemon.clone()),
         (LABEL_ID, spec.id.clone()),
         (LABEL_NAME, spec.name.clone()),
         (LABEL_MAJOR, spec.major.to_string()),
+        (LABEL_DATA, data(spec)),
     ];
     labels.into_iter().map(|(label, value)| (label.to_owned(), value)).collect()
 }

@@ -2,11 +2,16 @@
 
 use crate::docker::DockerConfig;
 use crate::docker::engine::{Engine, if_there, status, unless_done};
-use crate::docker::plan::{self, LABEL_ID, LABEL_MAJOR};
+use crate::docker::plan::{self, LABEL_MAJOR};
 use crate::error::RuntimeError;
 use crate::spec::ServerSpec;
 use bollard::models::Volume;
 use bollard::query_parameters::RemoveVolumeOptions;
+
+/// The volume with the server's data.
+pub(crate) async fn find_own(engine: &Engine, spec: &ServerSpec) -> Result<Option<Volume>, RuntimeError> {
+    Ok(find(engine, &spec.volume).await?.filter(|volume| plan::is_data_of(spec, &volume.labels)))
+}
 
 /// The volume of this name.
 pub(crate) async fn find(engine: &Engine, name: &str) -> Result<Option<Volume>, RuntimeError> {
@@ -17,7 +22,7 @@ pub(crate) async fn find(engine: &Engine, name: &str) -> Result<Option<Volume>, 
 /// Makes the volume of new data. One of its name that is not this server's is never touched.
 pub(crate) async fn ensure(engine: &Engine, spec: &ServerSpec, config: &DockerConfig) -> Result<(), RuntimeError> {
     if let Some(volume) = find(engine, &spec.volume).await? {
-        if volume.labels.get(LABEL_ID) == Some(&spec.id) {
+        if plan::is_data_of(spec, &volume.labels) {
             return Ok(());
         }
         let detail = format!(

@@ -240,7 +240,7 @@ pub(crate) fn runtime_problem(error: &RuntimeError) -> Problem {
         RuntimeError::ImageMissing { .. } => Problem::invalid("image_missing", message),
         RuntimeError::ContainersUnavailable { .. } => Problem::upstream("docker_unavailable", message),
         RuntimeError::Containers { .. } => Problem::upstream("docker_failed", message),
-        RuntimeError::ServerFailed { log, .. } => {
+        RuntimeError::ServerFailed { log, .. } | RuntimeError::NotReady { log, .. } => {
             let log = if log.is_empty() { String::new() } else { format!("; its log ends with: {}", log.join(" | ")) };
             Problem::upstream("server_failed", message + &log)
         }
