@@ -4,7 +4,9 @@
 pub mod api;
 mod block;
 pub mod daemon;
+pub mod docker;
 pub mod kube;
+pub mod on;
 pub mod processes;
 pub mod sql;
 pub mod wait;

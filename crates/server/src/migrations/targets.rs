@@ -258,7 +258,7 @@ async fn parties(world: &PreviewWorld, target: &Target) -> Result<Parties, StepE
             })?;
             let password = world.instances.password(&instance)?;
             let files = Login {
-                target: world.instances.client_target(&instance),
+                target: world.instances.client_target(&instance)?,
                 user: instance.user.clone(),
                 password: Some(password),
                 db: instance.db.clone(),

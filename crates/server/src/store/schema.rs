@@ -210,6 +210,10 @@ const MIGRATIONS: &[&str] = &[
     -- Digest of the migrations that a template holds.
     ALTER TABLE template_definitions ADD COLUMN migrated_to TEXT;
     ",
+    "
+    ALTER TABLE instances ADD COLUMN admin_password BLOB;
+    ALTER TABLE instances ADD COLUMN container TEXT;
+    ",
 ];
 
 pub(super) fn known_version() -> i64 {
