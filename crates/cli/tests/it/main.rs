@@ -3,6 +3,7 @@
 mod bad_days;
 mod cli;
 mod crash;
+mod infra;
 mod instances;
 mod migrate_checks;
 mod migrate_run;

@@ -7,6 +7,7 @@ use crate::settings::ConfigFile;
 use clap::Args;
 use pgdb_core::infra::removal::Belongings;
 use pgdb_infra::destroy::{destroy, find};
+use pgdb_infra::place::Place;
 use serde::Serialize;
 
 /// Remove a server and its firewall. Its volume stays, with the databases on it, unless you say otherwise.
@@ -46,6 +47,10 @@ impl Destroy {
         let kept_volumes = !self.delete_volume && !found.volumes.is_empty();
         let folder = folder()?;
         if found.servers.is_empty() && found.firewalls.is_empty() && (found.volumes.is_empty() || kept_volumes) {
+            if found.is_empty() {
+                // What an `init` remembers that was killed before it made anything.
+                Place::take(&folder, &name).and_then(Place::forget).map_err(explain)?;
+            }
             let hint = if kept_volumes { "; its volume is kept, --delete-volume removes it" } else { "" };
             anyhow::bail!("nothing of '{name}' is there to remove{hint}");
         }
