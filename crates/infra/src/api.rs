@@ -126,7 +126,8 @@ impl Client {
 
     pub(crate) async fn make_server(&self, new: &NewServer<'_>) -> Result<(), Error> {
         // An id is a number, and a name may consist of digits as well: the provider takes ids first.
-        let keys: Vec<Value> = new.ssh_keys.iter().map(|key| key.parse::<u64>().map_or(json!(key), |id| json!(id))).collect();
+        let keys: Vec<Value> =
+            new.ssh_keys.iter().map(|key| key.parse::<u64>().map_or(json!(key), |id| json!(id))).collect();
         let body = json!({
             "name": new.name, "server_type": new.server_type, "image": new.image, "location": new.location,
             "ssh_keys": keys, "volumes": [new.volume], "automount": false,
@@ -184,7 +185,8 @@ impl Client {
                 _ => tokio::time::sleep(self.settings.poll).await,
             }
             let path = format!("/actions/{}", action.id);
-            let answer = self.send(Method::GET, &path, &[], None, &format!("see whether it went well to {doing}")).await?;
+            let answer =
+                self.send(Method::GET, &path, &[], None, &format!("see whether it went well to {doing}")).await?;
             action = field(answer, "action", doing)?;
         }
     }

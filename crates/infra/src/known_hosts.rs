@@ -82,7 +82,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let hosts = KnownHosts::of(folder.path());
         let key = |letter: char| {
-            let text = format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJ{letter}");
+            let text =
+                format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJ{letter}");
             HostKey::parse(&text).expect("a key")
         };
         assert!(!hosts.knows("203.0.113.1", 22).expect("read"));

@@ -3,7 +3,7 @@
 //! What to do is planned in [`pgdb_core::infra`]; here it is done. Nothing prints: progress goes to a [`Report`].
 
 pub mod api;
-//pub mod bootstrap;
+pub mod bootstrap;
 pub mod client;
 pub mod destroy;
 pub mod error;

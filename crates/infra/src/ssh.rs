@@ -1,13 +1,14 @@
 //! OpenSSH's programs, run so that they ask nothing, trust no key that was not known before, and get no secret as an
 //! argument.
 
+use crate::Report;
 use crate::error::Error;
 use crate::known_hosts::KnownHosts;
 use pgdb_core::infra::host_key::HostKey;
 use secrecy::{ExposeSecret, SecretString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 /// How to reach a server.
@@ -97,30 +98,47 @@ impl<'a> Ssh<'a> {
         command
     }
 
-    /// Runs a command on the server with this as its standard input.
-    pub(crate) async fn run(&self, command: &str, stdin: &SecretString) -> Result<Answer, Error> {
+    /// Runs a command on the server with this as its standard input. What it says on standard error is reported as it
+    /// comes.
+    pub(crate) async fn run(
+        &self,
+        command: &str,
+        stdin: &SecretString,
+        report: Option<Report<'_>>,
+    ) -> Result<Answer, Error> {
         let mut ssh = self.program("ssh");
-        ssh.arg("-p").arg(self.target.port.to_string()).arg("-l").arg(&self.target.user).arg("--").arg(&self.target.host);
-        finish(ssh.arg(command).stdin(Stdio::piped()), Some(stdin)).await
+        ssh.arg("-p")
+            .arg(self.target.port.to_string())
+            .arg("-l")
+            .arg(&self.target.user)
+            .arg("--")
+            .arg(&self.target.host);
+        finish(ssh.arg(command).stdin(Stdio::piped()), Some(stdin), report).await
     }
 
-    /// Copies files into a folder on the server.
+    /// Copies files and folders into a folder on the server.
     pub(crate) async fn copy(&self, files: &[&Path], folder: &str) -> Result<Answer, Error> {
         let mut scp = self.program("scp");
         // A colon in an address would end the host's name.
         let host =
             if self.target.host.contains(':') { format!("[{}]", self.target.host) } else { self.target.host.clone() };
-        scp.arg("-q").arg("-P").arg(self.target.port.to_string()).arg("--").args(files);
+        scp.arg("-q").arg("-r").arg("-P").arg(self.target.port.to_string()).arg("--").args(files);
         scp.arg(format!("{}@{host}:{folder}/", self.target.user));
-        finish(scp.stdin(Stdio::null()), None).await
+        finish(scp.stdin(Stdio::null()), None, None).await
     }
 }
 
 impl Answer {
     /// Whether the server is not there yet, as it is while it starts.
     pub(crate) fn not_yet(&self) -> bool {
-        let starting =
-            ["Connection refused", "timed out", "No route to host", "Connection reset", "Connection closed", "unreachable"];
+        let starting = [
+            "Connection refused",
+            "timed out",
+            "No route to host",
+            "Connection reset",
+            "Connection closed",
+            "unreachable",
+        ];
         self.status == Some(OF_SSH) && starting.iter().any(|text| self.stderr.contains(text))
     }
 
@@ -153,19 +171,52 @@ fn last_lines(text: &str) -> String {
     if last.is_empty() { "it ended without a word".to_owned() } else { last.join("\n  ") }
 }
 
-async fn finish(command: &mut Command, stdin: Option<&SecretString>) -> Result<Answer, Error> {
+async fn finish(
+    command: &mut Command,
+    stdin: Option<&SecretString>,
+    report: Option<Report<'_>>,
+) -> Result<Answer, Error> {
     let name = command.as_std().get_program().to_string_lossy().into_owned();
     let mut child = command.spawn().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::Tool(format!("there is no program '{name}' here; install OpenSSH's client")),
+        std::io::ErrorKind::NotFound => {
+            Error::Tool(format!("there is no program '{name}' here; install OpenSSH's client"))
+        }
         _ => Error::Tool(format!("could not run {name}: {error}")),
     })?;
-    if let (Some(mut pipe), Some(text)) = (child.stdin.take(), stdin) {
-        // A command that ends before it has read all says so by its status.
-        let _ = pipe.write_all(text.expose_secret().as_bytes()).await;
-    }
-    let output = child.wait_with_output().await.map_err(Error::file(format!("wait for {name}")))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Answer { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
+    let (pipe, out, said) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let writing = async {
+        if let (Some(mut pipe), Some(text)) = (pipe, stdin) {
+            // A command that ends before it has read all says so by its status.
+            let _ = pipe.write_all(text.expose_secret().as_bytes()).await;
+        }
+    };
+    let reading = async {
+        let mut bytes = Vec::new();
+        if let Some(mut out) = out {
+            out.read_to_end(&mut bytes).await?;
+        }
+        Ok::<_, std::io::Error>(bytes)
+    };
+    let listening = async {
+        let mut stderr = String::new();
+        if let Some(said) = said {
+            let mut lines = BufReader::new(said).split(b'\n');
+            while let Some(line) = lines.next_segment().await? {
+                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                if let Some(report) = report {
+                    report(&line);
+                }
+                stderr.push_str(&line);
+                stderr.push('\n');
+            }
+        }
+        Ok::<_, std::io::Error>(stderr)
+    };
+    let ((), stdout, stderr) = tokio::join!(writing, reading, listening);
+    let explain = || Error::file(format!("hear from {name}"));
+    let (stdout, stderr) = (stdout.map_err(explain())?, stderr.map_err(explain())?);
+    let status = child.wait().await.map_err(explain())?;
+    Ok(Answer { status: status.code(), stdout: String::from_utf8_lossy(&stdout).into_owned(), stderr })
 }
 
 /// A new host key: the private part as OpenSSH writes it, and the public one.
@@ -176,7 +227,7 @@ pub(crate) async fn make_host_key() -> Result<(SecretString, HostKey), Error> {
     let mut command = Command::new("ssh-keygen");
     command.args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(&file);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let answer = finish(&mut command, None).await?;
+    let answer = finish(&mut command, None, None).await?;
     let read = |path: &Path| std::fs::read_to_string(path).map_err(Error::file("read the new host key"));
     if answer.status != Some(0) {
         return Err(Error::Tool(format!("ssh-keygen made no key: {}", last_lines(&answer.stderr))));

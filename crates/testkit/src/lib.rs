@@ -6,6 +6,7 @@ mod block;
 pub mod daemon;
 pub mod hetzner;
 pub mod kube;
+pub mod machine;
 pub mod processes;
 pub mod sql;
 pub mod wait;

@@ -56,7 +56,10 @@ mod tests {
         let key = HostKey::parse(&format!("{LINE} root@somewhere\n")).expect("a key");
         assert_eq!(key.line(), LINE);
         let label = key.label();
-        assert!(label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)), "{label}");
+        assert!(
+            label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)),
+            "{label}"
+        );
         assert_eq!(HostKey::from_label(&label), Some(key));
         for bad in ["", "k", "kk", "k!k", "kAAAAk"] {
             assert_eq!(HostKey::from_label(bad), None, "{bad}");

@@ -64,7 +64,8 @@ impl Access {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.ssh_from.iter().any(|cidr| cidr.is_everybody()) {
-            warnings.push("everybody in the world can reach SSH on this server; only its keys keep them out".to_owned());
+            warnings
+                .push("everybody in the world can reach SSH on this server; only its keys keep them out".to_owned());
         }
         if self.api_from.iter().any(|cidr| cidr.is_everybody()) {
             warnings.push(format!(
@@ -229,12 +230,15 @@ fn plan_volume(wanted: &Wanted, seen: &Seen, volume: &Volume, plan: &mut Plan) -
 }
 
 fn plan_server(wanted: &Wanted, seen: &Seen, server: &Server, plan: &mut Plan) -> Result<(), Impossible> {
-    for (what, is, asked) in
-        [("type", &server.server_type.name, &wanted.server_type), ("place", &server.location().to_owned(), &wanted.location)]
-    {
+    for (what, is, asked) in [
+        ("type", &server.server_type.name, &wanted.server_type),
+        ("place", &server.location().to_owned(), &wanted.location),
+    ] {
         if is != asked {
             let name = &server.name;
-            plan.notes.push(format!("the server '{name}' is there with the {what} {is}, and stays so; {asked} was asked for"));
+            plan.notes.push(format!(
+                "the server '{name}' is there with the {what} {is}, and stays so; {asked} was asked for"
+            ));
         }
     }
     let awaited = match server.status.as_str() {
@@ -281,7 +285,11 @@ impl Step {
                 let rules = wanted.access.rules();
                 let rules = rules.iter().map(|rule| {
                     let what = rule.description.as_deref().unwrap_or_default();
-                    format!("{what} (tcp {}) from {}", rule.port.as_deref().unwrap_or_default(), rule.source_ips.join(", "))
+                    format!(
+                        "{what} (tcp {}) from {}",
+                        rule.port.as_deref().unwrap_or_default(),
+                        rule.source_ips.join(", ")
+                    )
                 });
                 format!("{verb} the firewall '{}': {}", name.firewall(), rules.collect::<Vec<_>>().join("; "))
             }

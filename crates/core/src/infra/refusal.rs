@@ -21,7 +21,9 @@ fn advice(code: &str) -> Option<&'static str> {
             "there is no room for this right now: try another --location or --server-type, or later"
         }
         "no_space_left_in_location" => "there is no room for volumes there: try another --location",
-        "invalid_server_type" => "this type does not go with the image or is not sold any more: try another --server-type",
+        "invalid_server_type" => {
+            "this type does not go with the image or is not sold any more: try another --server-type"
+        }
         "invalid_input" => "something that was asked for is not known there: look at the values of the flags",
         "locked" => "something else is being done with it: try again in a minute",
         "resource_locked" => "the provider has locked it: ask its support",

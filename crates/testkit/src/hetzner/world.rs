@@ -106,7 +106,8 @@ impl World {
     fn end(&mut self, id: u64) {
         let action = self.actions.get_mut(&id).expect("there");
         let command = action.body["command"].as_str().expect("text").to_owned();
-        let on: Vec<u64> = action.body["resources"].as_array().expect("a list").iter().filter_map(|one| one["id"].as_u64()).collect();
+        let on: Vec<u64> =
+            action.body["resources"].as_array().expect("a list").iter().filter_map(|one| one["id"].as_u64()).collect();
         if let Some(code) = self.failing.get(&command) {
             action.body["status"] = "error".into();
             action.body["error"] = json!({ "code": code, "message": format!("{command} failed") });
@@ -164,7 +165,9 @@ impl World {
             },
             ("GET", [kind], _) if self.things.contains_key(*kind) => self.list(kind, &query),
             ("POST", ["firewalls" | "volumes" | "servers"], _) => self.make(path[0], &body),
-            (_, ["firewalls" | "volumes" | "servers" | "ssh_keys", ..], Some(id)) => self.on_one(&request.method, &path, id, &body),
+            (_, ["firewalls" | "volumes" | "servers" | "ssh_keys", ..], Some(id)) => {
+                self.on_one(&request.method, &path, id, &body)
+            }
             _ => not_found(),
         }
     }
@@ -195,7 +198,8 @@ impl World {
         let mut shown = thing.clone();
         if kind == "servers" {
             let before = self.things["firewalls"].values().filter(|firewall| applied(firewall, &thing["id"]));
-            let firewalls: Vec<Value> = before.map(|firewall| json!({ "id": firewall["id"], "status": "applied" })).collect();
+            let firewalls: Vec<Value> =
+                before.map(|firewall| json!({ "id": firewall["id"], "status": "applied" })).collect();
             shown["public_net"]["firewalls"] = firewalls.into();
         }
         shown
@@ -211,7 +215,10 @@ impl World {
         let labels = body["labels"].clone();
         match kind {
             "firewalls" => {
-                let id = self.add(kind, json!({ "name": body["name"], "labels": labels, "rules": body["rules"], "applied_to": [] }));
+                let id = self.add(
+                    kind,
+                    json!({ "name": body["name"], "labels": labels, "rules": body["rules"], "applied_to": [] }),
+                );
                 (201, json!({ "firewall": self.things[kind][&id], "actions": [] }))
             }
             "volumes" => {
@@ -234,7 +241,8 @@ impl World {
 
     fn make_server(&mut self, body: &Value, labels: Value) -> Answer {
         let list = |name: &str| body[name].as_array().cloned().unwrap_or_default();
-        let known_key = |key: &Value| self.things["ssh_keys"].values().any(|known| known["id"] == *key || known["name"] == *key);
+        let known_key =
+            |key: &Value| self.things["ssh_keys"].values().any(|known| known["id"] == *key || known["name"] == *key);
         let (volumes, firewalls) = (list("volumes"), list("firewalls"));
         let there = |kind: &str, id: &Value| id.as_u64().is_some_and(|id| self.things[kind].contains_key(&id));
         let fine = is_location(&body["location"])
@@ -270,12 +278,18 @@ impl World {
         let action = self.begin("create_server", &[("server", id)]);
         let mut next = vec![self.begin("start_server", &[("server", id)])];
         next.extend(volumes.iter().map(|volume| self.begin("attach_volume", &[("volume", *volume), ("server", id)])));
-        (201, json!({ "server": self.shown("servers", &self.things["servers"][&id]), "action": action, "next_actions": next, "root_password": null }))
+        (
+            201,
+            json!({ "server": self.shown("servers", &self.things["servers"][&id]), "action": action, "next_actions": next, "root_password": null }),
+        )
     }
 
     fn apply(&mut self, firewall: u64, server: u64) {
         let firewall = self.things.get_mut("firewalls").and_then(|all| all.get_mut(&firewall)).expect("there");
-        firewall["applied_to"].as_array_mut().expect("a list").push(json!({ "type": "server", "server": { "id": server } }));
+        firewall["applied_to"]
+            .as_array_mut()
+            .expect("a list")
+            .push(json!({ "type": "server", "server": { "id": server } }));
     }
 
     fn on_one(&mut self, method: &str, path: &[&str], id: u64, body: &Value) -> Answer {
@@ -290,7 +304,9 @@ impl World {
         match (method, kind, path.get(3).copied()) {
             ("DELETE", _, _) if thing["protection"]["delete"] == true => (403, error("protected", "item is protected")),
             ("DELETE", "servers", _) => (200, json!({ "action": self.begin("delete_server", &[("server", id)]) })),
-            ("DELETE", "volumes", _) if !thing["server"].is_null() => (422, error("invalid_input", "volume is attached")),
+            ("DELETE", "volumes", _) if !thing["server"].is_null() => {
+                (422, error("invalid_input", "volume is attached"))
+            }
             ("DELETE", "firewalls", _) if self.used(&thing) => (409, error("resource_in_use", "firewall is in use")),
             ("DELETE", _, _) => {
                 self.things.get_mut(kind).expect("a kind").remove(&id);
@@ -345,7 +361,8 @@ fn not_found() -> Answer {
 
 fn pricing() -> Value {
     let amount = |net: &str| json!({ "net": net, "gross": net });
-    let price = json!({ "location": "nbg1", "price_hourly": amount("0.0008"), "price_monthly": amount("0.5000000000") });
+    let price =
+        json!({ "location": "nbg1", "price_hourly": amount("0.0008"), "price_monthly": amount("0.5000000000") });
     json!({ "pricing": {
         "currency": "EUR", "vat_rate": "19.00", "volume": { "price_per_gb_month": amount("0.0440000000") },
         "primary_ips": [{ "type": "ipv4", "prices": [price] }],

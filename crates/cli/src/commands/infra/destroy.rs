@@ -12,8 +12,10 @@ use serde::Serialize;
 
 /// Remove a server and its firewall. Its volume stays, with the databases on it, unless you say otherwise.
 #[derive(Debug, Args)]
-#[command(after_help = "What belongs to the server is found by its labels, also what an `init` left that was killed. A volume that was kept is \
-                        used again by `pgdb infra init` with the same name.")]
+#[command(
+    after_help = "What belongs to the server is found by its labels, also what an `init` left that was killed. A volume that was kept is \
+                        used again by `pgdb infra init` with the same name."
+)]
 pub(crate) struct Destroy {
     /// The server's name.
     name: String,
@@ -64,7 +66,10 @@ impl Destroy {
         let kept = if self.delete_volume { Vec::new() } else { found.volumes };
         let done = Done {
             ok: true,
-            removed: removed.into_iter().map(|one| Item { kind: one.kind.word(), id: one.id, name: one.name }).collect(),
+            removed: removed
+                .into_iter()
+                .map(|one| Item { kind: one.kind.word(), id: one.id, name: one.name })
+                .collect(),
             kept: kept.into_iter().map(|one| Item { kind: "volume", id: one.id, name: one.name }).collect(),
         };
         cx.printer.either(&done, |printer| {
@@ -83,7 +88,8 @@ impl Destroy {
             return Ok(());
         }
         anyhow::ensure!(cx.printer.can_ask(), "not done: nobody is there to confirm it; use --yes if you mean it");
-        let address = found.servers.iter().find_map(|server| server.ip()).map(|ip| format!(" ({ip})")).unwrap_or_default();
+        let address =
+            found.servers.iter().find_map(|server| server.ip()).map(|ip| format!(" ({ip})")).unwrap_or_default();
         let what = if self.delete_volume { "with its volume and ALL ITS DATA" } else { "and keep its volume" };
         cx.printer.confirm(&format!("Remove the server '{}'{address} {what}?", self.name))
     }

@@ -17,9 +17,11 @@ pub(super) const ALIAS: &str = "default";
 
 /// Make a server, a volume and a firewall at Hetzner, and make it the default server of this command.
 #[derive(Debug, Args)]
-#[command(after_help = "Run again with the same name it goes on where it ended, or says that all is there. If it fails, it removes what \
+#[command(
+    after_help = "Run again with the same name it goes on where it ended, or says that all is there. If it fails, it removes what \
                         it made, or says what remains.\n\n\
-                        Afterwards: pgdb infra bootstrap --host ADDRESS")]
+                        Afterwards: pgdb infra bootstrap --host ADDRESS"
+)]
 pub(crate) struct Init {
     /// What the server is called; the volume is NAME-data and the firewall NAME-firewall.
     #[arg(long, default_value = "pgdb")]
@@ -101,7 +103,8 @@ impl Init {
 
     fn wanted(&self) -> anyhow::Result<Wanted> {
         let plain = |flag: &str, text: &str| {
-            let fine = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+            let fine =
+                !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
             if fine { Ok(text.to_owned()) } else { Err(Usage(format!("'{text}' cannot be a value of {flag}"))) }
         };
         let ssh_from = if self.ssh_allow_cidr.is_empty() { &self.allow } else { &self.ssh_allow_cidr };

@@ -30,7 +30,16 @@ impl Bed {
     pub(super) fn waiting(&self, arguments: &[&str], limit: &str) -> Command {
         let mut command = command(self.home.path());
         command.env("HCLOUD_TOKEN", TOKEN).env("HCLOUD_ENDPOINT", self.cloud.endpoint()).args(arguments);
-        command.args(["--request-timeout", limit, "--attempts", "4", "--action-timeout", "5s", "--poll-interval", "1ms"]);
+        command.args([
+            "--request-timeout",
+            limit,
+            "--attempts",
+            "4",
+            "--action-timeout",
+            "5s",
+            "--poll-interval",
+            "1ms",
+        ]);
         command
     }
 

@@ -13,7 +13,8 @@ fn a_server_is_made_and_a_second_run_finds_it() {
     assert_eq!(made["ip"], bed.cloud.all("servers")[0]["public_net"]["ipv4"]["ip"]);
     assert_eq!(made["changed"], true);
     let rules = &bed.cloud.all("firewalls")[0]["rules"];
-    let doors: Vec<_> = rules.as_array().expect("rules").iter().map(|rule| (&rule["port"], &rule["source_ips"])).collect();
+    let doors: Vec<_> =
+        rules.as_array().expect("rules").iter().map(|rule| (&rule["port"], &rule["source_ips"])).collect();
     assert_eq!(doors, [(&json!("22"), &json!(["203.0.113.0/24"])), (&json!("8080"), &json!(["203.0.113.0/24"]))]);
 
     bed.cloud.mend();
@@ -41,7 +42,10 @@ fn the_output_is_lines_for_people_and_the_rest_is_not_data() {
     let ran = bed.run(&INIT[..8]);
     let names: Vec<&str> = ran.stdout.lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
     assert_eq!(names, ["name", "server_id", "volume_id", "firewall_id", "ip", "url"], "{ran:?}");
-    assert!(ran.stderr.contains("make the server 'pgdb-prod'") && ran.stderr.contains("infra bootstrap --host"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("make the server 'pgdb-prod'") && ran.stderr.contains("infra bootstrap --host"),
+        "{ran:?}"
+    );
 }
 
 #[test]
@@ -110,7 +114,10 @@ fn lists_have_pages() {
     let items = bed.run(&["infra", "list", "--json"]).document("list")["items"].clone();
     assert_eq!(items.as_array().map(Vec::len), Some(8), "{items}");
     let ours = items.as_array().expect("a list").iter().find(|item| item["name"] == "pgdb-prod").expect("ours");
-    assert_eq!((&ours["state"], &ours["location"], &ours["volume_gb"]), (&json!("running"), &json!("nbg1"), &json!(40)));
+    assert_eq!(
+        (&ours["state"], &ours["location"], &ours["volume_gb"]),
+        (&json!("running"), &json!("nbg1"), &json!(40))
+    );
     let table = bed.run(&["infra", "list"]).stdout;
     assert!(table.starts_with("NAME") && table.contains("other-6") && table.contains("no server"), "{table}");
 }
@@ -135,7 +142,10 @@ fn what_is_wrong_is_told_before_anything_is_made() {
         (with(&["--server-type", "cpx99"]), &["no server type 'cpx99'"][..]),
         (with(&["--server-type", "cx22", "--location", "fsn1"]), &["not to be had in 'fsn1', only in nbg1"]),
         (with(&["--ssh-key-id", "42"]), &["no SSH key '42'", "1234567 (laptop)", "7 (desktop)"]),
-        (INIT.iter().copied().filter(|one| !["--ssh-key-id", "1234567"].contains(one)).collect(), &["--ssh-key-id", "laptop"]),
+        (
+            INIT.iter().copied().filter(|one| !["--ssh-key-id", "1234567"].contains(one)).collect(),
+            &["--ssh-key-id", "laptop"],
+        ),
         (with(&["--volume-size", "9"]), &["--volume-size"]),
         (with(&["--allow-cidr", "everywhere"]), &["not a block of addresses"]),
         (with(&["--location", "a/b"]), &["--location"]),
@@ -197,7 +207,10 @@ fn things_of_others_are_never_touched() {
         let ran = bed.run(&["infra", "destroy", "pgdb-prod", "--delete-volume", "--yes"]);
         assert!(ran.status == Some(1) && ran.stderr.contains("nothing of 'pgdb-prod'"), "{ran:?}");
         assert_eq!(bed.cloud.all(kind), before);
-        assert_eq!(bed.cloud.all("servers").len() + bed.cloud.all("volumes").len() + bed.cloud.all("firewalls").len(), 1);
+        assert_eq!(
+            bed.cloud.all("servers").len() + bed.cloud.all("volumes").len() + bed.cloud.all("firewalls").len(),
+            1
+        );
     }
 }
 
