@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests and the linter need besides: further PostgreSQL majors, test runner, checkers.
-# With an argument (`engines`, `nextest`, `schemathesis`, `lint`) only that.
+# Installs what the tests and the linter need besides: further PostgreSQL majors, container engines and images for them,
+# test runner, checkers. With an argument (`engines`, `containers`, `images`, `nextest`, `schemathesis`, `lint`) only that.
 set -euo pipefail
 scripts="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 # shellcheck source=scripts/lib.sh
@@ -8,6 +8,8 @@ source "$scripts/lib.sh"
 
 # One release of each major that we run.
 engines=(14.23.0 15.19.0 16.15.0 17.11.0 18.6.0)
+# The majors among them that container images are built of: the usual one, and one that keeps its data elsewhere.
+image_majors=(16 18)
 venv="$parts_dir/venv"
 
 ensure_venv() {
@@ -57,6 +59,50 @@ install_engines() {
   for version in "${engines[@]}"; do install_engine "$version"; done
 }
 
+# Debian's Docker engine, and podman as a second one. The tests start engines of their own.
+install_containers() {
+  local packages=() policy=/usr/sbin/policy-rc.d
+  # Where these are, and where not everybody looks.
+  local PATH="$PATH:/usr/sbin:/sbin"
+  has dockerd || packages+=(docker.io)
+  has podman || packages+=(podman conmon netavark aardvark-dns catatonit)
+  has runc || packages+=(runc)
+  has iptables || packages+=(iptables)
+  has ip || packages+=(iproute2)
+  [ "${#packages[@]}" -gt 0 ] || return 0
+  # The packages would start an engine for the whole machine, which nobody asked for.
+  if [ -e "$policy" ]; then
+    apt_install "${packages[@]}"
+    return
+  fi
+  printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+  as_root chmod 755 "$policy"
+  # shellcheck disable=SC2064
+  trap "as_root rm -f '$policy'" EXIT
+  apt_install "${packages[@]}"
+  as_root rm -f "$policy"
+  trap - EXIT
+}
+
+# No registry has to be reached: an image is made of an engine from above and this machine's programs.
+install_images() {
+  [ "$(uname -m)" = x86_64 ] || { say "no PostgreSQL archives for $(uname -m): no images either"; return; }
+  local version major recipe out
+  has xz || apt_install xz-utils
+  mkdir -p "$parts_dir/images"
+  for version in "${engines[@]}"; do
+    major="${version%%.*}"
+    [[ " ${image_majors[*]} " == *" $major "* ]] || continue
+    install_engine "$version"
+    out="$parts_dir/images/postgres-$major.tar"
+    recipe="$version $(cat "$scripts"/image/* | sha256sum)"
+    if [ -e "$out" ] && [ "$(cat "$out.recipe" 2>/dev/null)" = "$recipe" ]; then continue; fi
+    say "building the image postgres:$major"
+    "$scripts/image/build.sh" "$version" "$parts_dir/pg/$major" "$out"
+    printf '%s\n' "$recipe" >"$out.recipe"
+  done
+}
+
 install_nextest() { cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest; }
 
 install_schemathesis() {
@@ -73,7 +119,7 @@ install_lint() {
 }
 
 case "${1:-all}" in
-  engines | nextest | schemathesis | lint) "install_$1" ;;
+  engines | containers | images | nextest | schemathesis | lint) "install_$1" ;;
   all)
     "$scripts/install-deps.sh"
     has setpriv || apt_install util-linux
@@ -83,6 +129,8 @@ case "${1:-all}" in
       has mkfs.btrfs || apt_install btrfs-progs
     fi
     install_engines
+    install_containers
+    install_images
     install_nextest
     install_schemathesis
     ;;

@@ -1,43 +1,308 @@
 #!/usr/bin/env bash
-# Installs pgdb as a service of this machine: the program, its environment, the unit, and an engine if asked.
-#
-#   install.sh --binary PATH --env-file PATH [--engine docker|none]
+# Installs pgdb as a service on a Linux server: the binary, a user, a unit for systemd, and settings with a token.
+# Run again it changes what differs and nothing else; databases go on meanwhile.
 set -euo pipefail
+
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
-say() { printf '%s\n' "$*" >&2; }
-die() { say "error: $*"; exit 1; }
+usage() {
+  cat <<'TEXT'
+Usage: sudo -E scripts/install.sh [--binary FILE] [--user NAME] [--docker] [--no-packages] [--no-start] [--root DIR] [--dry-run]
+       sudo scripts/install.sh --uninstall [--purge] [--root DIR] [--dry-run]
 
-binary='' env_file='' engine=none
-while [ "$#" -gt 1 ]; do
+  --binary FILE   what to install; without it target/release/pgdb of this checkout, else the pgdb of PATH
+  --user NAME     whom the service runs as: pgdb, or root for data of a daemon that ran as root
+  --docker        databases are containers: the user gets the Docker socket, which is as good as root's rights
+  --no-packages   install no packages; without it, PostgreSQL or Docker if it is missing
+  --no-start      neither enable nor start the service
+  --root DIR      install below DIR, for a package or an image: files alone, no user, no service
+  --uninstall     end the daemon and its databases, remove service and binary; data, settings and user stay
+  --purge         with --uninstall: remove data, settings and user too
+  --dry-run       say what would be done
+
+Settings are taken from the environment, and from the settings of an earlier run for the rest: PGDB_TOKEN, PGDB_LISTEN,
+PGDB_PUBLIC_HOST, PGDB_DATA_DIR, PGDB_PORT_RANGE, PGDB_RUNTIME and every other PGDB_ or DB_ variable of `pgdb serve`.
+Without a token one is made. They are kept in /etc/pgdb/pgdb.env, for root alone.
+TEXT
+}
+
+say() { printf '%s\n' "$*"; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+binary='' user=pgdb docker='' packages=1 start=1 root='' uninstall='' purge='' dry=''
+while [ $# -gt 0 ]; do
   case "$1" in
-    --binary) binary="$2" ;;
-    --env-file) env_file="$2" ;;
-    --engine) engine="$2" ;;
-    *) die "unknown argument '$1'" ;;
+    --binary | --user | --root)
+      [ $# -ge 2 ] || { usage >&2; exit 2; }
+      declare "${1#--}=$2"
+      shift
+      ;;
+    --docker) docker=1 ;;
+    --no-packages) packages='' ;;
+    --no-start) start='' ;;
+    --uninstall) uninstall=1 ;;
+    --purge) purge=1 ;;
+    --dry-run) dry=1 ;;
+    --help | -h) usage; exit ;;
+    *) usage >&2; exit 2 ;;
   esac
-  shift 2
+  shift
 done
-[ "$(id -u)" -eq 0 ] || die "this needs root"
-[ -x "$binary" ] || die "--binary names the program"
-[ -f "$env_file" ] || die "--env-file names a file with the daemon's environment"
+root="${root%/}"
+[[ "$user" =~ ^[a-z_][a-z0-9_-]{0,31}$ ]] || die "'$user' is no name of a user"
+[ -z "$purge" ] || [ -n "$uninstall" ] || die "--purge belongs to --uninstall"
+[ -n "$root" ] || [ -n "$dry" ] || [ "$(id -u)" -eq 0 ] || die "this needs root: sudo -E $0"
 
-if [ "$engine" = docker ] && ! command -v docker >/dev/null; then
-  env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 update --quiet --quiet
-  env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install --yes --quiet --quiet --no-install-recommends docker.io iptables
+program=/usr/local/bin/pgdb
+unit=/etc/systemd/system/pgdb.service
+extra=/etc/systemd/system/pgdb.service.d/install.conf
+# What a daemon that pgdb takes over from was started by.
+old_unit=/etc/systemd/system/pgdbd.service
+settings=/etc/pgdb/pgdb.env
+changed=''
+
+# Does something, or says that it would.
+act() {
+  if [ -n "$dry" ]; then say "would run: $*"; else "$@"; fi
+}
+
+# Puts standard input into a file if that differs. Its content may be secret and is not shown.
+put() {
+  local path="$1" mode="$2" new
+  new="$(mktemp)"
+  cat >"$new"
+  if [ -e "$root$path" ] && cmp --silent "$new" "$root$path" && [ "$(stat --format=%a "$root$path")" = "$mode" ]; then
+    rm "$new"
+    return
+  fi
+  changed=1
+  if [ -n "$dry" ]; then
+    say "would write: $root$path ($mode)"
+    rm "$new"
+    return
+  fi
+  mkdir -p "$root$(dirname "$path")"
+  # Whole or not at all, and never open to others on the way; a program that runs can be replaced, not written over.
+  install -m "$mode" "$new" "$root$path.new"
+  mv "$root$path.new" "$root$path"
+  rm "$new"
+  say "wrote $root$path"
+}
+
+remove() {
+  [ ! -e "$root$1" ] && [ ! -L "$root$1" ] && return
+  act rm -rf "$root${1:?}"
+}
+
+# Whether systemd runs here, and its service is ours to change.
+live() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
+
+# A setting of the file, without the quotes around it.
+kept() { [ ! -r "$root$settings" ] || sed -n "s/^$1=//p" "$root$settings" | tail -n 1 | sed "s/^'\(.*\)'$/\1/; s/^\"\(.*\)\"$/\1/"; }
+
+# Where the service answers on this machine.
+server_url() {
+  local listen host scheme=http
+  listen="$(kept PGDB_LISTEN)"
+  listen="${listen:-127.0.0.1:8080}"
+  host="${listen%:*}"
+  case "$host" in '' | 0.0.0.0 | '[::]' | '*') host=127.0.0.1 ;; esac
+  [ -z "$(kept PGDB_TLS_CERT)" ] || scheme=https host="$(kept PGDB_PUBLIC_HOST)"
+  printf '%s' "${PGDB_SERVER_URL:-$scheme://${host:-127.0.0.1}:${listen##*:}}"
+}
+
+# answers TENTHS: whether the daemon at PGDB_SERVER_URL does within so many tenths of a second.
+answers() {
+  local try
+  for ((try = 0; try < $1; try++)); do
+    "$program" health >/dev/null 2>&1 && return
+    sleep 0.1
+  done
+  return 1
+}
+
+uninstall() {
+  local data
+  data="$(kept PGDB_DATA_DIR)"
+  data="${data:-/var/lib/pgdb}"
+  PGDB_SERVER_URL="$(server_url)" PGDB_TOKEN="$(kept PGDB_TOKEN)"
+  export PGDB_SERVER_URL PGDB_TOKEN
+  if [ -z "$root" ] && [ -x "$program" ]; then
+    # The databases end with it, properly. It may be about to be started again.
+    if [ -n "$dry" ] || answers 50; then
+      act "$program" down
+    else
+      say "warning: the daemon does not answer at $PGDB_SERVER_URL; databases that run without it go on"
+    fi
+  fi
+  if live; then
+    act systemctl disable --now pgdb.service 2>/dev/null || true
+  fi
+  remove "$unit"
+  remove "$(dirname "$extra")"
+  remove "$program"
+  if live; then act systemctl daemon-reload; fi
+  if [ -n "$purge" ]; then
+    remove "$(dirname "$settings")"
+    remove "$data"
+    if [ -z "$root" ] && [ "$user" != root ] && getent passwd "$user" >/dev/null; then act userdel "$user"; fi
+    say "pgdb is gone, and its data; containers and volumes of databases, if there are any, are Docker's"
+  else
+    say "pgdb is gone; what stays: $data, $settings, the user $user (--uninstall --purge removes them)"
+  fi
+}
+
+# Which file to install.
+find_binary() {
+  local found
+  for found in "$binary" "$here/../target/release/pgdb" "$(command -v pgdb || true)"; do
+    [ -n "$found" ] || continue
+    if [ -x "$found" ]; then
+      realpath "$found"
+      return
+    fi
+    [ "$found" != "$binary" ] || die "$binary is not a program"
+  done
+  die "there is no pgdb to install: build it with 'make build', or name one with --binary"
+}
+
+install_packages() {
+  [ -n "$packages" ] && [ -z "$root" ] || return 0
+  local missing=()
+  if [ -n "$docker" ]; then
+    [ -n "$(getent group docker)" ] || missing+=(docker.io)
+  elif ! has postgres && ! compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; then
+    missing+=(postgresql)
+    # Debian's package would start a server of its own.
+    [ -e /etc/postgresql-common/createcluster.conf ] ||
+      put /etc/postgresql-common/createcluster.conf 644 <<<'create_main_cluster = false'
+  fi
+  [ "${#missing[@]}" -gt 0 ] || return 0
+  has apt-get || die "this system has no apt-get; install what Debian calls ${missing[*]}, then try again with --no-packages"
+  say "installing ${missing[*]}"
+  act apt-get -o DPkg::Lock::Timeout=300 update --quiet --quiet
+  act env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install --yes --quiet --quiet \
+    --no-install-recommends "${missing[@]}"
+}
+
+# The settings: of the environment, then of the file, then ours.
+write_settings() {
+  local line name value all=()
+  declare -A given=()
+  if [ -r "$root$settings" ]; then mapfile -t all <"$root$settings"; fi
+  while IFS= read -r -d '' line; do
+    name="${line%%=*}" value="${line#*=}"
+    case "$name" in
+      PGDB_SERVER_URL) continue ;;
+      PGDB_* | DB_* | API_AUTH_TOKEN | INTERNAL_API_KEY) ;;
+      *) continue ;;
+    esac
+    [[ "$value" != *$'\n'* && "$value" != *"'"* ]] || die "the value of $name has a line break or a single quote in it"
+    given[$name]="$name='$value'"
+  done < <(env --null)
+  if [ -n "$docker" ]; then given[PGDB_RUNTIME]="PGDB_RUNTIME='docker'"; fi
+  if [ -z "${given[PGDB_TOKEN]:-}" ] && [ -z "$(kept PGDB_TOKEN)" ]; then
+    if [ -f "$root$old_unit" ]; then
+      die "$root$old_unit is there: set PGDB_TOKEN to that daemon's token, or its clients will be refused"
+    fi
+    given[PGDB_TOKEN]="PGDB_TOKEN='$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')'"
+    say "a new token: it is in $settings"
+  fi
+  local lines=()
+  for line in "${all[@]}"; do
+    name="${line%%=*}"
+    lines+=("${given[$name]:-$line}")
+    unset "given[$name]"
+  done
+  put "$settings" 600 < <(printf '%s\n' "${lines[@]}" "${given[@]}" | sed '/^$/d')
+}
+
+# What this machine has otherwise than the unit says.
+write_extra() {
+  local data="$1" lines=()
+  if [ "$user" != pgdb ]; then lines+=("User=$user" "Group=$(id -gn "$user" 2>/dev/null || printf '%s' "$user")"); fi
+  # As root the daemon starts databases as another user, who has to own their files.
+  if [ "$user" = root ]; then
+    lines+=("CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID" "StateDirectoryMode=0755")
+  fi
+  if [ -n "$docker" ] || [ "$(kept PGDB_RUNTIME)" = docker ]; then
+    [ "$user" = root ] || lines+=("SupplementaryGroups=docker")
+  fi
+  if [ "$data" != /var/lib/pgdb ]; then lines+=("ReadWritePaths=$data"); fi
+  if [ "${#lines[@]}" -eq 0 ]; then
+    remove "$extra"
+  else
+    put "$extra" 644 < <(printf '%s\n' '# Written by scripts/install.sh.' '[Service]' "${lines[@]}")
+  fi
+}
+
+ensure_user() {
+  [ -z "$root" ] && [ "$user" != root ] || return 0
+  getent passwd "$user" >/dev/null && return
+  # A user of the system: its shared memory is not taken away when nobody is logged in.
+  act useradd --system --user-group --home-dir "$1" --no-create-home --shell /usr/sbin/nologin "$user"
+}
+
+ensure_data_dir() {
+  local data="$1" owner
+  if [ -d "$root$data" ] && [ -z "$root" ]; then
+    owner="$(stat --format=%U "$data")"
+    if [ "$owner" != "$user" ] && [ -e "$data/state.db" ]; then
+      die "$data belongs to $owner, and pgdb keeps databases there: install with --user $owner"
+    fi
+  fi
+  act mkdir -p "$root$data"
+  if [ -z "$root" ] && [ "$user" != root ]; then
+    act chmod 750 "$data"
+    # Not what lies in it: an original's registry.json is read by its new owner alone, and nothing else is there yet.
+    act chown "$user:$user" "$data"
+    if [ -e "$data/registry.json" ]; then act chown "$user:$user" "$data/registry.json"; fi
+    if [ -e "$data/registry.lock" ]; then act chown "$user:$user" "$data/registry.lock"; fi
+  fi
+}
+
+# Enables and starts, or restarts what has changed, and waits until it answers.
+start_service() {
+  [ -n "$start" ] || return 0
+  if ! live; then
+    [ -n "$root" ] || say "systemd does not run here; start it yourself: set -a; . $settings; $program serve"
+    return 0
+  fi
+  if [ -f "$old_unit" ] && [ ! -L "$old_unit" ]; then
+    # Its name becomes another name of ours. The containers that it made go on.
+    act systemctl disable --now pgdbd.service
+    act mv "$old_unit" "$(dirname "$settings")/pgdbd.service.before-pgdb"
+  fi
+  act systemctl daemon-reload
+  act systemctl enable --quiet pgdb.service
+  if [ -n "$changed" ]; then act systemctl restart pgdb.service; else act systemctl start pgdb.service; fi
+  [ -z "$dry" ] || return 0
+  PGDB_SERVER_URL="$(server_url)"
+  export PGDB_SERVER_URL
+  if answers 300; then
+    say "pgdb runs, and is ready: $PGDB_SERVER_URL"
+    return 0
+  fi
+  journalctl --unit pgdb.service --lines 10 --no-pager --output cat >&2 || true
+  die "pgdb did not become ready; above is the end of its log (journalctl -u pgdb)"
+}
+
+if [ -n "$uninstall" ]; then
+  uninstall
+  exit
 fi
-
-id pgdb >/dev/null 2>&1 || useradd --system --user-group --home-dir /var/lib/pgdb --shell /usr/sbin/nologin pgdb
-if getent group docker >/dev/null && [ "$engine" = docker ]; then usermod --append --groups docker pgdb; fi
-
-# By rename: the old program may be running.
-install -m 0755 "$binary" /usr/local/bin/pgdb.new
-mv -f /usr/local/bin/pgdb.new /usr/local/bin/pgdb
-install -d -m 0755 /etc/pgdb
-install -m 0600 "$env_file" /etc/pgdb/pgdb.env.new
-mv -f /etc/pgdb/pgdb.env.new /etc/pgdb/pgdb.env
-install -m 0644 "$here/../systemd/pgdb.service" /etc/systemd/system/pgdb.service
-
-systemctl daemon-reload
-systemctl enable --quiet pgdb.service
-systemctl restart pgdb.service
+binary="$(find_binary)"
+[ -f "$here/../systemd/pgdb.service" ] || die "$here/../systemd/pgdb.service is missing; run this in a checkout of pgdb"
+install_packages
+data="${PGDB_DATA_DIR:-$(kept PGDB_DATA_DIR)}"
+data="${data:-/var/lib/pgdb}"
+[[ "$data" == /* ]] || die "PGDB_DATA_DIR has to begin with a slash: $data"
+ensure_user "$data"
+write_settings
+ensure_data_dir "$data"
+put "$program" 755 <"$binary"
+put "$unit" 644 <"$here/../systemd/pgdb.service"
+write_extra "$data"
+start_service
+[ -n "$changed" ] || say "everything was as it should be"

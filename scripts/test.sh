@@ -8,6 +8,23 @@ source "$scripts/lib.sh"
 "$scripts/install-test-deps.sh"
 has cargo || PATH="$HOME/.cargo/bin:$PATH"
 cd "$root_dir"
-export PGDB_ENGINES_DIR="$parts_dir/pg"
-cargo nextest run --workspace
+export PGDB_ENGINES_DIR="$parts_dir/pg" PGDB_IMAGES_DIR="$parts_dir/images"
+
+# Container engines end when the test runner has, however that was; it takes them a moment.
+wait_for_engines() {
+  local lock
+  for lock in "${TMPDIR:-/tmp}/pgdb-testkit-$(id -u)"/engines/*.watched; do
+    [ ! -e "$lock" ] || flock --timeout 60 "$lock" true || say "warning: a container engine still runs; $lock.log may say why"
+  done
+}
+trap wait_for_engines EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+# Engines need root, and nobody is there to type a password.
+filter='all()'
+if [ "$(id -u)" -ne 0 ] && ! sudo --non-interactive true 2>/dev/null; then
+  say "warning: without root, or sudo that asks no password, the tests with a container engine are left out"
+  filter='not test(/docker|podman/)'
+fi
+cargo nextest run --workspace --filterset "$filter"
 "$scripts/schemathesis.sh"

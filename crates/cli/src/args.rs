@@ -116,6 +116,8 @@ pub(crate) enum Command {
     Infra(Box<commands::infra::Infra>),
     /// What is wrong here, and how to mend it.
     Doctor(commands::doctor::Doctor),
+    /// Whether the daemon serves requests.
+    Health(commands::health::Health),
     /// The versions of this command and of the daemon.
     Version(commands::version::Version),
     /// Completions for a shell.

@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 pub enum Engine {
     /// Containers of Docker, which is installed if it is missing.
     Docker,
-    /// Nothing is installed: PostgreSQL's own programs on that machine.
+    /// No containers: PostgreSQL's own programs, installed if they are missing.
     None,
 }
 
@@ -231,11 +231,10 @@ impl Bootstrap {
             (None, None) => (&self.new_token, false),
         };
         let mut command = format!(
-            "{} bash {} --engine {} --port {}",
+            "{} bash {} --engine {}",
             probed.root,
             quote(&format!("{}/bootstrap.sh", probed.folder)),
-            self.engine.word(),
-            self.port
+            self.engine.word()
         );
         if let Program::Checkout { path, repo_url } = &self.program {
             command.push_str(&format!(" --path {}", quote(path)));
@@ -243,13 +242,13 @@ impl Bootstrap {
                 command.push_str(&format!(" --repo-url {}", quote(url)));
             }
         }
-        let answer = ssh.run(command.trim_start(), &self.environment(token), Some(report)).await?;
+        let answer = ssh.run(command.trim_start(), &self.settings(token), Some(report)).await?;
         answer.fine(&self.target, "install pgdb")?;
         Ok(Installed { token: token.clone(), kept })
     }
 
-    /// The daemon's environment, as systemd reads it.
-    fn environment(&self, token: &SecretString) -> SecretString {
+    /// The daemon's settings.
+    fn settings(&self, token: &SecretString) -> SecretString {
         format!(
             "PGDB_TOKEN={}\nPGDB_LISTEN=:{}\nPGDB_PUBLIC_HOST={}\nPGDB_RUNTIME={}\n",
             token.expose_secret(),

@@ -65,7 +65,7 @@ impl Drop for Block {
 }
 
 /// The file system in memory if there is one: these tests are about what happens, not about how fast a disk is.
-fn memory() -> PathBuf {
+pub(crate) fn memory() -> PathBuf {
     let shm = PathBuf::from("/dev/shm");
     if shm.is_dir() { shm } else { std::env::temp_dir() }
 }

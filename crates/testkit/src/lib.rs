@@ -4,6 +4,7 @@
 pub mod api;
 mod block;
 pub mod daemon;
+pub mod docker;
 pub mod hetzner;
 pub mod kube;
 pub mod machine;

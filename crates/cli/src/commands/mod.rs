@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod dump;
 pub(crate) mod engine;
+pub(crate) mod health;
 pub(crate) mod infra;
 pub(crate) mod key;
 pub(crate) mod list;
@@ -99,6 +100,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<()> {
             Command::Key(command) => command.run(&cx).await,
             Command::Ca(command) => command.run(&cx).await,
             Command::Doctor(command) => command.run(&cx).await,
+            Command::Health(command) => command.run(&cx).await,
             Command::Version(command) => command.run(&cx).await,
             Command::Serve(_)
             | Command::Config(_)

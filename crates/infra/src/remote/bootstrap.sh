@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Puts pgdb on this server. Sent and run by `pgdb infra bootstrap`, as root; the daemon's environment comes on standard
-# input, for it has the token in it. Can be run again at any time.
+# Puts pgdb on this server. Sent and run by `pgdb infra bootstrap`, as root; the daemon's settings come on standard input,
+# a line each, for the token is one of them. Can be run again at any time.
 #
-#   bootstrap.sh --engine docker|none --port PORT [--path FOLDER [--repo-url URL]]
+#   bootstrap.sh --engine docker|none [--path FOLDER [--repo-url URL]]
 #
 # Without --path the program beside this file is installed; with it, one that is built from the checkout there.
 set -euo pipefail
@@ -13,11 +13,10 @@ say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
-engine='' port='' path='' repo_url=''
+engine='' path='' repo_url=''
 while [ "$#" -gt 1 ]; do
   case "$1" in
     --engine) engine="$2" ;;
-    --port) port="$2" ;;
     --path) path="$2" ;;
     --repo-url) repo_url="$2" ;;
     *) die "unknown argument '$1'" ;;
@@ -26,13 +25,12 @@ while [ "$#" -gt 1 ]; do
 done
 [ "$(id -u)" -eq 0 ] || die "this needs root"
 
+# Kept out of every file but the one that the installer writes, and out of every program but the installer.
+mapfile -t settings
+
 # Only one at a time: an earlier one may still be at work although its connection broke.
 exec 9>/run/pgdb-bootstrap.lock
 flock --wait 600 9 || die "another bootstrap is at work on this server"
-
-umask 077
-cat >"$here/pgdb.env"
-umask 022
 
 apt_install() {
   has apt-get || die "this system has no apt-get; install what Debian calls: $*"
@@ -73,6 +71,17 @@ needs_mount() {
   printf '[Unit]\nRequiresMountsFor=%s\n' "$2" >"/etc/systemd/system/$1.d/pgdb-volume.conf"
 }
 
+# The data of an earlier server belongs to the number that its user had there.
+adopt_data() {
+  local owner
+  owner="$(stat --format=%u /var/lib/pgdb)"
+  [ "$owner" -ne 0 ] || return 0
+  # As install.sh makes it.
+  getent passwd pgdb >/dev/null ||
+    useradd --system --user-group --home-dir /var/lib/pgdb --no-create-home --shell /usr/sbin/nologin pgdb
+  [ "$owner" -eq "$(id -u pgdb)" ] || chown --recursive --from="$owner" pgdb:pgdb /mnt/pgdb/pgdb
+}
+
 mount_volume() {
   local devices=(/dev/disk/by-id/scsi-0HC_Volume_*)
   [ -e "${devices[0]}" ] || return 0
@@ -88,6 +97,7 @@ mount_volume() {
     mount /mnt/pgdb
   fi
   bind /mnt/pgdb/pgdb /var/lib/pgdb
+  adopt_data
   needs_mount pgdb.service /var/lib/pgdb
   if [ "$engine" = docker ]; then
     # Only the databases: images and containers are made anew.
@@ -129,21 +139,11 @@ fi
 
 mount_volume
 say "installing pgdb"
-bash "$here/scripts/install.sh" --binary "$binary" --env-file "$here/pgdb.env" --engine "$engine" >&2
-
-healthy() {
-  # A shell of its own, for a connection that is refused ends it.
-  (exec 3<>"/dev/tcp/127.0.0.1/$port" && printf 'GET /healthz HTTP/1.0\r\n\r\n' >&3 && head -n 1 <&3 | grep --quiet ' 200 ') 2>/dev/null
-}
-
-for _ in $(seq 120); do
-  if healthy; then
-    say "pgdb answers at port $port"
-    exit 0
-  fi
-  systemctl is-failed --quiet pgdb.service && break
-  sleep 0.5
-done
-systemctl status --no-pager --lines 0 pgdb.service >&2 || :
-journalctl --no-pager --unit pgdb.service --lines 20 --output cat >&2 || :
-die "pgdb was installed and does not answer at port $port; its last log lines are above"
+arguments=(--binary "$binary")
+if [ "$engine" = docker ]; then
+  arguments+=(--docker)
+  # Docker does not start without it, and its package only recommends it.
+  has iptables || apt_install iptables
+fi
+for setting in "${settings[@]}"; do export "${setting?}"; done
+bash "$here/scripts/install.sh" "${arguments[@]}" >&2

@@ -22,6 +22,6 @@ echo "folder $(mktemp -d /tmp/pgdb-bootstrap.XXXXXX)"
 # The token of a daemon that is installed already: clients have it.
 env_file="$(systemctl show --property EnvironmentFiles --value pgdb.service 2>/dev/null | sed -n '1s/ (.*//p')" || :
 if [ -n "$env_file" ]; then
-  token="$($root sed -n 's/^PGDB_TOKEN=//p' "$env_file" 2>/dev/null | tail -n 1)" || :
+  token="$($root sed -n "s/^PGDB_TOKEN='\\{0,1\\}\\([^']*\\)'\\{0,1\\}\$/\\1/p" "$env_file" 2>/dev/null | tail -n 1)" || :
   if [ -n "$token" ]; then echo "token $token"; fi
 fi

@@ -26,7 +26,7 @@ const CHECKOUT: &str = "/opt/pgdb";
 enum EngineChoice {
     /// Containers of Docker, which is installed if it is missing.
     Docker,
-    /// PostgreSQL's own programs on that machine; nothing is installed.
+    /// No containers: PostgreSQL's own programs, installed if they are missing.
     None,
 }
 

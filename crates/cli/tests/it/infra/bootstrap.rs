@@ -131,7 +131,7 @@ fn a_daemon_that_does_not_come_up_is_shown_with_its_last_words() {
     let taken = std::net::TcpListener::bind(("127.0.0.1", bed.machine.http_port())).expect("the port");
     let ran = bed.run(&["--host-key", &bed.machine.host_key()]);
     assert_eq!(ran.status, Some(1), "{ran:?}");
-    assert!(ran.stderr.contains("does not answer at port") && ran.stderr.contains("in use"), "{ran:?}");
+    assert!(ran.stderr.contains("did not become ready") && ran.stderr.contains("in use"), "{ran:?}");
     drop(taken);
     bed.assert_nothing_sent();
     assert_eq!(bed.run(&[]).status, Some(0), "the same command again");
