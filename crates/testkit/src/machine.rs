@@ -25,7 +25,7 @@ mount -t tmpfs -o mode=0755 tmpfs "$1/disk"
 mkdir "$1/disk/upper" "$1/disk/work" "$1/disk/root"
 mount -t overlay overlay -o "lowerdir=$1/files:/,upperdir=$1/disk/upper,workdir=$1/disk/work" "$1/disk/root"
 exec systemd-nspawn --quiet --directory="$1/disk/root" --machine="$2" --register=no --keep-unit --console=pipe \
-  --resolv-conf=off --timezone=off --link-journal=no --tmpfs=/tmp --boot -- systemd.unit=pgdb-test.target
+  --resolv-conf=off --timezone=off --link-journal=no --tmpfs=/tmp --tmpfs=/var/lib/pgdb:mode=0755 --boot -- systemd.unit=pgdb-test.target
 "#;
 
 const TARGET: &str = "[Unit]\nRequires=basic.target pgdb-test-sshd.service\nAfter=basic.target\nAllowIsolate=yes\n";

@@ -3,7 +3,6 @@
 use super::bed::{Ran, command};
 use pgdb_testkit::machine::{ADMIN, GUEST, Machine, make_key};
 use serde_json::{Value, json};
-use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -120,19 +119,19 @@ fn a_host_key_is_never_taken_on_trust() {
     let key = bed.machine.host_key();
     let ran = bed.run(&["--host-key", &key, "--identity", other.to_str().expect("a path")]);
     assert!(ran.status == Some(1) && ran.stderr.contains("does not accept this key"), "{ran:?}");
-    assert!(!Path::new(&bed.home.path().join(".config/pgdb/config.json")).exists());
+    assert!(!bed.home.path().join(".config/pgdb/config.json").exists());
     bed.assert_nothing_sent();
 }
 
 #[test]
-fn a_daemon_that_does_not_come_up_is_shown_with_its_last_words() {
+fn what_the_installer_says_is_told_and_the_same_command_goes_on() {
     let bed = Bed::new();
-    // Somebody else has the port.
-    let taken = std::net::TcpListener::bind(("127.0.0.1", bed.machine.http_port())).expect("the port");
+    bed.machine.output("mkdir -p /var/lib/pgdb && touch /var/lib/pgdb/state.db");
     let ran = bed.run(&["--host-key", &bed.machine.host_key()]);
-    assert_eq!(ran.status, Some(1), "{ran:?}");
-    assert!(ran.stderr.contains("did not become ready") && ran.stderr.contains("in use"), "{ran:?}");
-    drop(taken);
+    assert!(ran.status == Some(1) && ran.stderr.contains("could not install pgdb on root@127.0.0.1"), "{ran:?}");
+    assert!(ran.stderr.contains("/var/lib/pgdb belongs to root"), "{ran:?}");
+    assert!(!bed.home.path().join(".config/pgdb/config.json").exists());
     bed.assert_nothing_sent();
-    assert_eq!(bed.run(&[]).status, Some(0), "the same command again");
+    bed.machine.output("rm /var/lib/pgdb/state.db");
+    assert_eq!(bed.run(&[]).status, Some(0));
 }
