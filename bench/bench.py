@@ -204,7 +204,7 @@ def seal(key, owner, text):
     return b"\1" + hashlib.sha256(key).digest()[:4] + nonce + sealed + tag
 
 
-def add_instances(daemon, count):
+def add_instances(daemon, count, runtime="process"):
     key, now = bytes.fromhex(daemon.key), int(time.time() * 1e6)
     with sqlite3.connect(os.path.join(daemon.data_dir, "state.db")) as state:
         for n in range(count):
@@ -213,8 +213,8 @@ def add_instances(daemon, count):
             state.execute(
                 "INSERT INTO instances (id, name, runtime, major, listen, port, db, user, password, volume, "
                 "system_identifier, tls, superuser, protected, desired, state, created_at) "
-                "VALUES (?, ?, 'process', ?, '127.0.0.1', ?, ?, ?, ?, ?, ?, 0, 0, 0, 'stopped', 'stopped', ?)",
-                (identifier, name, MAJOR, 22000 + n, f"pg_{n:010}", f"u_{n:010}", password, f"pgdb-{name}",
+                "VALUES (?, ?, ?, ?, '127.0.0.1', ?, ?, ?, ?, ?, ?, 0, 0, 0, 'stopped', 'stopped', ?)",
+                (identifier, name, runtime, MAJOR, 22000 + n, f"pg_{n:010}", f"u_{n:010}", password, f"pgdb-{name}",
                  7000000000000000000 + n, now))
     state.close()
 

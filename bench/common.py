@@ -42,7 +42,11 @@ class NotReady(Exception):
 
 
 def read_message(stream):
-    head = stream.read(5)
+    try:
+        head = stream.read(5)
+    except ConnectionError as error:
+        # A container's port is open before its server is.
+        raise NotReady from error
     if len(head) < 5:
         raise NotReady
     body = stream.read(struct.unpack("!I", head[1:])[0] - 4)

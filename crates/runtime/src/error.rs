@@ -66,6 +66,41 @@ pub enum RuntimeError {
         /// The end of its error output.
         stderr: String,
     },
+    /// The container engine does not answer.
+    #[error(
+        "the Docker engine at {host} cannot be reached: {detail}; start it (`systemctl start docker`), or set DOCKER_HOST \
+         to where one listens"
+    )]
+    ContainersUnavailable {
+        /// Where it was looked for.
+        host: String,
+        /// What went wrong.
+        detail: String,
+    },
+    /// The image of a major is not there and was not to be had.
+    #[error("the image {image} is not there: {detail}; `docker pull {image}`, or set PGDB_DOCKER_IMAGE to one that is")]
+    ImageMissing {
+        /// Its name.
+        image: String,
+        /// Why it could not be had.
+        detail: String,
+    },
+    /// Something of the name that we need is there and belongs to somebody else.
+    #[error("{what} is not ours: {detail}")]
+    InTheWay {
+        /// What it is, with its name.
+        what: String,
+        /// What is known of it, and what to do.
+        detail: String,
+    },
+    /// The container engine refused.
+    #[error("the Docker engine could not {action}: {message}")]
+    Containers {
+        /// Verb and object.
+        action: String,
+        /// What it said.
+        message: String,
+    },
     /// A call that this runtime cannot do.
     #[error("{0}")]
     Unsupported(String),

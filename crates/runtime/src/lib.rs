@@ -4,9 +4,14 @@
 //! [`ServerSpec`] and makes the world match it. Every call looks before it acts, so that it can be
 //! repeated after a crash at any point.
 
+mod conf;
+pub mod docker;
 pub mod error;
 pub mod kubernetes;
+mod net;
 pub mod process;
+mod reasons;
+mod seed;
 pub mod spec;
 
 pub use error::RuntimeError;
@@ -29,6 +34,18 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// The PostgreSQL majors that can be run, newest first.
     async fn engines(&self) -> Result<Vec<Engine>, RuntimeError>;
+
+    /// The major of a new server: the wanted one if it can be run, or the one that is run when nothing is said.
+    async fn choose_major(&self, wanted: Option<u16>) -> Result<u16, RuntimeError>;
+
+    /// Whether data lies under its volume's name from the start, and cannot be given another: then the name has to be
+    /// free when a server is deployed, and [`ServerSpec::volume`] of a server made of kept data is that data's.
+    fn volumes_keep_their_name(&self) -> bool;
+
+    /// The volume name of a server: `pgdb-NAME`, unless the runtime was told to put something else before the name.
+    fn volume_name(&self, name: &str) -> String {
+        format!("pgdb-{name}")
+    }
 
     /// Installs a major from an archive or folder, or without one from the system's packages. Whole or not at all.
     async fn install(&self, major: u16, source: Option<&Path>) -> Result<Engine, RuntimeError>;
@@ -72,11 +89,21 @@ pub trait Runtime: Send + Sync + 'static {
     /// What the server is seen to be now.
     async fn observe(&self, spec: &ServerSpec) -> Result<Observed, RuntimeError>;
 
+    /// The same of many servers, in their order.
+    async fn observe_all(&self, specs: &[ServerSpec]) -> Result<Vec<Observed>, RuntimeError>;
+
     /// Waits until a running server has ended; returns at once if none runs.
     async fn exited(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
 
+    /// Lets our administrator in, with [`ServerSpec::admin_verifier`], on a running server whose data another deploy has
+    /// made. Nothing to do where it needs no password.
+    async fn admit_admin(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
+
     /// How our own administrator connects.
     fn admin_target(&self, spec: &ServerSpec) -> AdminTarget;
+
+    /// Host and port by which this daemon reaches the server over TCP, as its clients do.
+    fn address(&self, spec: &ServerSpec) -> (String, u16);
 
     /// The server's log.
     async fn logs(&self, spec: &ServerSpec, options: LogOptions) -> Result<ByteStream, RuntimeError>;
@@ -87,9 +114,28 @@ pub trait Runtime: Send + Sync + 'static {
     /// The last lines of the server's log that say why it failed, at most 20.
     async fn last_log_lines(&self, spec: &ServerSpec) -> Result<Vec<String>, RuntimeError>;
 
-    /// A client program (`pg_dump`, `pg_restore`, `psql`), connecting as the given role. Of an own server's major, and
-    /// for another server the oldest that is not older than it.
-    async fn tool(&self, server: ToolServer<'_>, tool: Tool<'_>) -> Result<RunningTool, RuntimeError>;
+    /// A client program (`pg_dump`, `pg_restore`, `psql`) of the server's own major, connecting to it as the given role.
+    async fn tool(&self, spec: &ServerSpec, tool: Tool<'_>) -> Result<RunningTool, RuntimeError>;
+
+    /// Ids of servers that this runtime holds data or processes of, for the search for orphans.
+    async fn inventory(&self) -> Result<Vec<String>, RuntimeError>;
+
+    /// Disposes of a server that no record knows: stops it and removes its data.
+    async fn discard(&self, id: &str) -> Result<(), RuntimeError>;
+
+    /// Rotates logs: keeps the newest files and removes the rest. Called on the slow tick.
+    async fn prune_logs(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
+}
+
+/// Client programs of the daemon's machine, and the files that they work on.
+#[async_trait]
+pub trait ClientPrograms: Send + Sync + 'static {
+    /// The majors whose client programs are here, newest first.
+    async fn clients(&self) -> Result<Vec<Engine>, RuntimeError>;
+
+    /// A client program, connecting as the given role. Of an own server's major, and for another server the oldest that
+    /// is not older than it.
+    async fn client(&self, server: ToolServer<'_>, tool: Tool<'_>) -> Result<RunningTool, RuntimeError>;
 
     /// A folder of this name that client programs may write to and nobody else may enter. Idempotent.
     async fn scratch(&self, name: &str) -> Result<PathBuf, RuntimeError>;
@@ -102,15 +148,6 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// The names of all such folders.
     async fn scratches(&self) -> Result<Vec<String>, RuntimeError>;
-
-    /// Ids of servers that this runtime holds data or processes of, for the search for orphans.
-    async fn inventory(&self) -> Result<Vec<String>, RuntimeError>;
-
-    /// Disposes of a server that no record knows: stops it and removes its data.
-    async fn discard(&self, id: &str) -> Result<(), RuntimeError>;
-
-    /// Rotates logs: keeps the newest files and removes the rest. Called on the slow tick.
-    async fn prune_logs(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
 }
 
 /// A client program at work.

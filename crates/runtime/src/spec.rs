@@ -33,6 +33,14 @@ pub struct ServerSpec {
     pub tls: Option<TlsFiles>,
     /// 64 random bits that become the system identifier of its copy (adr 0003).
     pub system_identifier: u64,
+    /// The disk that was asked for, in GB.
+    pub size_gb: Option<u32>,
+    /// The memory that was asked for, in MiB; a limit where the runtime can set one.
+    pub memory_mb: Option<u64>,
+    /// SCRAM verifier of [`ADMIN_ROLE`], for data that is made where our administrator has to come over the network.
+    pub admin_verifier: Option<String>,
+    /// The container that was noted when it was last seen.
+    pub container: Option<String>,
 }
 
 /// A server certificate, PEM.
@@ -51,7 +59,7 @@ pub struct Engine {
     pub major: u16,
     /// Full version, such as `16.15`.
     pub version: String,
-    /// Where its programs are.
+    /// Where it is: the folder of its programs, or the name of its image.
     pub bin_dir: PathBuf,
 }
 
@@ -62,6 +70,8 @@ pub enum Observed {
     Running {
         /// Process id of the server's first process, where the runtime knows it.
         pid: Option<u32>,
+        /// The engine's id of its container, where it runs in one.
+        container: Option<String>,
     },
     /// Its process is there but does not accept connections yet (start-up, recovery, shutdown).
     Starting {
@@ -84,7 +94,7 @@ pub enum AdminTarget {
         /// The port in the socket's name.
         port: u16,
     },
-    /// TCP, as the instance's own role (a container).
+    /// TCP with a password: [`ADMIN_ROLE`]'s own, or that of a role that is a superuser.
     Tcp {
         /// Host.
         host: String,

@@ -15,11 +15,12 @@ use crate::tokens::{Bootstrap, Tokens};
 use crate::{data_dir, logs, tls};
 use anyhow::Context;
 use pgdb_core::instance::RuntimeKind;
-use pgdb_core::random::Entropy;
+use pgdb_core::random::{self, Entropy};
 use pgdb_core::time::Clock;
-use pgdb_runtime::Runtime;
+use pgdb_runtime::docker::{DockerConfig, DockerRuntime};
 use pgdb_runtime::process::machine::machine;
 use pgdb_runtime::process::{ProcessConfig, ProcessRuntime};
+use pgdb_runtime::{ClientPrograms, Runtime};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -99,15 +100,16 @@ pub async fn open(
     let tokens = Arc::new(Tokens::load(store.clone(), bootstrap, clock.as_ref()).await?);
     let ca = Arc::new(Ca::open(data_dir, clock.now(), entropy.as_ref())?);
     let parts = (Arc::clone(&clock), Arc::clone(&entropy));
-    let runtimes = runtimes(&config).await?;
-    let world = World::new(store.clone(), parts, Arc::clone(&sealer), ca, runtimes, world_config(&config)?);
+    let daemon_id = daemon_id(&store, entropy.as_ref()).await?;
+    let runs_on = runtimes(&config, daemon_id).await?;
+    let world = World::new(store.clone(), parts, Arc::clone(&sealer), ca, runs_on, world_config(&config)?);
     let world = Arc::new(world);
     let previews = PreviewWorld::new(Arc::clone(&world), config.previews.clone(), env_secrets);
     Ok(App::new(config, store, (clock, entropy), sealer, tokens, world, Arc::new(previews)))
 }
 
-/// What instances can run on.
-async fn runtimes(config: &Config) -> anyhow::Result<Runtimes> {
+/// What instances can run on, and the client programs of this machine.
+async fn runtimes(config: &Config, daemon_id: String) -> anyhow::Result<(Runtimes, Arc<dyn ClientPrograms>)> {
     let process = ProcessRuntime::new(ProcessConfig {
         data_dir: config.data_dir.clone(),
         engines_dir: config.engines_dir.clone(),
@@ -117,8 +119,22 @@ async fn runtimes(config: &Config) -> anyhow::Result<Runtimes> {
         stop_timeout: STOP_TIMEOUT,
     })
     .await?;
-    let process: Arc<dyn Runtime> = Arc::new(process);
-    Ok(Runtimes::from([(RuntimeKind::Process, process)]))
+    let process = Arc::new(process);
+    let docker = DockerRuntime::new(DockerConfig { daemon: daemon_id, ..config.docker.clone() });
+    let runtimes: [(RuntimeKind, Arc<dyn Runtime>); 2] =
+        [(RuntimeKind::Process, Arc::clone(&process) as _), (RuntimeKind::Docker, Arc::new(docker))];
+    Ok((Runtimes::from(runtimes), process))
+}
+
+/// What this daemon is called in the labels of its containers; made at its first start.
+async fn daemon_id(store: &Store, entropy: &dyn Entropy) -> anyhow::Result<String> {
+    const KEY: &str = "daemon_id";
+    let new = random::lower_alnum(entropy, 16);
+    let kept = store.write(move |connection| {
+        connection.execute("INSERT OR IGNORE INTO meta VALUES (?1, ?2)", [KEY, &new])?;
+        Ok(connection.query_row("SELECT value FROM meta WHERE key = ?1", [KEY], |row| row.get(0))?)
+    });
+    Ok(kept.await?)
 }
 
 fn world_config(config: &Config) -> anyhow::Result<WorldConfig> {

@@ -4,7 +4,7 @@ use crate::instances::{World, record};
 use crate::previews::PreviewService;
 use crate::problem::Problem;
 use pgdb_api::admin::{DoctorReport, Finding};
-use pgdb_core::instance::{InstanceState, RuntimeKind};
+use pgdb_core::instance::InstanceState;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -105,7 +105,7 @@ async fn operator(previews: &PreviewService) -> Vec<Finding> {
 /// Whether the template can be refreshed: that takes client programs of the server's major, or a later one.
 async fn clients(world: &World, previews: &PreviewService) -> Option<Finding> {
     let major = previews.server_major().await?;
-    let engines = world.runtime(RuntimeKind::Process).ok()?.engines().await.ok()?;
+    let engines = world.clients.clients().await.ok()?;
     if engines.iter().any(|engine| engine.major >= major) {
         return None;
     }

@@ -2,6 +2,7 @@
 
 use crate::api::{Api, Body};
 use crate::block::Block;
+use crate::docker::Engine;
 use crate::wait;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,6 +13,7 @@ use std::io::Read;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a daemon may take to start, to end, or to be killed by a fault.
@@ -29,6 +31,7 @@ pub struct Daemon {
     env: BTreeMap<String, String>,
     api: Api,
     block: Block,
+    engine: Option<Arc<Engine>>,
 }
 
 /// A daemon can be asked like a client.
@@ -53,7 +56,7 @@ impl Daemon {
         env.insert("PGDB_LOG".to_owned(), "trace,mio=info,polling=info".to_owned());
         env.insert("PGDB_PORT_RANGE".to_owned(), format!("{first}-{last}"));
         let api = Api::new(block.http_port, &token);
-        Self { child: None, binary: binary.into(), data_dir: block.folder.join("data"), env, api, block }
+        Self { child: None, binary: binary.into(), data_dir: block.folder.join("data"), env, api, block, engine: None }
     }
 
     /// A daemon that runs.
@@ -61,6 +64,20 @@ impl Daemon {
         let mut daemon = Self::prepare(binary);
         daemon.up(&[]).await;
         daemon
+    }
+
+    /// Runs databases in containers of this engine when nothing else is said, from the next start on.
+    pub(crate) fn use_engine(&mut self, engine: Arc<Engine>) {
+        self.set_env("PGDB_RUNTIME", "docker");
+        self.set_env("DOCKER_HOST", &engine.host());
+        // Nothing can be pulled by tests.
+        self.set_env("PGDB_DOCKER_PULL", "never");
+        self.engine = Some(engine);
+    }
+
+    /// The engine that its databases run in.
+    pub fn engine(&self) -> Option<&Engine> {
+        self.engine.as_deref()
     }
 
     /// Sets a variable of the daemon's environment, from its next start on.

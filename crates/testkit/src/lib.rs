@@ -8,6 +8,7 @@ pub mod docker;
 pub mod hetzner;
 pub mod kube;
 pub mod machine;
+pub mod on;
 pub mod processes;
 pub mod sql;
 pub mod wait;

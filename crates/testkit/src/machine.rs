@@ -18,14 +18,19 @@ pub const ADMIN: &str = "pgdb-admin";
 /// Somebody who may log in and no more.
 pub const GUEST: &str = "pgdb-guest";
 
-/// Makes the overlay and becomes the container: `$1` is the folder of ours, `$2` the machine's name.
+/// Where the provider's volumes appear.
+const VOLUME: &str = "/dev/disk/by-id/scsi-0HC_Volume_4711";
+const VOLUME_BYTES: u64 = 512 * 1024 * 1024;
+
+/// Makes the overlay and becomes the container: `$1` is the folder of ours, `$2` the machine's name, `$3` a block device or
+/// nothing.
 const START: &str = r#"
 set -eu
 mount -t tmpfs -o mode=0755 tmpfs "$1/disk"
 mkdir "$1/disk/upper" "$1/disk/work" "$1/disk/root"
 mount -t overlay overlay -o "lowerdir=$1/files:/,upperdir=$1/disk/upper,workdir=$1/disk/work" "$1/disk/root"
 exec systemd-nspawn --quiet --directory="$1/disk/root" --machine="$2" --register=no --keep-unit --console=pipe \
-  --resolv-conf=off --timezone=off --link-journal=no --tmpfs=/tmp --tmpfs=/var/lib/pgdb:mode=0755 --boot -- systemd.unit=pgdb-test.target
+  --resolv-conf=off --timezone=off --link-journal=no --tmpfs=/tmp ${3:+"--bind=$3"} --boot -- systemd.unit=pgdb-test.target
 "#;
 
 const TARGET: &str = "[Unit]\nRequires=basic.target pgdb-test-sshd.service\nAfter=basic.target\nAllowIsolate=yes\n";
@@ -35,6 +40,8 @@ const TARGET: &str = "[Unit]\nRequires=basic.target pgdb-test-sshd.service\nAfte
 pub struct Machine {
     block: Block,
     process: Child,
+    /// A loop device of this machine, which that one sees as a volume of the provider.
+    volume: Option<String>,
 }
 
 impl Machine {
@@ -43,9 +50,45 @@ impl Machine {
         nix::unistd::geteuid().is_root()
     }
 
-    /// Starts one and waits until its sshd listens. `more` are further files of it, with their modes.
-    pub fn start(more: &[(&str, &str, u32)]) -> Self {
+    /// Starts one and waits until its sshd listens.
+    pub fn start() -> Self {
+        Self::boot(Block::take(), None)
+    }
+
+    /// The same with an empty volume, as the provider attaches one.
+    pub fn with_volume() -> Self {
         let block = Block::take();
+        let file = block.folder.join("volume");
+        let image = fs::File::create(&file).expect("make a file");
+        image.set_len(VOLUME_BYTES).expect("make it long");
+        let made = Command::new("mkfs.ext4").arg("-q").arg(&file).status();
+        assert!(made.expect("mkfs.ext4 runs").success());
+        let output = Command::new("losetup").args(["--find", "--show"]).arg(&file).output().expect("losetup runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let device = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let machine = Self::boot(block, Some(device.clone()));
+        machine.output(&format!("mkdir -p /dev/disk/by-id && ln -s {device} {VOLUME}"));
+        machine
+    }
+
+    /// Takes the volume from one machine to a new one, as somebody does who destroys a server and makes it anew.
+    pub fn rebuild(mut self) -> Self {
+        self.end();
+        let volume = self.volume.take();
+        let device = volume.clone().expect("it has a volume");
+        let block = std::mem::replace(&mut self.block, Block::take());
+        for used in ["disk", "files"] {
+            fs::remove_dir_all(block.folder.join(used)).expect("remove what was of the old machine");
+        }
+        for key in ["host_key", "host_key.pub", "login_key", "login_key.pub"] {
+            fs::remove_file(block.folder.join(key)).expect("remove a key");
+        }
+        let machine = Self::boot(block, volume);
+        machine.output(&format!("mkdir -p /dev/disk/by-id && ln -s {device} {VOLUME}"));
+        machine
+    }
+
+    fn boot(block: Block, volume: Option<String>) -> Self {
         let folder = block.folder.clone();
         fs::create_dir(folder.join("disk")).expect("make a folder");
         let files = folder.join("files");
@@ -86,9 +129,6 @@ impl Machine {
         for unit in ["timers.target", "systemd-networkd.service", "systemd-resolved.service"] {
             std::os::unix::fs::symlink("/dev/null", files.join("etc/systemd/system").join(unit)).expect("mask a unit");
         }
-        for (path, text, mode) in more {
-            write(path, text, *mode);
-        }
         let log = fs::File::create(folder.join("console.log")).expect("a log");
         let mut command = Command::new("setpriv");
         command.args([
@@ -103,10 +143,11 @@ impl Machine {
             START,
             "sh",
         ]);
-        command.arg(&folder).arg(format!("pgdb-test-{port}")).stdin(Stdio::null());
+        command.arg(&folder).arg(format!("pgdb-test-{port}")).arg(volume.as_deref().unwrap_or_default());
+        command.stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a log")).stderr(log);
         let process = command.spawn().expect("systemd-nspawn runs");
-        let mut machine = Self { block, process };
+        let mut machine = Self { block, process, volume };
         machine.wait();
         machine
     }
@@ -173,8 +214,9 @@ impl Machine {
     }
 }
 
-impl Drop for Machine {
-    fn drop(&mut self) {
+impl Machine {
+    /// Ends it, as a shutdown does; at once if that takes too long.
+    fn end(&mut self) {
         let pid = Pid::from_raw(i32::try_from(self.process.id()).expect("a pid"));
         // The first is a wish, the second an order.
         for _ in 0..2 {
@@ -188,6 +230,17 @@ impl Drop for Machine {
         }
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if self.process.try_wait().ok().flatten().is_none() {
+            self.end();
+        }
+        if let Some(device) = &self.volume {
+            let _ = Command::new("losetup").arg("--detach").arg(device).status();
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::daemon::Daemon;
 use crate::processes;
 use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,7 @@ pub async fn assert_only(daemon: &Daemon, expected: Expected<'_>) {
     let clean = tokio::time::timeout(LIMIT, async {
         loop {
             found = findings(daemon, expected);
+            found.extend(containers(daemon, expected).await);
             if found.is_empty() {
                 return;
             }
@@ -58,8 +60,11 @@ pub fn findings(daemon: &Daemon, expected: Expected<'_>) -> Vec<String> {
         Err(error) => return vec![format!("the state file cannot be read: {error}")],
     };
     let mut found = rows.findings(expected);
-    let ids: BTreeSet<&str> = rows.instances.iter().map(|instance| instance.id.as_str()).collect();
-    found.extend(folders(daemon.data_dir(), &ids, expected));
+    let processes = rows.instances.iter().filter(|instance| !instance.contained);
+    let ids: BTreeSet<&str> = processes.map(|instance| instance.id.as_str()).collect();
+    // Data that was kept is where it was made.
+    let kept = if daemon.engine().is_some() { Expected::default() } else { expected };
+    found.extend(folders(daemon.data_dir(), &ids, kept));
     found.extend(servers(daemon.data_dir(), &ids));
     let given_out: BTreeSet<u16> = rows.instances.iter().map(|instance| instance.port).collect();
     for port in processes::listening_ports().into_keys().filter(|port| daemon.owns_port(*port)) {
@@ -74,6 +79,33 @@ pub fn findings(daemon: &Daemon, expected: Expected<'_>) -> Vec<String> {
         }
     }
     found.extend(secrets(daemon));
+    found
+}
+
+/// The same of the engine that the databases run in: a container and a volume for each, and no secret in what it shows.
+async fn containers(daemon: &Daemon, expected: Expected<'_>) -> Vec<String> {
+    let (Some(engine), Ok(rows)) = (daemon.engine(), Rows::read(&daemon.state_file())) else { return Vec::new() };
+    let (listed, volumes) = (engine.containers().await, engine.volumes().await);
+    let text = |value: &Value| value.as_str().unwrap_or_default().trim_start_matches('/').to_owned();
+    let names: BTreeSet<String> = listed.iter().map(|container| text(&container["Names"][0])).collect();
+    let wanted: Vec<String> = expected.instances.iter().map(|name| format!("pgdb-{name}")).collect();
+    let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    let mut found: Vec<String> =
+        difference("containers", names.iter().map(String::as_str).collect(), &wanted).into_iter().collect();
+    let names: BTreeSet<String> = volumes.iter().map(|volume| text(&volume["Name"])).collect();
+    let own = rows.instances.iter().map(|instance| instance.volume.as_str());
+    let wanted: Vec<&str> = own.chain(expected.volumes.iter().copied()).collect();
+    found.extend(difference("volumes", names.iter().map(String::as_str).collect(), &wanted));
+    for container in &listed {
+        let id = text(&container["Id"]);
+        let shown = engine.try_ask(&format!("/containers/{id}/json")).await;
+        let log = engine.try_ask(&format!("/containers/{id}/logs?stdout=true&stderr=true")).await;
+        for (what, said) in [("what the engine shows of", shown), ("the log of", log)] {
+            if daemon.secrets().iter().any(|secret| said.contains(secret.as_str())) {
+                found.push(format!("a secret stands in {what} a container"));
+            }
+        }
+    }
     found
 }
 
@@ -94,6 +126,10 @@ pub struct InstanceRow {
     pub name: String,
     /// Its port.
     pub port: u16,
+    /// Whether it runs in a container.
+    pub contained: bool,
+    /// Its volume.
+    pub volume: String,
 }
 
 /// What the state file says.
@@ -113,8 +149,16 @@ impl Rows {
         let connection = Connection::open_with_flags(state_file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(Duration::from_secs(5))?;
         let instances = connection
-            .prepare("SELECT id, name, port FROM instances")?
-            .query_map([], |row| Ok(InstanceRow { id: row.get(0)?, name: row.get(1)?, port: row.get(2)? }))?
+            .prepare("SELECT id, name, port, runtime = 'docker', volume FROM instances")?
+            .query_map([], |row| {
+                Ok(InstanceRow {
+                    id: row.get(0)?,
+                    name: row.get(1)?,
+                    port: row.get(2)?,
+                    contained: row.get(3)?,
+                    volume: row.get(4)?,
+                })
+            })?
             .collect::<Result<_, _>>()?;
         let texts = |sql: &str| -> rusqlite::Result<Vec<String>> {
             connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()

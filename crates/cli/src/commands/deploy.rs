@@ -21,10 +21,10 @@ pub(crate) struct Deploy {
     /// Disk it may take, in GB.
     #[arg(long, value_name = "GB")]
     size: Option<u32>,
-    /// PostgreSQL major; the newest installed one when left out.
+    /// PostgreSQL major; when left out, the newest installed one, and 16 on docker.
     #[arg(long = "version", value_name = "MAJOR")]
     major: Option<u16>,
-    /// What it runs on: process.
+    /// What it runs on: process or docker; the daemon's own choice when left out.
     #[arg(long)]
     runtime: Option<String>,
     /// Refuse connections without TLS.

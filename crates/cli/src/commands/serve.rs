@@ -1,5 +1,6 @@
 //! `pgdb serve`.
 
+mod docker;
 mod previews;
 
 use clap::Args;
@@ -34,7 +35,7 @@ pub(crate) struct Serve {
     /// A folder with PostgreSQL installations, MAJOR/bin, preferred to the system's.
     #[arg(long, env = "PGDB_ENGINES_DIR", value_name = "DIR")]
     engines_dir: Option<PathBuf>,
-    /// What databases run on when a deploy does not say.
+    /// What databases run on when a deploy does not say: process (the default) or docker.
     #[arg(long, env = "PGDB_RUNTIME")]
     runtime: Option<String>,
     /// The user that PostgreSQL runs as when the daemon is root.
@@ -61,6 +62,8 @@ pub(crate) struct Serve {
     /// A TOML file with any of these settings; flags and the environment go before it.
     #[arg(long, env = "PGDB_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    docker: docker::DockerArgs,
     #[command(flatten)]
     previews: previews::PreviewArgs,
 }
@@ -91,6 +94,7 @@ impl Serve {
             metrics: self.no_metrics.then_some(false),
             config: self.config,
             extra_listeners: self.extra_listeners,
+            docker: self.docker.into(),
             previews: self.previews.into(),
         };
         pgdb_server::install_crypto();

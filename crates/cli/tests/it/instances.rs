@@ -2,6 +2,8 @@
 
 use pgdb_testkit::api::Body;
 use pgdb_testkit::daemon::Daemon;
+use pgdb_testkit::on::On;
+use pgdb_testkit::on_runtimes;
 use pgdb_testkit::world::{Expected, assert_nothing_left, assert_only};
 use pgdb_testkit::{sql, wait};
 use reqwest::Method;
@@ -10,13 +12,41 @@ use std::time::Duration;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pgdb");
 
+on_runtimes!(
+    process, docker;
+    what_was_chosen_at_deploy_holds,
+    one_databases_owner_is_nobody_in_another,
+    an_owner_cannot_get_at_the_machine,
+    a_protected_instance_is_not_destroyed,
+    kept_data_comes_back_with_its_rows_and_a_new_password,
+    of_two_deploys_from_one_volume_one_gets_it_and_the_other_leaves_nothing,
+    a_volume_keeps_its_name_while_a_deploy_takes_it_into_use,
+    a_rotated_password_takes_the_old_ones_place,
+    a_dump_restores_what_was_there,
+    a_dump_that_fails_is_never_taken_for_a_whole_one,
+    garbage_is_refused_and_the_database_stays_as_it_is,
+    a_stopped_instance_says_so_and_starts_at_the_same_place,
+    a_server_with_tls_takes_no_plain_connection,
+    a_destroy_ends_sessions_and_leaves_nothing,
+    secrets_outlive_a_new_key_and_restarts,
+);
+
+// Another engine of the same API: what differs between the two would show here.
+on_runtimes!(
+    podman;
+    what_was_chosen_at_deploy_holds,
+    kept_data_comes_back_with_its_rows_and_a_new_password,
+    a_dump_restores_what_was_there,
+    a_stopped_instance_says_so_and_starts_at_the_same_place,
+    a_server_with_tls_takes_no_plain_connection,
+);
+
 fn url(deployed: &Value) -> &str {
     deployed["database_url"].as_str().expect("a URL")
 }
 
-#[tokio::test]
-async fn what_was_chosen_at_deploy_holds() {
-    let daemon = Daemon::start(BINARY).await;
+async fn what_was_chosen_at_deploy_holds(on: &On) {
+    let daemon = on.start(BINARY).await;
     let deployed = daemon
         .deploy(json!({ "name": "Chosen", "size_gb": 2, "max_connections": 17, "memory_mb": 256, "superuser": true }))
         .await;
@@ -28,7 +58,7 @@ async fn what_was_chosen_at_deploy_holds() {
     let item = daemon.item("chosen").await;
     assert_eq!(
         (&item["size_gb"], &item["over_quota"], &item["runtime"]),
-        (&json!(2), &json!(false), &json!("process"))
+        (&json!(2), &json!(false), &json!(on.name()))
     );
 
     let plain = daemon.deploy_named("plain").await;
@@ -42,9 +72,8 @@ async fn what_was_chosen_at_deploy_holds() {
     assert_nothing_left(&daemon, &["chosen", "plain"]).await;
 }
 
-#[tokio::test]
-async fn one_databases_owner_is_nobody_in_another() {
-    let daemon = Daemon::start(BINARY).await;
+async fn one_databases_owner_is_nobody_in_another(on: &On) {
+    let daemon = on.start(BINARY).await;
     let (one, two) = (daemon.deploy_named("one").await, daemon.deploy_named("two").await);
     let wrong = url(&one).replace(&one["port"].to_string(), &two["port"].to_string());
     assert_ne!(wrong, url(&one));
@@ -57,9 +86,8 @@ async fn one_databases_owner_is_nobody_in_another() {
     assert_nothing_left(&daemon, &["one", "two"]).await;
 }
 
-#[tokio::test]
-async fn an_owner_cannot_get_at_the_machine() {
-    let daemon = Daemon::start(BINARY).await;
+async fn an_owner_cannot_get_at_the_machine(on: &On) {
+    let daemon = on.start(BINARY).await;
     let engines = daemon.get("/v1/engines").await.expect(200);
     for major in engines["items"].as_array().expect("items").iter().map(|engine| engine["major"].clone()) {
         let deployed = daemon.deploy(json!({ "name": format!("caged-{major}"), "version": major })).await;
@@ -82,9 +110,8 @@ async fn an_owner_cannot_get_at_the_machine() {
     }
 }
 
-#[tokio::test]
-async fn a_protected_instance_is_not_destroyed() {
-    let daemon = Daemon::start(BINARY).await;
+async fn a_protected_instance_is_not_destroyed(on: &On) {
+    let daemon = on.start(BINARY).await;
     let deployed = daemon.deploy(json!({ "name": "precious", "protected": true })).await;
     for path in ["/v1/db/precious", "/v1/db/precious?keep_data=true"] {
         let answer = daemon.delete(path).await;
@@ -102,9 +129,8 @@ async fn a_protected_instance_is_not_destroyed() {
     assert_nothing_left(&daemon, &[]).await;
 }
 
-#[tokio::test]
-async fn kept_data_comes_back_with_its_rows_and_a_new_password() {
-    let daemon = Daemon::start(BINARY).await;
+async fn kept_data_comes_back_with_its_rows_and_a_new_password(on: &On) {
+    let daemon = on.start(BINARY).await;
     let first = daemon.deploy_named("diary").await;
     sql::run(url(&first), "CREATE TABLE note AS SELECT 'kept' AS text").await;
     let answer = daemon.delete("/v1/db/diary?keep_data=true").await.expect(200);
@@ -134,9 +160,8 @@ async fn kept_data_comes_back_with_its_rows_and_a_new_password() {
     assert_nothing_left(&daemon, &["diary-again", "other"]).await;
 }
 
-#[tokio::test]
-async fn of_two_deploys_from_one_volume_one_gets_it_and_the_other_leaves_nothing() {
-    let daemon = Daemon::start(BINARY).await;
+async fn of_two_deploys_from_one_volume_one_gets_it_and_the_other_leaves_nothing(on: &On) {
+    let daemon = on.start(BINARY).await;
     let first = daemon.deploy_named("shared").await;
     sql::run(url(&first), "CREATE TABLE note AS SELECT 'kept' AS text").await;
     let volume = daemon.delete("/v1/db/shared?keep_data=true").await.expect(200)["volume_name"].clone();
@@ -150,10 +175,9 @@ async fn of_two_deploys_from_one_volume_one_gets_it_and_the_other_leaves_nothing
     assert_nothing_left(&daemon, &[won["name"].as_str().expect("a name")]).await;
 }
 
-#[tokio::test]
-async fn a_volume_keeps_its_name_while_a_deploy_takes_it_into_use() {
+async fn a_volume_keeps_its_name_while_a_deploy_takes_it_into_use(on: &On) {
     for goes_through in [false, true] {
-        let mut daemon = Daemon::start(BINARY).await;
+        let mut daemon = on.start(BINARY).await;
         for text in ["first", "second"] {
             let mill = daemon.deploy_named("mill").await;
             sql::run(url(&mill), &format!("CREATE TABLE note AS SELECT '{text}' AS text")).await;
@@ -188,9 +212,8 @@ async fn a_volume_keeps_its_name_while_a_deploy_takes_it_into_use() {
     }
 }
 
-#[tokio::test]
-async fn a_rotated_password_takes_the_old_ones_place() {
-    let daemon = Daemon::start(BINARY).await;
+async fn a_rotated_password_takes_the_old_ones_place(on: &On) {
+    let daemon = on.start(BINARY).await;
     let deployed = daemon.deploy_named("turning").await;
     let session = sql::login(url(&deployed)).await.expect("log in");
     let rotated = daemon.poke("/v1/db/turning/rotate-password").await.expect(200);
@@ -204,9 +227,8 @@ async fn a_rotated_password_takes_the_old_ones_place() {
     assert_nothing_left(&daemon, &["turning"]).await;
 }
 
-#[tokio::test]
-async fn a_dump_restores_what_was_there() {
-    let daemon = Daemon::start(BINARY).await;
+async fn a_dump_restores_what_was_there(on: &On) {
+    let daemon = on.start(BINARY).await;
     let (from, to) = (daemon.deploy_named("from").await, daemon.deploy_named("into").await);
     sql::run(
         url(&from),
@@ -231,9 +253,8 @@ async fn a_dump_restores_what_was_there() {
     assert_nothing_left(&daemon, &["from", "into"]).await;
 }
 
-#[tokio::test]
-async fn a_dump_that_fails_is_never_taken_for_a_whole_one() {
-    let daemon = Daemon::start(BINARY).await;
+async fn a_dump_that_fails_is_never_taken_for_a_whole_one(on: &On) {
+    let daemon = on.start(BINARY).await;
     let deployed = daemon.deploy_named("half").await;
     // It begins with what takes a second to compress, and its session ends meanwhile.
     let filling =
@@ -258,9 +279,8 @@ async fn a_dump_that_fails_is_never_taken_for_a_whole_one() {
     assert_nothing_left(&daemon, &["half"]).await;
 }
 
-#[tokio::test]
-async fn garbage_is_refused_and_the_database_stays_as_it_is() {
-    let daemon = Daemon::start(BINARY).await;
+async fn garbage_is_refused_and_the_database_stays_as_it_is(on: &On) {
+    let daemon = on.start(BINARY).await;
     let deployed = daemon.deploy_named("intact").await;
     sql::run(url(&deployed), "CREATE TABLE note AS SELECT 'kept' AS text").await;
     let good = daemon.get("/v1/db/intact/dump").await.bytes;
@@ -282,9 +302,8 @@ async fn garbage_is_refused_and_the_database_stays_as_it_is() {
     assert_nothing_left(&daemon, &["intact"]).await;
 }
 
-#[tokio::test]
-async fn a_stopped_instance_says_so_and_starts_at_the_same_place() {
-    let daemon = Daemon::start(BINARY).await;
+async fn a_stopped_instance_says_so_and_starts_at_the_same_place(on: &On) {
+    let daemon = on.start(BINARY).await;
     let deployed = daemon.deploy_named("napping").await;
     sql::run(url(&deployed), "CREATE TABLE note AS SELECT 'kept' AS text").await;
     daemon.poke("/v1/db/napping/stop").await.expect(200);
@@ -310,9 +329,8 @@ async fn a_stopped_instance_says_so_and_starts_at_the_same_place() {
     assert_nothing_left(&daemon, &[]).await;
 }
 
-#[tokio::test]
-async fn a_server_with_tls_takes_no_plain_connection() {
-    let daemon = Daemon::start(BINARY).await;
+async fn a_server_with_tls_takes_no_plain_connection(on: &On) {
+    let daemon = on.start(BINARY).await;
     let deployed = daemon.deploy(json!({ "name": "sealed", "tls": true })).await;
     assert!(url(&deployed).ends_with("?sslmode=require"), "{}", url(&deployed));
     let encrypted = "SELECT ssl::text || ' ' || version FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
@@ -327,9 +345,8 @@ async fn a_server_with_tls_takes_no_plain_connection() {
     assert_nothing_left(&daemon, &["sealed", "plain"]).await;
 }
 
-#[tokio::test]
-async fn a_destroy_ends_sessions_and_leaves_nothing() {
-    let daemon = Daemon::start(BINARY).await;
+async fn a_destroy_ends_sessions_and_leaves_nothing(on: &On) {
+    let daemon = on.start(BINARY).await;
     let deployed = daemon.deploy_named("doomed").await;
     let session = sql::login(url(&deployed)).await.expect("log in");
     session.run("BEGIN; CREATE TABLE half (n integer)").await.expect("work");
@@ -391,9 +408,8 @@ async fn a_token_sees_no_more_than_its_scopes() {
     assert_nothing_left(&daemon, &["shown"]).await;
 }
 
-#[tokio::test]
-async fn secrets_outlive_a_new_key_and_restarts() {
-    let mut daemon = Daemon::start(BINARY).await;
+async fn secrets_outlive_a_new_key_and_restarts(on: &On) {
+    let mut daemon = on.start(BINARY).await;
     let deployed = daemon.deploy_named("sealed").await;
     let rotated = daemon.poke("/v1/keys/rotate").await.expect(200);
     assert!(rotated["resealed"].as_u64().is_some_and(|count| count >= 1), "{rotated}");

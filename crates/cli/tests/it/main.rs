@@ -3,6 +3,7 @@
 mod bad_days;
 mod cli;
 mod crash;
+mod docker_calls;
 mod infra;
 mod instances;
 mod migrate_checks;
@@ -11,5 +12,6 @@ mod migrate_watch;
 mod operations;
 mod previews;
 mod registry;
+mod scripts;
 mod seed_client;
 mod workspace;

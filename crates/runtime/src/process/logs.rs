@@ -1,9 +1,10 @@
 //! A server's log: files that its logger rotates, and what it says before the logger runs.
 
+use crate::conf::LOG_PREFIX;
 use crate::error::RuntimeError;
-use crate::process::config::LOG_PREFIX;
 use crate::process::files::{NO_FOLLOW, absent, blocking, names, read_text, remove_file};
 use crate::process::layout::Place;
+use crate::reasons::{SEARCHED, around_the_reason};
 use crate::spec::LogOptions;
 use bytes::Bytes;
 use std::fs::{File, OpenOptions};
@@ -14,12 +15,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::io::StreamReader;
 
-/// How many lines say why a server failed.
-pub(crate) const LAST_LINES: usize = 20;
 /// How many files are kept.
 const FILES_KEPT: usize = 10;
-/// How many lines are searched for a reason.
-const SEARCHED: usize = 200;
 /// How often a followed log is looked at.
 const POLL: Duration = Duration::from_millis(200);
 const CHUNK_BYTES: u64 = 64 * 1024;
@@ -64,12 +61,7 @@ pub(crate) fn last_lines(place: &Place) -> Result<Vec<String>, RuntimeError> {
     let mut lines = start_lines(place)?;
     let tail = tail(&place.log, &log_names(&place.log)?, SEARCHED)?;
     lines.extend(String::from_utf8_lossy(&tail.text).lines().map(str::to_owned));
-    let fatal = lines.iter().rposition(|line| [" PANIC:  ", " FATAL:  "].iter().any(|level| line.contains(level)));
-    // Some of what followed it, for a hint stands below its message.
-    let end = fatal.map_or(lines.len(), |at| lines.len().min(at + LAST_LINES / 2));
-    lines.truncate(end);
-    lines.drain(..end.saturating_sub(LAST_LINES));
-    Ok(lines)
+    Ok(around_the_reason(lines))
 }
 
 /// What the server said before its logger ran, without the notice that the logger takes over.

@@ -5,7 +5,6 @@
 //! another user, and only folders below `prepared`, `instances`, `kept` and `run` are given to that user.
 
 mod account;
-mod config;
 mod copy;
 mod engines;
 mod files;
@@ -18,18 +17,21 @@ mod prepared;
 mod procs;
 mod scratch;
 mod server;
-mod tool;
+pub(crate) mod tool;
 mod volumes;
 
+use crate::conf;
+use crate::conf::AdminAccess;
 use crate::error::RuntimeError;
+use crate::net::reachable;
 use crate::spec::{AdminTarget, Engine, LogOptions, Observed, ServerSpec, Tool, ToolServer};
-use crate::{ByteStream, RunningTool, Runtime};
+use crate::{ByteStream, ClientPrograms, RunningTool, Runtime};
 use account::Account;
 use async_trait::async_trait;
 use engines::Engines;
 use files::blocking;
 use layout::{Layout, Place};
-use pgdb_core::instance::RuntimeKind;
+use pgdb_core::instance::{NEWEST_MAJOR, RuntimeKind};
 use secrecy::ExposeSecret;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -182,6 +184,16 @@ impl Runtime for ProcessRuntime {
         blocking(move || Ok(engines.find())).await
     }
 
+    async fn choose_major(&self, wanted: Option<u16>) -> Result<u16, RuntimeError> {
+        let found: Vec<u16> = self.engines().await?.iter().map(|engine| engine.major).collect();
+        let major = wanted.or_else(|| found.first().copied()).unwrap_or(NEWEST_MAJOR);
+        if found.contains(&major) { Ok(major) } else { Err(RuntimeError::EngineMissing { major, found }) }
+    }
+
+    fn volumes_keep_their_name(&self) -> bool {
+        false
+    }
+
     async fn install(&self, major: u16, source: Option<&Path>) -> Result<Engine, RuntimeError> {
         let lock = self.prepared_lock(major);
         let _alone = lock.write().await;
@@ -277,12 +289,25 @@ impl Runtime for ProcessRuntime {
         self.look(&spec.id, server::observe).await
     }
 
+    async fn observe_all(&self, specs: &[ServerSpec]) -> Result<Vec<Observed>, RuntimeError> {
+        let places = specs.iter().map(|spec| self.layout.place(&spec.id)).collect::<Result<Vec<_>, _>>()?;
+        blocking(move || places.iter().map(server::observe).collect()).await
+    }
+
     async fn exited(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
         server::exited(&self.layout.place(&spec.id)?).await
     }
 
+    async fn admit_admin(&self, _: &ServerSpec) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
     fn admin_target(&self, spec: &ServerSpec) -> AdminTarget {
         AdminTarget::Socket { dir: self.layout.socket_dir(&spec.id), port: spec.port }
+    }
+
+    fn address(&self, spec: &ServerSpec) -> (String, u16) {
+        (reachable(spec.listen).to_string(), spec.port)
     }
 
     async fn logs(&self, spec: &ServerSpec, options: LogOptions) -> Result<ByteStream, RuntimeError> {
@@ -297,7 +322,36 @@ impl Runtime for ProcessRuntime {
         self.look(&spec.id, logs::last_lines).await
     }
 
-    async fn tool(&self, server: ToolServer<'_>, tool: Tool<'_>) -> Result<RunningTool, RuntimeError> {
+    async fn tool(&self, spec: &ServerSpec, tool: Tool<'_>) -> Result<RunningTool, RuntimeError> {
+        self.client(ToolServer::Own(spec), tool).await
+    }
+
+    async fn inventory(&self) -> Result<Vec<String>, RuntimeError> {
+        let layout = self.layout.clone();
+        blocking(move || volumes::inventory(&layout)).await
+    }
+
+    async fn discard(&self, id: &str) -> Result<(), RuntimeError> {
+        let place = self.layout.place(id)?;
+        {
+            let _alone = self.lock(id).await;
+            server::stop(&place, self.config.stop_timeout).await?;
+        }
+        self.change(id, volumes::remove).await
+    }
+
+    async fn prune_logs(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
+        self.look(&spec.id, logs::prune).await
+    }
+}
+
+#[async_trait]
+impl ClientPrograms for ProcessRuntime {
+    async fn clients(&self) -> Result<Vec<Engine>, RuntimeError> {
+        self.engines().await
+    }
+
+    async fn client(&self, server: ToolServer<'_>, tool: Tool<'_>) -> Result<RunningTool, RuntimeError> {
         let (engine, connection) = match server {
             ToolServer::Own(spec) => {
                 let host = self.layout.place(&spec.id)?.socket_dir;
@@ -336,24 +390,6 @@ impl Runtime for ProcessRuntime {
     async fn scratches(&self) -> Result<Vec<String>, RuntimeError> {
         let layout = self.layout.clone();
         blocking(move || files::names(&layout.scratch)).await
-    }
-
-    async fn inventory(&self) -> Result<Vec<String>, RuntimeError> {
-        let layout = self.layout.clone();
-        blocking(move || volumes::inventory(&layout)).await
-    }
-
-    async fn discard(&self, id: &str) -> Result<(), RuntimeError> {
-        let place = self.layout.place(id)?;
-        {
-            let _alone = self.lock(id).await;
-            server::stop(&place, self.config.stop_timeout).await?;
-        }
-        self.change(id, volumes::remove).await
-    }
-
-    async fn prune_logs(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
-        self.look(&spec.id, logs::prune).await
     }
 }
 
@@ -395,10 +431,17 @@ fn configure(place: &Place, spec: &ServerSpec, account: &Account, reflink: bool)
     } else {
         files::remove_tree(&place.tls)?;
     }
-    let around =
-        config::Surroundings { socket_dir: &place.socket_dir, log_dir: &place.log, tls_dir: &place.tls, reflink };
-    write(config::OUR_FILE, &config::settings(spec, around))?;
-    write("postgresql.conf", config::MAIN)?;
-    write("pg_hba.conf", &config::host_based_authentication(spec.tls.is_some()))?;
-    write("pg_ident.conf", &config::identities(&account.daemon, &account.name))
+    let listen = spec.listen.to_string();
+    let around = conf::Surroundings {
+        listen: &listen,
+        port: spec.port,
+        socket_dir: &place.socket_dir,
+        log_dir: Some(&place.log),
+        tls_dir: &place.tls,
+        reflink,
+    };
+    write(conf::OUR_FILE, &conf::settings(spec, around))?;
+    write("postgresql.conf", conf::MAIN)?;
+    write("pg_hba.conf", &conf::host_based_authentication(spec.tls.is_some(), AdminAccess::Socket))?;
+    write("pg_ident.conf", &conf::identities(&account.daemon, &account.name))
 }

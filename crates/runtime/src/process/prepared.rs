@@ -6,13 +6,14 @@
 use crate::error::RuntimeError;
 use crate::process::account::Account;
 use crate::process::copy::cut_zero_tail;
+use crate::process::files;
 use crate::process::files::{
     blocking, data_major, ensure_owned_dir, exists, names, read_text, remove_tree, sync_file_system, sync_parent,
     write_atomic,
 };
 use crate::process::layout::Layout;
-use crate::process::{config, files};
-use crate::spec::{ADMIN_ROLE, Engine, PREPARED_DB, PREPARED_ROLE};
+use crate::spec::{ADMIN_ROLE, Engine, PREPARED_DB};
+use crate::{conf, seed};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
@@ -102,28 +103,10 @@ async fn fill(engine: &Engine, account: &Account, data: &Path) -> Result<(), Run
         }
         result => result?,
     }
-    // Before 16, CREATEROLE is the right to grant oneself any role of the system's, such as the one that runs
-    // programs as the servers' user; that would open every other server of this machine.
-    let createrole = if engine.major >= 16 { "CREATEROLE" } else { "NOCREATEROLE" };
-    // Copying the files keeps the database out of the log, which is copied too.
-    let strategy = if engine.major >= 15 { " STRATEGY file_copy" } else { "" };
-    single_user(
-        engine,
-        account,
-        data,
-        "postgres",
-        &[
-            &format!("CREATE ROLE {PREPARED_ROLE} NOLOGIN NOSUPERUSER CREATEDB {createrole}"),
-            &format!("GRANT pg_monitor, pg_signal_backend TO {PREPARED_ROLE}"),
-            &format!("CREATE DATABASE {PREPARED_DB} OWNER {PREPARED_ROLE}{strategy}"),
-            &format!("REVOKE CONNECT, TEMPORARY ON DATABASE {PREPARED_DB} FROM PUBLIC"),
-        ],
-    )
-    .await?;
-    if engine.major < 15 {
-        // From 15 on the schema belongs to whoever owns the database.
-        let owner = format!("ALTER SCHEMA public OWNER TO {PREPARED_ROLE}");
-        single_user(engine, account, data, PREPARED_DB, &[&owner]).await?;
+    single_user(engine, account, data, "postgres", &seed::cluster(engine.major, seed::Server::Single)).await?;
+    let inside = seed::database(engine.major);
+    if !inside.is_empty() {
+        single_user(engine, account, data, PREPARED_DB, &inside).await?;
     }
     Ok(())
 }
@@ -154,7 +137,7 @@ async fn single_user(
     account: &Account,
     data: &Path,
     db: &str,
-    statements: &[&str],
+    statements: &[String],
 ) -> Result<(), RuntimeError> {
     let mut input = statements.join("\n");
     input.push('\n');
@@ -209,10 +192,15 @@ fn finish(layout: &Layout, engine: &Engine, account: &Account, temporary: &Path)
         return Err(RuntimeError::NotOurs { path: data, detail: "initdb made another major".to_owned() });
     }
     // What is the same in every server need not be written for each.
-    write_atomic(&data.join("postgresql.conf"), config::MAIN.as_bytes(), account, false)?;
-    write_atomic(&data.join("custom.conf"), config::CUSTOM.as_bytes(), account, false)?;
-    write_atomic(&data.join("pg_hba.conf"), config::host_based_authentication(false).as_bytes(), account, false)?;
-    let identities = config::identities(&account.daemon, &account.name);
+    write_atomic(&data.join("postgresql.conf"), conf::MAIN.as_bytes(), account, false)?;
+    write_atomic(&data.join("custom.conf"), conf::CUSTOM.as_bytes(), account, false)?;
+    write_atomic(
+        &data.join("pg_hba.conf"),
+        conf::host_based_authentication(false, conf::AdminAccess::Socket).as_bytes(),
+        account,
+        false,
+    )?;
+    let identities = conf::identities(&account.daemon, &account.name);
     write_atomic(&data.join("pg_ident.conf"), identities.as_bytes(), account, false)?;
     let wal = data.join("pg_wal");
     for name in names(&wal)? {

@@ -6,6 +6,7 @@ use crate::process::files::{NO_FOLLOW, blocking, data_major, ensure_dir, ensure_
 use crate::process::layout::{Layout, Place};
 use crate::process::logs;
 use crate::process::procs::{self, Postmaster};
+use crate::reasons::{LAST_LINES, reason};
 use crate::spec::{Engine, Observed, ServerSpec};
 use rustix::process::Signal;
 use std::fs::{self, OpenOptions};
@@ -28,7 +29,7 @@ const REMAINS: Duration = Duration::from_secs(5);
 pub(crate) fn observe(place: &Place) -> Result<Observed, RuntimeError> {
     if let Some(server) = procs::postmaster(&place.data) {
         let pid = Some(server.pid);
-        return Ok(if server.ready { Observed::Running { pid } } else { Observed::Starting { pid } });
+        return Ok(if server.ready { Observed::Running { pid, container: None } } else { Observed::Starting { pid } });
     }
     Ok(if crate::process::files::exists(&place.data)? { Observed::Stopped } else { Observed::Missing })
 }
@@ -228,18 +229,8 @@ fn explain(lines: Vec<String>, spec: &ServerSpec, place: &Place) -> Result<Attem
     if remains { Ok(Attempt::Remains(error)) } else { Err(error) }
 }
 
-/// The message of the last line that says why, without its prefix.
-fn reason(lines: &[String]) -> String {
-    let message = |line: &String| {
-        let (_, message) = ["PANIC:  ", "FATAL:  "].iter().find_map(|level| line.split_once(level))?;
-        Some(message.to_owned())
-    };
-    let found = lines.iter().rev().find_map(message);
-    found.or_else(|| lines.last().cloned()).unwrap_or_else(|| "it ended without a word".to_owned())
-}
-
 fn failed(reason: &str, mut log: Vec<String>) -> RuntimeError {
-    log.drain(..log.len().saturating_sub(logs::LAST_LINES));
+    log.drain(..log.len().saturating_sub(LAST_LINES));
     RuntimeError::ServerFailed { reason: reason.to_owned(), log }
 }
 
@@ -281,19 +272,4 @@ pub(crate) async fn exited(place: &Place) -> Result<(), RuntimeError> {
 pub(crate) async fn find(place: &Place) -> Result<Option<Postmaster>, RuntimeError> {
     let data = place.data.clone();
     blocking(move || Ok(procs::postmaster(&data))).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_reason_is_the_last_fatal_message() {
-        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-        let log =
-            lines("2026 UTC [7] LOG:  starting\n2026 UTC [7] FATAL:  could not load x\n2026 UTC [7] LOG:  shut down");
-        assert_eq!(reason(&log), "could not load x");
-        assert_eq!(reason(&lines("postgres: bad option")), "postgres: bad option");
-        assert_eq!(reason(&[]), "it ended without a word");
-    }
 }

@@ -13,9 +13,9 @@ use std::process::Stdio;
 use tokio::io::AsyncReadExt;
 
 /// Programs that may be run; each reads its connection from the environment.
-const PROGRAMS: [&str; 3] = ["pg_dump", "pg_restore", "psql"];
+pub(crate) const PROGRAMS: [&str; 3] = ["pg_dump", "pg_restore", "psql"];
 /// How much of its error output is kept.
-const STDERR_BYTES: usize = 4096;
+pub(crate) const STDERR_BYTES: usize = 4096;
 
 /// Where a program finds the server.
 pub(crate) struct Connection {
@@ -94,7 +94,7 @@ pub(crate) async fn run(
 
 /// What a program said, without the statements and rows that it quotes: they are somebody's data, and a statement of a
 /// dump may hold a password.
-fn without_data(stderr: &str) -> String {
+pub(crate) fn without_data(stderr: &str) -> String {
     let said = |line: &&str| line.starts_with("pg_") || line.contains("ERROR:") || line.contains("FATAL:");
     stderr.lines().filter(said).collect::<Vec<_>>().join(" | ")
 }

@@ -52,7 +52,7 @@ impl Bed {
 
     pub(crate) async fn pid(&self, spec: &ServerSpec) -> u32 {
         match self.runtime.observe(spec).await.expect("observed") {
-            Observed::Running { pid: Some(pid) } => pid,
+            Observed::Running { pid: Some(pid), .. } => pid,
             other => panic!("not running: {other:?}"),
         }
     }
@@ -139,6 +139,10 @@ pub(crate) fn spec(id: &str, major: u16) -> ServerSpec {
         },
         tls: None,
         system_identifier: 0x7000_0000_0000_0000 + u64::from(crc(id)),
+        size_gb: None,
+        memory_mb: None,
+        admin_verifier: None,
+        container: None,
     }
 }
 

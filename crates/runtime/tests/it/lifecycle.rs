@@ -24,7 +24,7 @@ async fn every_engine_prepares_copies_starts_stops_and_is_removed() {
         bed.up(&one).await;
         bed.up(&other).await;
         for spec in [&one, &other] {
-            assert!(matches!(bed.runtime.observe(spec).await, Ok(Observed::Running { pid: Some(_) })));
+            assert!(matches!(bed.runtime.observe(spec).await, Ok(Observed::Running { pid: Some(_), .. })));
             let found = bed.sql(spec, "postgres", "SELECT system_identifier FROM pg_control_system()").await;
             assert_eq!(found, spec.system_identifier.to_string(), "its own system identifier");
             assert_eq!(bed.sql(spec, "postgres", "SHOW data_checksums").await, "on");
@@ -59,32 +59,6 @@ async fn every_engine_prepares_copies_starts_stops_and_is_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_call_can_be_repeated() {
-    let bed = Bed::new().await;
-    let spec = bed.spec("again").await;
-    for _ in 0..2 {
-        bed.runtime.prepare(spec.major).await.expect("prepared");
-        bed.runtime.create(&spec).await.expect("created");
-        bed.runtime.configure(&spec).await.expect("configured");
-        bed.runtime.sync(&spec).await.expect("synced");
-        bed.runtime.start(&spec).await.expect("started");
-    }
-    let pid = bed.pid(&spec).await;
-    bed.runtime.start(&spec).await.expect("runs");
-    assert_eq!(bed.pid(&spec).await, pid, "a second start changes nothing");
-    assert!(bed.runtime.disk_usage(&spec).await.expect("measured") > 20 << 20);
-    assert!(bed.runtime.remove(&spec).await.is_err(), "a running server is not removed");
-    for _ in 0..2 {
-        bed.runtime.stop(&spec).await.expect("stopped");
-    }
-    for _ in 0..2 {
-        bed.runtime.remove(&spec).await.expect("removed");
-    }
-    bed.runtime.stop(&spec).await.expect("nothing to stop");
-    bed.runtime.exited(&spec).await.expect("nothing to wait for");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn many_at_once_share_one_preparation() {
     let bed = Bed::new().await;
     let major = bed.newest().await.major;
@@ -111,7 +85,7 @@ async fn a_new_daemon_finds_and_stops_what_an_older_one_started() {
     assert_eq!(fields[3], pid.to_string(), "it leads a session of its own");
 
     let newer = open(&bed.data_dir).await;
-    assert_eq!(newer.observe(&spec).await.expect("observed"), Observed::Running { pid: Some(pid) });
+    assert_eq!(newer.observe(&spec).await.expect("observed"), Observed::Running { pid: Some(pid), container: None });
     newer.start(&spec).await.expect("nothing to do");
     let waits = tokio::spawn({
         let runtime = open(&bed.data_dir).await;

@@ -1,8 +1,8 @@
 //! Logs and client programs.
 
 use crate::bed::Bed;
-use pgdb_runtime::spec::{ADMIN_ROLE, LogOptions, OtherServer, PREPARED_DB, Tool, ToolServer};
-use pgdb_runtime::{Runtime, RuntimeError};
+use pgdb_runtime::spec::{ADMIN_ROLE, LogOptions, OtherServer, Tool, ToolServer};
+use pgdb_runtime::{ClientPrograms, Runtime, RuntimeError};
 use std::fs;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -49,54 +49,14 @@ async fn a_log_is_followed_over_a_rotation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dump_goes_out_and_back_in() {
+async fn a_program_that_nobody_waits_for_is_killed() {
     let bed = Bed::new().await;
     let spec = bed.spec("dump").await;
     bed.up(&spec).await;
-    bed.sql(&spec, "postgres", "CREATE ROLE u LOGIN PASSWORD 'a secret'").await;
-    bed.sql(&spec, "postgres", "CREATE DATABASE d OWNER u").await;
-    bed.sql(&spec, "d", "CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i; ALTER TABLE t OWNER TO u").await;
-    let password = "a secret".into();
-    let tool = |program: &'static str, args: &'static [String], stdin| Tool {
-        program,
-        args,
-        user: "u",
-        password: Some(&password),
-        db: "d",
-        stdin,
-    };
-    let format: &'static [String] = vec!["-Fc".to_owned()].leak();
-    let mut running = bed.runtime.tool(ToolServer::Own(&spec), tool("pg_dump", format, None)).await.expect("runs");
-    let mut dump = Vec::new();
-    running.stdout.read_to_end(&mut dump).await.expect("read");
-    running.finished.await.expect("succeeded");
-    let dir = tempfile::tempdir().expect("a folder");
-    let file = dir.path().join("dump");
-    fs::write(&file, &dump).expect("written");
-    bed.sql(&spec, "d", "DROP TABLE t").await;
-    let into: &'static [String] = vec!["-d".to_owned(), "d".to_owned()].leak();
-    let running = bed.runtime.tool(ToolServer::Own(&spec), tool("pg_restore", into, Some(file))).await.expect("runs");
-    running.finished.await.expect("succeeded");
-    assert_eq!(bed.sql(&spec, "d", "SELECT count(*) FROM t").await, "1000");
-
-    let missing: &'static [String] = vec!["-t".to_owned(), "nope".to_owned()].leak();
-    let running = bed.runtime.tool(ToolServer::Own(&spec), tool("pg_dump", missing, None)).await.expect("runs");
-    match running.finished.await {
-        Err(RuntimeError::ToolFailed { program, stderr }) => {
-            assert!(program == "pg_dump" && stderr.contains("no matching tables"), "{stderr}");
-        }
-        other => panic!("{other:?}"),
-    }
-    assert!(bed.runtime.tool(ToolServer::Own(&spec), tool("sh", missing, None)).await.is_err());
-    let wrong = "wrong".into();
-    let refused = Tool { program: "psql", args: &[], user: "u", password: Some(&wrong), db: PREPARED_DB, stdin: None };
-    assert!(bed.runtime.tool(ToolServer::Own(&spec), refused).await.expect("runs").finished.await.is_err());
-
-    // Dropped, it is killed.
     let mark = format!("SELECT pg_sleep(100) /* {} */", bed.data_dir.display());
     let sleep = ["-c".to_owned(), mark.clone()];
-    let asleep = Tool { program: "psql", args: &sleep, user: "u", password: Some(&password), db: "d", stdin: None };
-    let running = bed.runtime.tool(ToolServer::Own(&spec), asleep).await.expect("runs");
+    let asleep = Tool { program: "psql", args: &sleep, user: ADMIN_ROLE, password: None, db: "postgres", stdin: None };
+    let running = bed.runtime.tool(&spec, asleep).await.expect("runs");
     assert!(runs(&mark));
     drop(running);
     for _ in 0..500 {
@@ -135,12 +95,12 @@ async fn a_dump_of_another_server_is_read_by_several_workers() {
     };
     let args = ["--format=directory", "--jobs=2", "--file", &dump].map(str::to_owned);
     let tool = Tool { program: "pg_dump", args: &args, user: "u", password: Some(&password), db: "d", stdin: None };
-    let dumping = bed.runtime.tool(ToolServer::Other(&other), tool).await.expect("runs");
+    let dumping = bed.runtime.client(ToolServer::Other(&other), tool).await.expect("runs");
     dumping.finished.await.expect("dumped");
     // Into an own server as its administrator, who needs no password.
     let args = ["--jobs=2", "--exit-on-error", "--dbname=d", &dump].map(str::to_owned);
     let tool = Tool { program: "pg_restore", args: &args, user: ADMIN_ROLE, password: None, db: "d", stdin: None };
-    let restoring = bed.runtime.tool(ToolServer::Own(&to), tool).await.expect("runs");
+    let restoring = bed.runtime.client(ToolServer::Own(&to), tool).await.expect("runs");
     restoring.finished.await.expect("restored");
     assert_eq!(bed.sql(&to, "d", "SELECT count(*) FROM t3").await, "1000");
 
@@ -156,7 +116,7 @@ async fn a_dump_of_another_server_is_read_by_several_workers() {
     assert!(!folder.exists() && bed.runtime.scratch("../out").await.is_err());
     let newer = OtherServer { major: 99, ..other };
     let refused = Tool { program: "pg_dump", args: &[], user: "u", password: Some(&password), db: "d", stdin: None };
-    let missing = bed.runtime.tool(ToolServer::Other(&newer), refused).await;
+    let missing = bed.runtime.client(ToolServer::Other(&newer), refused).await;
     assert!(matches!(missing, Err(RuntimeError::ClientsMissing { major: 99, .. })));
 }
 

@@ -4,23 +4,26 @@
 //! Whoever calls fills [`Options`] from flags and environment; once those name an address in either way, the
 //! file's `listen` and `port` do not count.
 
+mod docker;
 mod environment;
 pub mod listen;
 mod previews;
 pub mod strength;
 
+pub use docker::DockerOptions;
 pub use environment::EnvSecrets;
 pub use previews::{ExternalServer, GithubRepository, OrphanPolicy, PreviewConfig, PreviewOptions, TargetConfig};
 
 use listen::Listen;
 use pgdb_core::ports::PortRange;
+use pgdb_runtime::docker::DockerConfig;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Everything that can be set. The configuration file has the same names.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
     /// `ADDRESS:PORT`, or `:PORT` for every address.
@@ -54,6 +57,8 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// Further addresses that serve the same.
     pub extra_listeners: Option<Vec<String>>,
+    /// The container engine.
+    pub docker: DockerOptions,
     /// Previews.
     pub previews: PreviewOptions,
 }
@@ -107,6 +112,8 @@ pub struct Config {
     pub log_level: String,
     /// Whether `/metrics` answers.
     pub metrics: bool,
+    /// The container engine.
+    pub docker: DockerConfig,
     /// Previews.
     pub previews: PreviewConfig,
 }
@@ -243,6 +250,7 @@ impl Options {
             metrics: self.metrics.or(file.metrics),
             config: self.config,
             extra_listeners: self.extra_listeners.or(file.extra_listeners),
+            docker: self.docker.or(file.docker),
             previews: self.previews.or(file.previews),
         }
     }
@@ -290,6 +298,7 @@ impl Options {
             log_format: options.log_format.unwrap_or_default(),
             log_level: options.log_level.unwrap_or_else(|| "info".to_owned()),
             metrics: options.metrics.unwrap_or(true),
+            docker: options.docker.resolve(surroundings.home.as_deref())?,
             previews: options.previews.resolve()?,
         })
     }

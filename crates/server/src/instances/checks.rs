@@ -1,11 +1,13 @@
 //! What is asked, checked before anything is done; and what failed, told to the one who asked.
 
+use super::record;
 use crate::problem::Problem;
 use pgdb_api::instances::DeployRequest;
 use pgdb_core::instance::{NEWEST_MAJOR, OLDEST_MAJOR, RuntimeKind};
 use pgdb_core::name::InstanceName;
 use pgdb_core::ports::PortRange;
 use pgdb_core::random::Entropy;
+use rusqlite::Connection;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, TcpListener};
 
@@ -43,6 +45,13 @@ pub(super) fn runtime(request: &DeployRequest, default: RuntimeKind) -> Result<R
         let shown: String = given.chars().take(40).collect();
         Problem::invalid("invalid_value", format!("there is no runtime '{shown}'; there are: {}", known.join(", ")))
     })
+}
+
+/// The first of `wanted`, `wanted-2`, … that is neither an instance's nor kept.
+pub(super) fn free_volume(wanted: &str, connection: &Connection) -> Result<String, Problem> {
+    let taken = &record::volumes(connection)? | &record::volumes_in_use(connection)?;
+    let mut names = (1..).map(|n: u32| if n == 1 { wanted.to_owned() } else { format!("{wanted}-{n}") });
+    Ok(names.find(|name| !taken.contains(name)).unwrap_or_else(|| wanted.to_owned()))
 }
 
 /// The first port that is neither given out nor, at this moment, listened on by another program.

@@ -7,10 +7,10 @@ use super::record::{self, InstanceRecord};
 use super::world::{World, runtime_problem};
 use crate::operations::{Observer, OperationRecord, StepRecord, record as operation_rows};
 use crate::problem::Problem;
-use pgdb_core::instance::{DesiredState, InstanceState};
-use pgdb_runtime::Runtime;
+use pgdb_core::instance::{DesiredState, InstanceState, RuntimeKind};
 use pgdb_runtime::spec::{Observed, ServerSpec};
-use std::collections::HashMap;
+use pgdb_runtime::{Runtime, RuntimeError};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -28,6 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const CRASH_LOOP: u32 = 5;
 /// A server that has run this long has settled.
 const SETTLED_MS: u64 = 60_000;
+/// Between two looks for a container engine that is away.
+const ENGINE_PAUSE: Duration = Duration::from_secs(2);
 /// Servers looked at or started at the same time.
 const AT_ONCE: usize = 4;
 
@@ -95,13 +97,21 @@ impl Reconciler {
     /// Notes which servers have ended while no daemon ran, before anybody is told that they run.
     pub async fn first_look(&self) -> Result<(), Problem> {
         let world = &self.shared.world;
+        let mut by_runtime: BTreeMap<RuntimeKind, Vec<(InstanceRecord, ServerSpec)>> = BTreeMap::new();
         for instance in world.store.read(record::all).await? {
-            let (Ok(spec), Ok(runtime)) = (world.spec(&instance), world.runtime(instance.runtime)) else { continue };
+            let Ok(spec) = world.spec(&instance) else { continue };
+            by_runtime.entry(instance.runtime).or_default().push((instance, spec));
+        }
+        for (kind, instances) in by_runtime {
+            let Ok(runtime) = world.runtime(kind) else { continue };
+            let specs: Vec<ServerSpec> = instances.iter().map(|(_, spec)| spec.clone()).collect();
             // What cannot be looked at is the tick's to report.
-            let Ok(observed) = runtime.observe(&spec).await else { continue };
-            if instance.state == InstanceState::Running && !matches!(observed, Observed::Running { .. }) {
-                let reason = "its server ended while the daemon was away; it is being started";
-                self.note(&instance, InstanceState::Degraded, Some(reason)).await?;
+            let Ok(observed) = runtime.observe_all(&specs).await else { continue };
+            for ((instance, _), observed) in instances.iter().zip(observed) {
+                if instance.state == InstanceState::Running && !matches!(observed, Observed::Running { .. }) {
+                    let reason = "its server ended while the daemon was away; it is being started";
+                    self.note(instance, InstanceState::Degraded, Some(reason)).await?;
+                }
             }
         }
         Ok(())
@@ -261,7 +271,22 @@ impl Reconciler {
         }
         let spec = world.spec(&instance)?;
         let runtime = Arc::clone(world.runtime(instance.runtime)?);
-        let observed = runtime.observe(&spec).await.map_err(|error| runtime_problem(&error))?;
+        let observed = match runtime.observe(&spec).await {
+            Ok(observed) => observed,
+            Err(error @ RuntimeError::ContainersUnavailable { .. }) => {
+                if instance.state == InstanceState::Running {
+                    self.note(&instance, InstanceState::Degraded, Some(&error.to_string())).await?;
+                }
+                return Ok(Outcome::Again(ENGINE_PAUSE));
+            }
+            Err(error) => return Err(runtime_problem(&error)),
+        };
+        if let Observed::Running { container: Some(container), .. } = &observed
+            && instance.container.as_ref() != Some(container)
+        {
+            let (id, container) = (instance.id.clone(), container.clone());
+            world.store.write(move |connection| record::set_container(connection, &id, &container)).await?;
+        }
         match (instance.desired, observed) {
             _ if instance.state == InstanceState::Creating => {
                 let reason = "its deploy neither ended nor could be taken back; destroy it";
@@ -282,7 +307,7 @@ impl Reconciler {
                 Ok(Outcome::Watch(None))
             }
             (DesiredState::Running, Observed::Missing) => {
-                let reason = "its data directory is gone; destroy it, or put the directory back";
+                let reason = "its data is gone; destroy it, or put the data back";
                 self.note(&instance, InstanceState::Degraded, Some(reason)).await?;
                 Ok(Outcome::Settled)
             }

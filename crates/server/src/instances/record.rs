@@ -31,6 +31,11 @@ pub struct InstanceRecord {
     pub password: Vec<u8>,
     /// The password that a rotation is about to set, sealed.
     pub next_password: Option<Vec<u8>>,
+    /// The password of our administrator on its server, sealed. None where that comes over a private socket, or, on a
+    /// server that was taken over, is the role itself.
+    pub admin_password: Option<Vec<u8>>,
+    /// The container engine's id of its container, when it was last seen.
+    pub container: Option<String>,
     /// Volume name of the contract.
     pub volume: String,
     /// The system identifier of its data.
@@ -82,6 +87,11 @@ pub fn subject(name: &str) -> String {
     format!("instance/{name}")
 }
 
+/// The associated data of the sealed password of our administrator on the instance with this id.
+pub fn admin_password_aad(id: &str) -> String {
+    format!("instances/{id}/admin_password")
+}
+
 /// The associated data of the sealed password of the instance with this id.
 pub fn password_aad(id: &str) -> String {
     format!("instances/{id}/password")
@@ -89,7 +99,7 @@ pub fn password_aad(id: &str) -> String {
 
 const COLUMNS: &str = "id, name, runtime, major, listen, port, db, user, password, next_password, volume, \
     system_identifier, size_gb, max_connections, memory_mb, tls, superuser, protected, desired, state, reason, \
-    disk_bytes, created_at";
+    disk_bytes, created_at, admin_password, container";
 
 /// Writes a new instance; `name_taken` when there is one of that name.
 pub fn insert(connection: &Connection, instance: &InstanceRecord) -> Result<(), Problem> {
@@ -99,7 +109,7 @@ pub fn insert(connection: &Connection, instance: &InstanceRecord) -> Result<(), 
     connection.execute(
         &format!(
             "INSERT INTO instances ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
-             ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)"
+             ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)"
         ),
         params![
             instance.id,
@@ -124,7 +134,9 @@ pub fn insert(connection: &Connection, instance: &InstanceRecord) -> Result<(), 
             instance.state.as_str(),
             instance.reason,
             instance.disk_bytes,
-            micros(instance.created_at)
+            micros(instance.created_at),
+            instance.admin_password,
+            instance.container
         ],
     )?;
     Ok(())
@@ -187,6 +199,18 @@ pub fn set_state(connection: &Connection, id: &str, state: InstanceState, reason
     connection
         .execute("UPDATE instances SET state = ?2, reason = ?3 WHERE id = ?1", params![id, state.as_str(), reason])?;
     Ok(())
+}
+
+/// Notes which container an instance's server runs in.
+pub fn set_container(connection: &Connection, id: &str, container: &str) -> Result<(), Problem> {
+    connection.execute("UPDATE instances SET container = ?2 WHERE id = ?1", params![id, container])?;
+    Ok(())
+}
+
+/// The names of volumes that instances have.
+pub fn volumes_in_use(connection: &Connection) -> Result<BTreeSet<String>, Problem> {
+    let sql = "SELECT volume FROM instances";
+    Ok(connection.prepare_cached(sql)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
 
 /// Notes what an instance should be.
@@ -341,5 +365,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<InstanceRecord> {
         reason: row.get("reason")?,
         disk_bytes: row.get("disk_bytes")?,
         created_at: from_micros(row.get("created_at")?),
+        admin_password: row.get("admin_password")?,
+        container: row.get("container")?,
     })
 }

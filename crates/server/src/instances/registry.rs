@@ -69,6 +69,8 @@ impl InstanceService {
             user: item.user,
             password: world.sealer.seal(&*world.entropy, &record::password_aad(id.as_str()), &password)?,
             next_password: None,
+            admin_password: None,
+            container: None,
             volume: item.volume_name,
             system_identifier: 0,
             size_gb: item.size_gb,

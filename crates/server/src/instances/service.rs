@@ -11,11 +11,11 @@ use crate::problem::Problem;
 use bytes::Bytes;
 use pgdb_api::instances::{DeployRequest, Deployment, StatusItem};
 use pgdb_core::id::InstanceId;
-use pgdb_core::instance::{DesiredState, InstanceState, RequestedSettings, RuntimeKind};
+use pgdb_core::instance::{DesiredState, InstanceState, RequestedSettings};
 use pgdb_core::random;
 use pgdb_core::url::ConnectionUrl;
-use pgdb_runtime::spec::{LogOptions, Tool, ToolServer};
-use pgdb_runtime::{ByteStream, RunningTool};
+use pgdb_runtime::spec::{LogOptions, Tool};
+use pgdb_runtime::{ByteStream, RunningTool, Runtime};
 use rusqlite::Connection;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -72,7 +72,8 @@ impl InstanceService {
             }
             None => None,
         };
-        let major = self.major(&request, runtime, volume.as_ref().map(|volume| volume.major)).await?;
+        let acts = Arc::clone(world.runtime(runtime)?);
+        let major = self.major(&request, &*acts, volume.as_ref().map(|volume| volume.major)).await?;
         let id = InstanceId::generate(&*world.clock, &*world.entropy).to_string();
         let generated = |prefix: &str| format!("{prefix}{}", random::lower_alnum(&*world.entropy, 10));
         let mut instance = InstanceRecord {
@@ -85,7 +86,9 @@ impl InstanceService {
             user: volume.as_ref().map_or_else(|| generated("u_"), |volume| volume.user.clone()),
             password: world.new_password(&id)?,
             next_password: None,
-            volume: format!("pgdb-{name}"),
+            admin_password: if acts.volumes_keep_their_name() { Some(world.new_admin_password(&id)?) } else { None },
+            container: None,
+            volume: acts.volume_name(&name),
             system_identifier: volume
                 .as_ref()
                 .map_or_else(|| self.system_identifier(), |volume| volume.system_identifier),
@@ -112,6 +115,12 @@ impl InstanceService {
             if let Some(volume) = &wanted_volume {
                 record::check_volume_free(connection, volume)?;
             }
+            if acts.volumes_keep_their_name() {
+                instance.volume = match &wanted_volume {
+                    Some(volume) => volume.clone(),
+                    None => checks::free_volume(&instance.volume, connection)?,
+                };
+            }
             instance.port = checks::free_port(range, instance.listen, &record::ports(connection)?)?;
             record::insert(connection, &instance)
         };
@@ -135,24 +144,15 @@ impl InstanceService {
         found.ok_or_else(missing)
     }
 
-    /// The major to deploy: the kept data's, the asked one, or the newest there is.
-    async fn major(&self, request: &DeployRequest, runtime: RuntimeKind, kept: Option<u16>) -> Result<u16, Problem> {
-        let engines = self.world.runtime(runtime)?.engines().await.map_err(|error| runtime_problem(&error))?;
-        let found: Vec<u16> = engines.iter().map(|engine| engine.major).collect();
+    /// The major to deploy: the kept data's, the asked one, or the runtime's own choice.
+    async fn major(&self, request: &DeployRequest, runtime: &dyn Runtime, kept: Option<u16>) -> Result<u16, Problem> {
         if let (Some(kept), Some(asked)) = (kept, request.version)
             && kept != asked
         {
             let message = format!("the kept data is of PostgreSQL {kept}; leave the version out, or give {kept}");
             return Err(Problem::invalid("invalid_value", message));
         }
-        let wanted = kept.or(request.version).or_else(|| found.first().copied());
-        match wanted {
-            Some(major) if found.contains(&major) => Ok(major),
-            wanted => {
-                let major = wanted.unwrap_or(pgdb_core::instance::NEWEST_MAJOR);
-                Err(runtime_problem(&pgdb_runtime::RuntimeError::EngineMissing { major, found }))
-            }
-        }
+        runtime.choose_major(kept.or(request.version)).await.map_err(|error| runtime_problem(&error))
     }
 
     /// Begins a destroy.
@@ -273,7 +273,7 @@ impl InstanceService {
         let password = if view.reveal { Some(self.world.password(instance)?) } else { None };
         Ok(StatusItem {
             name: instance.name.clone(),
-            container_id: instance.id.clone(),
+            container_id: instance.container.clone().unwrap_or_else(|| instance.id.clone()),
             volume_name: instance.volume.clone(),
             host: self.host(&view.host),
             host_port: instance.port,
@@ -327,7 +327,7 @@ impl InstanceService {
             db: &instance.db,
             stdin: None,
         };
-        let running = self.world.runtime(instance.runtime)?.tool(ToolServer::Own(&spec), tool).await;
+        let running = self.world.runtime(instance.runtime)?.tool(&spec, tool).await;
         running.map_err(|error| runtime_problem(&error))
     }
 

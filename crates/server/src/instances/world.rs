@@ -6,18 +6,19 @@ use crate::operations::StepError;
 use crate::problem::{Problem, ProblemKind};
 use crate::secrets::Sealer;
 use crate::store::Store;
-use pgdb_core::instance::RuntimeKind;
+use pgdb_core::instance::{InstanceState, RuntimeKind};
 use pgdb_core::ports::PortRange;
 use pgdb_core::random::{self, Entropy};
 use pgdb_core::sizing::{Machine, plan_settings};
 use pgdb_core::time::Clock;
 use pgdb_pg::connect::{Client, Target, TlsMode, connect};
 use pgdb_pg::error::PgError;
+use pgdb_pg::scram;
 use pgdb_runtime::spec::{ADMIN_ROLE, AdminTarget, ServerSpec, TlsFiles};
-use pgdb_runtime::{Runtime, RuntimeError};
+use pgdb_runtime::{ClientPrograms, Runtime, RuntimeError};
 use secrecy::SecretString;
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
@@ -55,6 +56,8 @@ pub struct World {
     pub ca: Arc<Ca>,
     /// What instances run on.
     pub runtimes: Runtimes,
+    /// The client programs of this machine.
+    pub clients: Arc<dyn ClientPrograms>,
     /// Configuration.
     pub config: WorldConfig,
     locks: Mutex<HashMap<String, Arc<AsyncMutex<()>>>>,
@@ -67,10 +70,10 @@ impl World {
         (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
         sealer: Arc<Sealer>,
         ca: Arc<Ca>,
-        runtimes: Runtimes,
+        (runtimes, clients): (Runtimes, Arc<dyn ClientPrograms>),
         config: WorldConfig,
     ) -> Self {
-        Self { store, clock, entropy, sealer, ca, runtimes, config, locks: Mutex::default() }
+        Self { store, clock, entropy, sealer, ca, runtimes, clients, config, locks: Mutex::default() }
     }
 
     /// One instance by its name, or 404.
@@ -132,7 +135,27 @@ impl World {
             settings: plan_settings(self.config.machine, &instance.settings),
             tls,
             system_identifier: instance.system_identifier,
+            size_gb: instance.size_gb,
+            memory_mb: instance.settings.memory_mb,
+            // Its data is made while it is being deployed, and never again.
+            admin_verifier: match instance.state {
+                InstanceState::Creating => self.admin_password(instance)?.as_ref().map(scram::verifier),
+                _ => None,
+            },
+            container: instance.container.clone(),
         })
+    }
+
+    /// The password of our administrator on an instance's server, where there is one.
+    fn admin_password(&self, instance: &InstanceRecord) -> Result<Option<SecretString>, Problem> {
+        let sealed = instance.admin_password.as_deref();
+        let aad = record::admin_password_aad(&instance.id);
+        sealed.map(|sealed| self.sealer.open_sealed(&aad, sealed)).transpose()
+    }
+
+    /// A password for our administrator, sealed for an instance.
+    pub fn new_admin_password(&self, id: &str) -> Result<Vec<u8>, Problem> {
+        self.sealer.seal(&*self.entropy, &record::admin_password_aad(id), &random::secret(&*self.entropy))
     }
 
     fn certificate(&self, instance: &InstanceRecord) -> Result<TlsFiles, Problem> {
@@ -178,22 +201,22 @@ impl World {
             }
             AdminTarget::Tcp { host, port } => {
                 let tls = if instance.tls { TlsMode::Require } else { TlsMode::Disable };
-                let password = self.password(instance)?;
                 let target = Target::Tcp { host, port, tls };
-                connect(&target, &instance.user, Some(&password), db, ADMIN_TIMEOUT).await.map_err(pg)
+                // Without an administrator of ours the role itself is one: the original daemon made it so.
+                let (role, password) = match self.admin_password(instance)? {
+                    Some(password) => (ADMIN_ROLE, password),
+                    None => (instance.user.as_str(), self.password(instance)?),
+                };
+                connect(&target, role, Some(&password), db, ADMIN_TIMEOUT).await.map_err(pg)
             }
         }
     }
 
     /// Connects as a client does: over TCP, with the role's password.
     pub async fn login(&self, instance: &InstanceRecord, password: &SecretString) -> Result<Client, StepError> {
-        let host = match instance.listen {
-            IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
-            IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
-            address => address.to_string(),
-        };
+        let (host, port) = self.runtime(instance.runtime)?.address(&self.spec(instance)?);
         let tls = if instance.tls { TlsMode::VerifyCa(self.ca.pem().to_owned()) } else { TlsMode::Disable };
-        let target = Target::Tcp { host, port: instance.port, tls };
+        let target = Target::Tcp { host, port, tls };
         connect(&target, &instance.user, Some(password), &instance.db, ADMIN_TIMEOUT).await.map_err(pg)
     }
 }
@@ -213,7 +236,10 @@ pub(crate) fn runtime_problem(error: &RuntimeError) -> Problem {
         }
         RuntimeError::PortTaken { .. } => Problem::conflict("port_taken", message),
         RuntimeError::DiskFull { .. } => Problem::new(ProblemKind::Busy, "disk_full", message),
-        RuntimeError::NotOurs { .. } => Problem::conflict("not_ours", message),
+        RuntimeError::NotOurs { .. } | RuntimeError::InTheWay { .. } => Problem::conflict("not_ours", message),
+        RuntimeError::ImageMissing { .. } => Problem::invalid("image_missing", message),
+        RuntimeError::ContainersUnavailable { .. } => Problem::upstream("docker_unavailable", message),
+        RuntimeError::Containers { .. } => Problem::upstream("docker_failed", message),
         RuntimeError::ServerFailed { log, .. } => {
             let log = if log.is_empty() { String::new() } else { format!("; its log ends with: {}", log.join(" | ")) };
             Problem::upstream("server_failed", message + &log)
@@ -227,7 +253,13 @@ pub(crate) fn runtime_problem(error: &RuntimeError) -> Problem {
 /// A runtime's error inside a step. A full disk or a missing engine does not mend itself within seconds.
 pub(crate) fn runtime_step(error: RuntimeError) -> StepError {
     let problem = runtime_problem(&error);
-    let passing = matches!(error, RuntimeError::Io { .. } | RuntimeError::ServerFailed { .. });
+    let passing = matches!(
+        error,
+        RuntimeError::Io { .. }
+            | RuntimeError::ServerFailed { .. }
+            | RuntimeError::ContainersUnavailable { .. }
+            | RuntimeError::Containers { .. }
+    );
     StepError { code: problem.code.to_owned(), message: problem.message, passing }
 }
 

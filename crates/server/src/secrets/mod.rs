@@ -55,6 +55,9 @@ pub const INSTANCE_PASSWORD: SealedColumn =
     SealedColumn { table: "instances", key: "id", column: "password", purpose: "password" };
 /// The password that an instance is being changed to; it moves to [`INSTANCE_PASSWORD`] as it is.
 pub const INSTANCE_NEXT_PASSWORD: SealedColumn = SealedColumn { column: "next_password", ..INSTANCE_PASSWORD };
+/// The password of our administrator on an instance that has no private socket.
+pub const INSTANCE_ADMIN_PASSWORD: SealedColumn =
+    SealedColumn { column: "admin_password", purpose: "admin_password", ..INSTANCE_PASSWORD };
 
 /// What the passwords of a server's previews are derived from, where the environment does not say.
 pub const PREVIEW_SECRET: SealedColumn =
@@ -68,8 +71,14 @@ pub const TEMPLATE_ADMIN: SealedColumn =
     SealedColumn { table: "template_definitions", key: "id", column: "admin_url", purpose: "admin_url" };
 
 /// Every sealed column. A capability that keeps secrets adds its own here.
-pub const SEALED_COLUMNS: &[SealedColumn] =
-    &[INSTANCE_PASSWORD, INSTANCE_NEXT_PASSWORD, PREVIEW_SECRET, TEMPLATE_SOURCE, TEMPLATE_ADMIN];
+pub const SEALED_COLUMNS: &[SealedColumn] = &[
+    INSTANCE_PASSWORD,
+    INSTANCE_NEXT_PASSWORD,
+    INSTANCE_ADMIN_PASSWORD,
+    PREVIEW_SECRET,
+    TEMPLATE_SOURCE,
+    TEMPLATE_ADMIN,
+];
 
 /// Seals and opens secrets.
 pub struct Sealer {

@@ -194,6 +194,10 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (target, db)
     ) WITHOUT ROWID;
     ",
+    "
+    ALTER TABLE instances ADD COLUMN admin_password BLOB;
+    ALTER TABLE instances ADD COLUMN container TEXT;
+    ",
 ];
 
 pub(super) fn known_version() -> i64 {

@@ -6,6 +6,7 @@
 //! sockets, bridge, subnet and control groups are its own, and it leaves the firewall alone (podman adds rules for what
 //! it publishes, and takes them back).
 
+pub mod gate;
 mod slot;
 
 use crate::wait;
@@ -93,6 +94,12 @@ impl Engine {
     /// A request to its API, whose path begins after the version. The answer has to be good; null if it is not JSON.
     pub async fn ask(&self, method: Method, path: &str, body: Value) -> Value {
         ask(&self.client, method, path, body).await
+    }
+
+    /// What is answered to a question about something that may be gone; empty if it is, or if the engine is away.
+    pub(crate) async fn try_ask(&self, path: &str) -> String {
+        let Ok(answer) = self.client.get(address(path)).send().await else { return String::new() };
+        String::from_utf8_lossy(&answer.bytes().await.unwrap_or_default()).into_owned()
     }
 
     /// All containers, the stopped ones too, as the engine lists them.

@@ -3,6 +3,7 @@
 mod crowds;
 mod daemon;
 mod disk;
+mod engines;
 mod folders;
 mod ports;
 mod restores;

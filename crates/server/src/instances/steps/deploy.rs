@@ -1,6 +1,6 @@
 //! `instance.deploy`: from a row to a server that its owner can log in to.
 
-use super::super::record::{self, InstanceRecord};
+use super::super::record;
 use super::super::world::{World, pg, runtime_step};
 use super::{Subject, present, subject, unknown_step};
 use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
@@ -52,7 +52,7 @@ impl OperationKind for Deploy {
             "copy" => self.copy(&subject, &input).await?,
             "configure" => subject.runtime.configure(&subject.spec).await.map_err(runtime_step)?,
             "start" => return self.start(&mut subject).await,
-            "claim" => self.claim(&subject.instance, &input).await?,
+            "claim" => self.claim(&subject, &input).await?,
             "verify" => return self.verify(&subject, input).await,
             other => return Err(unknown_step(DEPLOY, other)),
         }
@@ -134,8 +134,12 @@ impl Deploy {
     }
 
     /// Gives the prepared database and role their names and the role its password.
-    async fn claim(&self, instance: &InstanceRecord, input: &DeployInput) -> Result<(), StepError> {
+    async fn claim(&self, subject: &Subject, input: &DeployInput) -> Result<(), StepError> {
+        let instance = &subject.instance;
         let verifier = scram::verifier(&self.0.password(instance)?);
+        if input.from_volume.is_some() {
+            subject.runtime.admit_admin(&subject.spec).await.map_err(runtime_step)?;
+        }
         let client = self.0.admin(instance, "postgres").await?;
         let (role, db) = (instance.user.as_str(), instance.db.as_str());
         if input.from_volume.is_some() {
@@ -161,7 +165,11 @@ impl Deploy {
         };
         let sync = async { subject.runtime.sync(&subject.spec).await.map_err(runtime_step) };
         tokio::try_join!(login, sync)?;
+        let observed = subject.runtime.observe(&subject.spec).await.map_err(runtime_step)?;
         Ok(StepDone::commit(move |connection| {
+            if let Observed::Running { container: Some(container), .. } = &observed {
+                record::set_container(connection, &input.id, container)?;
+            }
             if let Some(volume) = &input.from_volume {
                 record::delete_volume(connection, volume)?;
             }

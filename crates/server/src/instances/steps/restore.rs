@@ -11,7 +11,7 @@ use pgdb_core::operation::OperationState;
 use pgdb_pg::connect::Client;
 use pgdb_pg::swap;
 use pgdb_runtime::RuntimeError;
-use pgdb_runtime::spec::{Tool, ToolServer};
+use pgdb_runtime::spec::Tool;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -91,7 +91,7 @@ impl OperationKind for Restore {
                     db: &incoming,
                     stdin: Some(input.spool),
                 };
-                let running = subject.runtime.tool(ToolServer::Own(&subject.spec), tool).await.map_err(runtime_step)?;
+                let running = subject.runtime.tool(&subject.spec, tool).await.map_err(runtime_step)?;
                 tokio::select! {
                     finished = running.finished => finished.map_err(load_failed)?,
                     () = cx.cancelled.cancelled() => return Err(StepError::lasting("cancelled", "the restore was cancelled")),

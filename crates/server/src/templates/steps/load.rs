@@ -2,7 +2,7 @@
 
 use super::super::record::DefinitionRecord;
 use super::super::source;
-use super::making::{Making, TOOLS};
+use super::making::Making;
 use crate::instances::steps::load_failed;
 use crate::instances::world::{pg, runtime_step};
 use crate::operations::{StepContext, StepDone, StepError};
@@ -31,12 +31,12 @@ const PLAIN: [&str; 6] = [
 
 impl Making<'_> {
     async fn scratch(&self) -> Result<PathBuf, StepError> {
-        self.world.instances.runtime(TOOLS)?.scratch(&self.names.scratch).await.map_err(runtime_step)
+        self.world.instances.clients.scratch(&self.names.scratch).await.map_err(runtime_step)
     }
 
     /// Takes over an uploaded dump.
     pub(super) async fn receive(&self, spool: &Path) -> Result<(), StepError> {
-        let runtime = self.world.instances.runtime(TOOLS)?;
+        let runtime = &self.world.instances.clients;
         let target = self.scratch().await?.join(DUMP);
         if spool.exists() {
             let lent = runtime.lend(spool, &self.names.scratch).await.map_err(runtime_step)?;
@@ -47,7 +47,7 @@ impl Making<'_> {
     }
 
     pub(super) async fn remove_scratch(&self) -> Result<(), StepError> {
-        self.world.instances.runtime(TOOLS)?.remove_scratch(&self.names.scratch).await.map_err(runtime_step)
+        self.world.instances.clients.remove_scratch(&self.names.scratch).await.map_err(runtime_step)
     }
 
     /// Finds out, before anything is made, whether the source can be read and its extensions can be had here.
@@ -92,7 +92,7 @@ impl Making<'_> {
 
     /// Client programs are never older than the server that they talk to.
     async fn require_clients(&self, major: u16) -> Result<(), StepError> {
-        let engines = self.world.instances.runtime(TOOLS)?.engines().await.map_err(runtime_step)?;
+        let engines = self.world.instances.clients.clients().await.map_err(runtime_step)?;
         let found: Vec<u16> = engines.iter().map(|engine| engine.major).collect();
         if found.iter().any(|there| *there >= major) {
             return Ok(());
@@ -119,7 +119,7 @@ impl Making<'_> {
             stdin: None,
         };
         let server = loader.tool_server();
-        let mut running = self.world.instances.runtime(TOOLS)?.tool(server, tool).await.map_err(runtime_step)?;
+        let mut running = self.world.instances.clients.client(server, tool).await.map_err(runtime_step)?;
         let mut text = String::new();
         let read = running.stdout.read_to_string(&mut text).await;
         running.finished.await.map_err(load_failed)?;
@@ -158,8 +158,8 @@ impl Making<'_> {
             db: &url.db,
             stdin: None,
         };
-        let runtime = self.world.instances.runtime(TOOLS)?;
-        let running = runtime.tool(ToolServer::Other(&server), tool).await.map_err(runtime_step)?;
+        let runtime = &self.world.instances.clients;
+        let running = runtime.client(ToolServer::Other(&server), tool).await.map_err(runtime_step)?;
         tokio::select! {
             ended = running.finished => ended.map_err(runtime_step)?,
             () = cx.cancelled.cancelled() => return Err(cancelled()),
@@ -182,7 +182,7 @@ impl Making<'_> {
             let list = scratch.join(LIST);
             let written = tokio::fs::write(&list, kept).await;
             written.map_err(|error| StepError::passing("internal", format!("could not write the list: {error}")))?;
-            self.world.instances.runtime(TOOLS)?.lend(&list, &self.names.scratch).await.map_err(runtime_step)?;
+            self.world.instances.clients.lend(&list, &self.names.scratch).await.map_err(runtime_step)?;
             args.push(format!("--use-list={}", list.display()));
         }
         args.push(format!("--dbname={}", self.names.staging));
@@ -197,8 +197,8 @@ impl Making<'_> {
             stdin: None,
         };
         let server = loader.tool_server();
-        let runtime = self.world.instances.runtime(TOOLS)?;
-        let running = runtime.tool(server, tool).await.map_err(runtime_step)?;
+        let runtime = &self.world.instances.clients;
+        let running = runtime.client(server, tool).await.map_err(runtime_step)?;
         tokio::select! {
             ended = running.finished => ended.map_err(load_failed)?,
             () = cx.cancelled.cancelled() => return Err(cancelled()),

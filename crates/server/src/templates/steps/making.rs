@@ -198,7 +198,7 @@ impl<'a> Making<'a> {
         let definition = self.definition().await?;
         self.world
             .instances
-            .runtime(TOOLS)?
+            .clients
             .remove_scratch(&self.names.scratch)
             .await
             .map_err(crate::instances::world::runtime_step)?;
@@ -218,6 +218,3 @@ impl<'a> Making<'a> {
         Ok(done)
     }
 }
-
-/// The runtime whose client programs dump and restore.
-pub(super) const TOOLS: pgdb_core::instance::RuntimeKind = pgdb_core::instance::RuntimeKind::Process;

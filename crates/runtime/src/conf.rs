@@ -9,6 +9,10 @@ pub(crate) const OUR_FILE: &str = "pgdb.conf";
 /// How logs of the server are named: their names' order is the order of time.
 pub(crate) const LOG_PREFIX: &str = "postgresql-";
 
+/// A role that is nowhere: a session is asked for in its name to see whether the server accepts any. It is asked for its
+/// password, as if it were there, and nothing is logged when the session ends then.
+pub(crate) const PROBE_ROLE: &str = "pgdb_probe";
+
 /// `postgresql.conf`, which only points to others. What a person adds in `custom.conf` stands and wins.
 pub(crate) const MAIN: &str = "\
 # Made by pgdb, which replaces this file and pgdb.conf at each start. Put settings of your own into custom.conf
@@ -24,11 +28,25 @@ pub(crate) const CUSTOM: &str =
 /// What the configuration needs to know besides the spec.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Surroundings<'a> {
+    /// `listen_addresses`.
+    pub(crate) listen: &'a str,
+    /// The port that the server itself listens on.
+    pub(crate) port: u16,
     pub(crate) socket_dir: &'a Path,
-    pub(crate) log_dir: &'a Path,
+    /// Where the server keeps its log; nothing where what it says is kept by something else.
+    pub(crate) log_dir: Option<&'a Path>,
     pub(crate) tls_dir: &'a Path,
     /// Whether the file system shares blocks between copies.
     pub(crate) reflink: bool,
+}
+
+/// How our administrator may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AdminAccess {
+    /// Through the private socket alone.
+    Socket,
+    /// Over the network as well, with a password: there is no socket that we could reach.
+    Network,
 }
 
 /// `pgdb.conf`.
@@ -41,8 +59,8 @@ pub(crate) fn settings(spec: &ServerSpec, around: Surroundings<'_>) -> String {
     };
     let megabytes = |value: u64| format!("{value}MB");
     set("cluster_name", &cluster_name(&spec.name));
-    set("listen_addresses", &spec.listen.to_string());
-    set("port", &spec.port.to_string());
+    set("listen_addresses", around.listen);
+    set("port", &around.port.to_string());
     set("unix_socket_directories", &list_item(&around.socket_dir.display().to_string()));
     set("unix_socket_permissions", "0700");
     set("password_encryption", "scram-sha-256");
@@ -63,13 +81,15 @@ pub(crate) fn settings(spec: &ServerSpec, around: Surroundings<'_>) -> String {
         set("file_copy_method", if around.reflink { "clone" } else { "copy" });
     }
 
-    set("logging_collector", "on");
     set("log_destination", "stderr");
-    set("log_directory", &around.log_dir.display().to_string());
-    set("log_filename", &format!("{LOG_PREFIX}%Y%m%d-%H%M%S.log"));
-    set("log_file_mode", "0600");
-    set("log_rotation_age", "1d");
-    set("log_rotation_size", "10MB");
+    set("logging_collector", if around.log_dir.is_some() { "on" } else { "off" });
+    if let Some(dir) = around.log_dir {
+        set("log_directory", &dir.display().to_string());
+        set("log_filename", &format!("{LOG_PREFIX}%Y%m%d-%H%M%S.log"));
+        set("log_file_mode", "0600");
+        set("log_rotation_age", "1d");
+        set("log_rotation_size", "10MB");
+    }
     set("log_line_prefix", "%m [%p] %q%u@%d ");
     set("log_timezone", "Etc/UTC");
 
@@ -87,9 +107,14 @@ pub(crate) fn settings(spec: &ServerSpec, around: Surroundings<'_>) -> String {
     text
 }
 
-/// `pg_hba.conf`: our administrator only through the private socket, everybody else by password.
-pub(crate) fn host_based_authentication(tls: bool) -> String {
+/// `pg_hba.conf`: our administrator through the private socket, everybody else by password.
+pub(crate) fn host_based_authentication(tls: bool, admin: AdminAccess) -> String {
     let host = if tls { "hostssl" } else { "host" };
+    let refuse_admin = match admin {
+        AdminAccess::Socket => format!("host all {ADMIN_ROLE} all reject\nhost replication {ADMIN_ROLE} all reject\n"),
+        // Also in the clear where TLS is demanded, for no secret is ever sent.
+        AdminAccess::Network => format!("host postgres {PROBE_ROLE} all scram-sha-256\n"),
+    };
     format!(
         "\
 # Made by pgdb, which replaces it at each start.
@@ -98,9 +123,7 @@ local all {ADMIN_ROLE} peer map=pgdb
 local replication {ADMIN_ROLE} peer map=pgdb
 local all all scram-sha-256
 local replication all scram-sha-256
-host all {ADMIN_ROLE} all reject
-host replication {ADMIN_ROLE} all reject
-{host} all all all scram-sha-256
+{refuse_admin}{host} all all all scram-sha-256
 {host} replication all all scram-sha-256
 "
     )
@@ -171,12 +194,25 @@ mod tests {
             },
             tls: None,
             system_identifier: 1,
+            size_gb: None,
+            memory_mb: None,
+            admin_verifier: None,
+            container: None,
         }
     }
 
     fn text(spec: &ServerSpec, dir: &str, reflink: bool) -> String {
         let dir = Path::new(dir);
-        settings(spec, Surroundings { socket_dir: dir, log_dir: dir, tls_dir: dir, reflink })
+        let listen = spec.listen.to_string();
+        let around = Surroundings {
+            listen: &listen,
+            port: spec.port,
+            socket_dir: dir,
+            log_dir: Some(dir),
+            tls_dir: dir,
+            reflink,
+        };
+        settings(spec, around)
     }
 
     #[test]
@@ -222,7 +258,7 @@ mod tests {
     #[test]
     fn the_administrator_has_no_way_in_over_the_network() {
         for tls in [false, true] {
-            let text = host_based_authentication(tls);
+            let text = host_based_authentication(tls, AdminAccess::Socket);
             let position = |line: &str| text.lines().position(|found| found == line);
             let host = if tls { "hostssl" } else { "host" };
             let reject = position("host all pgdb_admin all reject").expect("rejects");
@@ -231,6 +267,24 @@ mod tests {
             assert_eq!(text.contains("\nhost all all"), !tls, "plain connections only without TLS");
             assert!(!text.contains("trust"));
         }
+    }
+
+    #[test]
+    fn where_the_administrator_has_no_socket_it_comes_by_password_like_everybody() {
+        let text = host_based_authentication(true, AdminAccess::Network);
+        assert!(!text.contains("reject") && !text.contains("trust"), "{text}");
+        let plain: Vec<&str> = text.lines().filter(|line| line.starts_with("host ")).collect();
+        assert_eq!(plain, ["host postgres pgdb_probe all scram-sha-256"], "no plain connections with TLS");
+    }
+
+    #[test]
+    fn without_a_log_folder_the_server_writes_none() {
+        let dir = Path::new("/run");
+        let around =
+            Surroundings { listen: "*", port: 5432, socket_dir: dir, log_dir: None, tls_dir: dir, reflink: false };
+        let text = settings(&spec(), around);
+        assert!(text.contains("logging_collector = 'off'\n") && text.contains("listen_addresses = '*'\n"), "{text}");
+        assert!(text.contains("port = '5432'\n") && !text.contains("log_directory"), "{text}");
     }
 
     #[test]

@@ -1,0 +1,279 @@
+//! One server's container: found, made, started, waited for, stopped.
+
+use crate::conf::PROBE_ROLE;
+use crate::docker::engine::{Engine, if_there, status, unless_done};
+use crate::docker::files::{self, DIR, FRESH};
+use crate::docker::image::Image;
+use crate::docker::plan::{self, LABEL_DAEMON, LABEL_ID, LABEL_PLAN};
+use crate::docker::{DockerConfig, exec, logs};
+use crate::error::RuntimeError;
+use crate::net;
+use crate::reasons::{LAST_LINES, reason};
+use crate::spec::{ADMIN_ROLE, ServerSpec, Tool};
+use bollard::body_full;
+use bollard::errors::Error;
+use bollard::models::ContainerInspectResponse;
+use bollard::query_parameters::{
+    ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions,
+    RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// How often a starting server is asked whether it accepts connections. Whoever waits for it notices within this.
+const ASK: Duration = Duration::from_millis(10);
+/// How often its container is looked at meanwhile: it may have ended.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A container as it is seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Container {
+    /// The engine's id.
+    pub(crate) id: String,
+    /// Whether its first process runs.
+    pub(crate) running: bool,
+    /// Whether the engine is about to start it again.
+    pub(crate) restarting: bool,
+    /// How often the engine has started it again.
+    restarts: i64,
+    exit_code: i64,
+    /// The digest of what it was made of; none if we did not make it.
+    plan: Option<String>,
+}
+
+/// The server's container, whatever its state.
+///
+/// [`RuntimeError::InTheWay`] when there is one of its name that is neither ours nor was taken over.
+pub(crate) async fn find(
+    engine: &Engine,
+    spec: &ServerSpec,
+    config: &DockerConfig,
+) -> Result<Option<Container>, RuntimeError> {
+    let name = plan::container_name(spec, config);
+    let seen = if_there(engine.api().await?.inspect_container(&name, None::<InspectContainerOptions>).await);
+    let seen = seen.map_err(engine.failed(format!("look at the container {name}")))?;
+    seen.map(|seen| read(seen, spec, &name)).transpose()
+}
+
+fn read(seen: ContainerInspectResponse, spec: &ServerSpec, name: &str) -> Result<Container, RuntimeError> {
+    let id = seen.id.unwrap_or_default();
+    let labels = seen.config.and_then(|config| config.labels).unwrap_or_default();
+    let adopted = !labels.contains_key(LABEL_DAEMON) && spec.container.as_ref() == Some(&id);
+    if labels.get(LABEL_ID) != Some(&spec.id) && !adopted {
+        let detail = format!(
+            "it was made by somebody else; rename or remove it (`docker rm {name}`), or choose another name; two daemons on \
+             one engine each need a PGDB_DOCKER_PREFIX of their own"
+        );
+        return Err(RuntimeError::InTheWay { what: format!("the container {name}"), detail });
+    }
+    let state = seen.state.unwrap_or_default();
+    let restarting = state.restarting.unwrap_or(false);
+    Ok(Container {
+        id,
+        running: state.running.unwrap_or(false) && !restarting,
+        restarting,
+        restarts: seen.restart_count.unwrap_or(0),
+        exit_code: state.exit_code.unwrap_or(0),
+        plan: labels.get(LABEL_PLAN).cloned(),
+    })
+}
+
+/// Makes the container for data that has never been started, unless there is one.
+pub(crate) async fn create_fresh(
+    engine: &Engine,
+    spec: &ServerSpec,
+    image: &Image,
+    config: &DockerConfig,
+) -> Result<(), RuntimeError> {
+    match find(engine, spec, config).await? {
+        Some(_) => Ok(()),
+        None => make(engine, spec, image, config, true).await,
+    }
+}
+
+/// Brings the container in line with its spec: its files always, and itself, if it is of another plan, by a new one on
+/// the same volume. One that was taken over stays as it is.
+pub(crate) async fn configure(
+    engine: &Engine,
+    spec: &ServerSpec,
+    image: &Image,
+    config: &DockerConfig,
+) -> Result<(), RuntimeError> {
+    let Some(container) = find(engine, spec, config).await? else {
+        return make(engine, spec, image, config, false).await;
+    };
+    let Some(made_of) = &container.plan else { return Ok(()) };
+    if *made_of == plan::plan(spec, image, config).digest() {
+        upload(engine, &container.id, files::configuration(spec, image)?).await?;
+        if container.running {
+            exec::short(engine, &container.id, "root", &["chown", "-R", "postgres", DIR]).await?;
+        }
+        return Ok(());
+    }
+    if container.running || container.restarting {
+        let message = format!("'{}' runs with other settings; stop it first", spec.name);
+        return Err(RuntimeError::Unsupported(message));
+    }
+    let fresh = is_fresh(engine, &container.id).await?;
+    remove(engine, &container.id).await?;
+    make(engine, spec, image, config, fresh).await
+}
+
+/// Makes the container with its files. One without all of its files is never left: it would be taken for whole.
+async fn make(
+    engine: &Engine,
+    spec: &ServerSpec,
+    image: &Image,
+    config: &DockerConfig,
+    fresh: bool,
+) -> Result<(), RuntimeError> {
+    let plan = plan::plan(spec, image, config);
+    let options = CreateContainerOptionsBuilder::default().name(&plan.name).build();
+    let body = plan.body(spec, config);
+    let created = engine.api().await?.create_container(Some(options), body).await;
+    let id = created.map_err(engine.failed(format!("create the container {}", plan.name)))?.id;
+    let filled = async {
+        upload(engine, &id, files::configuration(spec, image)?).await?;
+        if fresh {
+            upload(engine, &id, files::first_start(spec)?).await?;
+        }
+        Ok(())
+    };
+    match filled.await {
+        Err(error) => {
+            remove(engine, &id).await.ok();
+            Err(error)
+        }
+        done => done,
+    }
+}
+
+async fn upload(engine: &Engine, id: &str, archive: Vec<u8>) -> Result<(), RuntimeError> {
+    let options = UploadToContainerOptionsBuilder::default().path("/").build();
+    let sent = engine.api().await?.upload_to_container(id, Some(options), body_full(archive.into())).await;
+    sent.map_err(engine.failed(format!("put files into the container {id}")))
+}
+
+/// Sets the administrator's password from inside of the container, where the system's user is enough.
+pub(crate) async fn admit_admin(engine: &Arc<Engine>, spec: &ServerSpec, id: &str) -> Result<(), RuntimeError> {
+    upload(engine, id, files::admission(spec)?).await?;
+    exec::short(engine, id, "root", &["chown", "-R", "postgres", DIR]).await?;
+    let args = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", files::ADMISSION].map(str::to_owned);
+    let psql = Tool { program: "psql", args: &args, user: ADMIN_ROLE, password: None, db: "postgres", stdin: None };
+    exec::tool(Arc::clone(engine), id, psql).await?.finished.await
+}
+
+/// Whether the container's data has never been made as a whole.
+async fn is_fresh(engine: &Engine, id: &str) -> Result<bool, RuntimeError> {
+    let options = ContainerArchiveInfoOptionsBuilder::default().path(FRESH).build();
+    let seen = if_there(engine.api().await?.get_container_archive_info(id, Some(options)).await);
+    Ok(seen.map_err(engine.failed(format!("look into the container {id}")))?.is_some())
+}
+
+/// Starts the container unless it runs, and returns once its server accepts connections.
+pub(crate) async fn start(
+    engine: &Engine,
+    spec: &ServerSpec,
+    config: &DockerConfig,
+    (host, port): (&str, u16),
+) -> Result<(), RuntimeError> {
+    let deadline = Instant::now() + config.start_timeout;
+    let missing = || RuntimeError::Unsupported(format!("there is no container of '{}'", spec.name));
+    let container = find(engine, spec, config).await?.ok_or_else(missing)?;
+    if !container.running {
+        let started = engine.api().await?.start_container(&container.id, None::<StartContainerOptions>).await;
+        unless_done(started).map_err(|error| refused(engine, spec, error))?;
+    }
+    let mut look_at = Instant::now() + LOOK;
+    loop {
+        if net::accepts(host, port, PROBE_ROLE).await {
+            return Ok(());
+        }
+        if Instant::now() >= look_at {
+            look_at = Instant::now() + LOOK;
+            let seen = find(engine, spec, config).await?.ok_or_else(missing)?;
+            if !seen.running || seen.restarts > container.restarts {
+                return Err(ended(engine, &seen).await);
+            }
+        }
+        if Instant::now() >= deadline {
+            let log = logs::last_lines(engine, &container.id).await.unwrap_or_default();
+            let waited = config.start_timeout.as_secs();
+            let reason = format!("its container runs, but it did not accept connections within {waited} s");
+            return Err(RuntimeError::ServerFailed { reason, log });
+        }
+        sleep(ASK).await;
+    }
+}
+
+/// A start that the engine refused: above all because something else has the port.
+fn refused(engine: &Engine, spec: &ServerSpec, error: Error) -> RuntimeError {
+    let failed = engine.failed(format!("start the container of '{}'", spec.name))(error);
+    match &failed {
+        RuntimeError::Containers { message, .. } if says_port_taken(message) => {
+            RuntimeError::PortTaken { port: spec.port }
+        }
+        _ => failed,
+    }
+}
+
+/// Docker's words, the kernel's in Docker's and podman's proxies, and netavark's.
+fn says_port_taken(message: &str) -> bool {
+    let message = message.to_lowercase();
+    ["port is already allocated", "address already in use"].iter().any(|words| message.contains(words))
+}
+
+async fn ended(engine: &Engine, container: &Container) -> RuntimeError {
+    let mut log = logs::last_lines(engine, &container.id).await.unwrap_or_default();
+    log.drain(..log.len().saturating_sub(LAST_LINES));
+    let reason = format!("its container ended with exit code {}: {}", container.exit_code, reason(&log));
+    RuntimeError::ServerFailed { reason, log }
+}
+
+/// Stops the container cleanly, and by force after the grace period.
+pub(crate) async fn stop(engine: &Engine, id: &str, grace: Duration) -> Result<(), RuntimeError> {
+    let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+    let options = StopContainerOptionsBuilder::default().t(seconds).build();
+    let stopped = engine.api().await?.stop_container(id, Some(options)).await;
+    unless_done(stopped).map_err(engine.failed(format!("stop the container {id}")))
+}
+
+/// Removes a stopped container unless it is gone; its volume stays.
+pub(crate) async fn remove(engine: &Engine, id: &str) -> Result<(), RuntimeError> {
+    const LIMIT: Duration = Duration::from_secs(30);
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let options = RemoveContainerOptionsBuilder::default().force(false).v(false).build();
+        match unless_done(engine.api().await?.remove_container(id, Some(options)).await) {
+            // Somebody else is removing it, and it is not gone until that has ended.
+            Err(error) if in_progress(&error) && Instant::now() < deadline => {
+                sleep_until(Instant::now() + ASK * 5).await;
+            }
+            outcome => return outcome.map_err(engine.failed(format!("remove the container {id}"))),
+        }
+    }
+}
+
+fn in_progress(error: &Error) -> bool {
+    status(error) == Some(409) && error.to_string().contains("already in progress")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_have_several_words_for_a_taken_port() {
+        for words in [
+            "driver failed programming external connectivity on endpoint pgdb-x: Bind for 127.0.0.1:5 failed: port is \
+             already allocated",
+            "Error starting userland proxy: listen tcp4 127.0.0.1:5: bind: address already in use",
+            "cannot listen on the TCP port: listen tcp4 127.0.0.1:5: bind: address already in use",
+            "netavark: Address already in use (os error 98)",
+        ] {
+            assert!(says_port_taken(words), "{words}");
+        }
+        assert!(!says_port_taken("no such image"));
+    }
+}

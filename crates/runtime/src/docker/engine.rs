@@ -1,0 +1,183 @@
+//! The connection to the engine, made at the first call and made anew after it was lost, and what its errors mean.
+
+use crate::error::RuntimeError;
+use bollard::errors::Error;
+use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// How long the engine may take to answer, in seconds; a stop that waits for a checkpoint counts.
+const TIMEOUT_S: u64 = 300;
+/// Where an engine listens when nobody says.
+pub(crate) const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+
+/// Where the engine is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// As `DOCKER_HOST` has it: `unix:///path`, `tcp://host:port`, `http://…` or `https://…`.
+    pub host: String,
+    /// A folder with `ca.pem`, `cert.pem` and `key.pem`: then TCP is TLS (`DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH`).
+    pub tls: Option<PathBuf>,
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self { host: DEFAULT_HOST.to_owned(), tls: None }
+    }
+}
+
+impl Endpoint {
+    /// The host that containers' ports are published on, as seen from here.
+    pub(crate) fn published_host(&self) -> Option<&str> {
+        let (scheme, rest) = self.host.split_once("://")?;
+        if scheme == "unix" {
+            return None;
+        }
+        let authority = rest.split('/').next()?;
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        Some(host.trim_start_matches('[').trim_end_matches(']'))
+    }
+}
+
+/// The engine. Cheap calls to [`Self::api`] share one client.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    endpoint: Endpoint,
+    client: Mutex<Option<Docker>>,
+}
+
+impl Engine {
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, client: Mutex::default() }
+    }
+
+    /// A client that speaks a version of the API that the engine knows too.
+    pub(crate) async fn api(&self) -> Result<Docker, RuntimeError> {
+        if let Some(client) = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return Ok(client);
+        }
+        let client = self.negotiate().await?;
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
+        Ok(client)
+    }
+
+    /// Forgets the client: the engine may be another one when it is back.
+    fn forget(&self) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    async fn negotiate(&self) -> Result<Docker, RuntimeError> {
+        let unavailable = |error: Error| self.unavailable(&error);
+        let newest = self.connect(API_DEFAULT_VERSION).map_err(unavailable)?;
+        match newest.negotiate_version().await {
+            Ok(client) => Ok(client),
+            // Older engines refuse even to tell their version to a client that is newer than they are.
+            Err(Error::DockerResponseServerError { message, .. }) if supported(&message).is_some() => {
+                let version = supported(&message).unwrap_or(*API_DEFAULT_VERSION);
+                self.connect(&version).map_err(unavailable)
+            }
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    fn connect(&self, version: &ClientVersion) -> Result<Docker, Error> {
+        let host = self.endpoint.host.as_str();
+        if let Some(path) = host.strip_prefix("unix://") {
+            return Docker::connect_with_unix(path, TIMEOUT_S, version);
+        }
+        let encrypted = host.starts_with("https://") || self.endpoint.tls.is_some();
+        if !encrypted {
+            return Docker::connect_with_http(host, TIMEOUT_S, version);
+        }
+        let folder = self.endpoint.tls.as_deref().unwrap_or(Path::new("."));
+        let [key, cert, ca] = ["key.pem", "cert.pem", "ca.pem"].map(|name| folder.join(name));
+        Docker::connect_with_ssl(host, &key, &cert, &ca, TIMEOUT_S, version)
+    }
+
+    fn unavailable(&self, error: &dyn std::error::Error) -> RuntimeError {
+        RuntimeError::ContainersUnavailable { host: self.endpoint.host.clone(), detail: innermost(error) }
+    }
+
+    /// For `map_err`: what a failed call means. `action` is verb and object.
+    pub(crate) fn failed(&self, action: impl Into<String>) -> impl FnOnce(Error) -> RuntimeError {
+        let action = action.into();
+        move |error| match error {
+            Error::DockerResponseServerError { message, .. } | Error::DockerStreamError { error: message } => {
+                RuntimeError::Containers { action, message: one_line(&message) }
+            }
+            Error::JsonDataError { message, .. } => RuntimeError::Containers { action, message },
+            error => {
+                self.forget();
+                self.unavailable(&error)
+            }
+        }
+    }
+}
+
+/// The status that the engine answered with, when it did.
+pub(crate) fn status(error: &Error) -> Option<u16> {
+    match error {
+        Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+/// What a missing thing is: nothing, and no error.
+pub(crate) fn if_there<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if status(&error) == Some(404) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A call that changes nothing when what it asks for is so already (304), or is about something that is gone (404).
+pub(crate) fn unless_done(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(error) if matches!(status(&error), Some(304 | 404)) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Reads the newest version from "client version 1.53 is too new. Maximum supported API version is 1.41".
+fn supported(message: &str) -> Option<ClientVersion> {
+    let (_, rest) = message.split_once("Maximum supported API version is ")?;
+    let (major, minor) = rest.trim().split_once('.')?;
+    let digits = minor.find(|c: char| !c.is_ascii_digit()).unwrap_or(minor.len());
+    Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor[..digits].parse().ok()? })
+}
+
+/// The cause that says most: layers above it only say that something failed.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    one_line(&innermost.to_string())
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_common_version_is_read_from_a_refusal() {
+        let refusal = "client version 1.53 is too new. Maximum supported API version is 1.41";
+        let found = supported(refusal).map(|version| version.to_string());
+        assert_eq!(found.as_deref(), Some("1.41"));
+        assert!(supported("no such route").is_none());
+    }
+
+    #[test]
+    fn ports_are_reached_where_the_engine_is() {
+        let host = |host: &str| Endpoint { host: host.to_owned(), tls: None }.published_host().map(str::to_owned);
+        assert_eq!(host("unix:///var/run/docker.sock"), None);
+        assert_eq!(host("tcp://10.0.0.7:2376").as_deref(), Some("10.0.0.7"));
+        assert_eq!(host("tcp://[::1]:2375").as_deref(), Some("::1"));
+        assert_eq!(host("https://engine.example.org").as_deref(), Some("engine.example.org"));
+    }
+}
