@@ -111,6 +111,9 @@ pub(crate) enum Command {
     /// Which daemons this command speaks to.
     #[command(subcommand)]
     Config(commands::config::Config),
+    /// A server at Hetzner with pgdb on it.
+    #[command(subcommand)]
+    Infra(Box<commands::infra::Infra>),
     /// What is wrong here, and how to mend it.
     Doctor(commands::doctor::Doctor),
     /// Whether the daemon serves requests.

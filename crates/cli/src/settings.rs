@@ -18,10 +18,7 @@ pub(crate) struct ConfigFile {
 impl ConfigFile {
     /// Reads `~/.config/pgdb/config.json`; an absent file is an empty one.
     pub(crate) fn load() -> anyhow::Result<Self> {
-        let base = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
-        let path =
-            base.context("neither XDG_CONFIG_HOME nor HOME is set, so there is no place for the configuration")?;
-        let path = path.join("pgdb/config.json");
+        let path = config_dir()?.join("config.json");
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -65,6 +62,13 @@ impl ConfigFile {
         }
         if let Some(servers) = servers.as_object_mut() {
             servers.insert(alias.to_owned(), url.into());
+        }
+    }
+
+    /// Takes an alias out.
+    pub(crate) fn forget_server(&mut self, alias: &str) {
+        if let Some(servers) = self.document.get_mut("servers").and_then(Value::as_object_mut) {
+            servers.remove(alias);
         }
     }
 
@@ -153,6 +157,13 @@ fn token(url: &str) -> Option<SecretString> {
     let tried = [given("PGDB_TOKEN"), kept(), given("API_AUTH_TOKEN")];
     let token = tried.into_iter().flatten().map(|token| token.trim().to_owned()).find(|token| !token.is_empty());
     token.map(SecretString::from)
+}
+
+/// Where this command keeps what it remembers.
+pub(crate) fn config_dir() -> anyhow::Result<PathBuf> {
+    let base = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
+    let base = base.context("neither XDG_CONFIG_HOME nor HOME is set, so there is no place for the configuration")?;
+    Ok(base.join("pgdb"))
 }
 
 /// The daemon's data directory, as the daemon itself chooses it.

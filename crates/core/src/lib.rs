@@ -7,6 +7,7 @@ pub mod copying;
 pub mod duration;
 pub mod hmac;
 pub mod id;
+pub mod infra;
 pub mod instance;
 pub mod migration;
 pub mod name;

@@ -11,6 +11,7 @@ pub(crate) mod down;
 pub(crate) mod dump;
 pub(crate) mod engine;
 pub(crate) mod health;
+pub(crate) mod infra;
 pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod logs;
@@ -60,6 +61,7 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<()> {
         Command::Completions(command) => return command.run(),
         Command::Man(command) => return command.run(),
         Command::Migrate(command) => return command.run(&global, printer),
+        Command::Infra(command) => return command.run(&global, printer),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -104,7 +106,8 @@ pub(crate) fn run(cli: Cli, printer: &Printer) -> anyhow::Result<()> {
             | Command::Config(_)
             | Command::Completions(_)
             | Command::Man(_)
-            | Command::Migrate(_) => Ok(()),
+            | Command::Migrate(_)
+            | Command::Infra(_) => Ok(()),
         }
     })
 }

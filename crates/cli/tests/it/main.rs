@@ -4,6 +4,7 @@ mod bad_days;
 mod cli;
 mod crash;
 mod docker_calls;
+mod infra;
 mod instances;
 mod migrate_checks;
 mod migrate_rollout;

@@ -4,13 +4,14 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 use std::collections::BTreeMap;
 
 /// What each crate may use of ours. Dev-dependencies are free, and so is `testkit`, which is one itself.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("pgdb-core", &[]),
     ("pgdb-pg", &["pgdb-core"]),
     ("pgdb-runtime", &["pgdb-core"]),
     ("pgdb-api", &["pgdb-core"]),
+    ("pgdb-infra", &["pgdb-core"]),
     ("pgdb-server", &["pgdb-core", "pgdb-pg", "pgdb-runtime", "pgdb-api"]),
-    ("pgdb", &["pgdb-core", "pgdb-pg", "pgdb-api", "pgdb-server"]),
+    ("pgdb", &["pgdb-core", "pgdb-pg", "pgdb-api", "pgdb-infra", "pgdb-server"]),
 ];
 
 /// What only one crate may use: elsewhere its types would spread.

@@ -1,0 +1,298 @@
+//! Making a server with its firewall and its volume: look, plan, do the first step, look again.
+
+use crate::Report;
+use crate::api::NewServer;
+use crate::client::Client;
+use crate::destroy::remove;
+use crate::error::Error;
+use crate::known_hosts::KnownHosts;
+use crate::place::{Journal, Place, State};
+use crate::ssh::make_host_key;
+use pgdb_core::infra::cloud::{Server, ServerType};
+use pgdb_core::infra::host_key::HostKey;
+use pgdb_core::infra::labels;
+use pgdb_core::infra::plan::{Plan, Seen, Step, Wanted, plan};
+use pgdb_core::infra::price::Estimate;
+use pgdb_core::infra::removal::Removal;
+use pgdb_core::infra::user_data::user_data;
+use pgdb_core::random;
+use secrecy::ExposeSecret;
+use std::path::Path;
+
+/// More steps than any plan has: what is done does not show.
+const MOST_STEPS: usize = 24;
+/// What the provider answers when somebody, perhaps an attempt of ours whose answer was lost, was there first.
+const THERE_FIRST: [&str; 4] =
+    ["uniqueness_error", "volume_already_attached", "server_already_attached", "firewall_already_applied"];
+
+/// A server that is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// Its ids.
+    pub server_id: u64,
+    /// The volume's.
+    pub volume_id: u64,
+    /// The firewall's.
+    pub firewall_id: u64,
+    /// Its public IPv4 address.
+    pub ip: String,
+    /// Its host key, if it was made with one.
+    pub host_key: Option<HostKey>,
+    /// Whether anything had to be done.
+    pub changed: bool,
+    /// What is there and stays as it is, although something else was asked for.
+    pub notes: Vec<String>,
+}
+
+/// What became of what was made before `init` failed.
+#[derive(Debug, Default)]
+pub struct Cleanup {
+    /// Was removed again.
+    pub removed: Vec<Removal>,
+    /// Is still there.
+    pub remains: Vec<Removal>,
+    /// The provider could not be asked what there is.
+    pub unknown: bool,
+}
+
+/// Why there is no server, and what is left.
+#[derive(Debug)]
+pub struct Failed {
+    /// The reason.
+    pub error: Error,
+    /// What became of what was made.
+    pub cleanup: Cleanup,
+}
+
+/// What `init` would do.
+#[derive(Debug)]
+pub struct Preview {
+    /// The steps.
+    pub plan: Plan,
+    /// What that costs, if the price list says so.
+    pub estimate: Option<Estimate>,
+    /// The kind of server that would be made.
+    pub server_type: ServerType,
+}
+
+/// Looks and plans, and changes nothing.
+pub async fn preview(client: &Client, wanted: &Wanted) -> Result<Preview, Error> {
+    let seen = client.look(&wanted.name).await?;
+    let plan = plan(wanted, &seen)?;
+    let server_type = check(client, wanted, &plan).await?;
+    let estimate = Estimate::of(wanted, &plan.steps, &server_type, &client.pricing().await?);
+    Ok(Preview { plan, estimate, server_type })
+}
+
+/// Makes what is missing and mends what differs. `all` is the folder in which each server has one.
+pub async fn init(client: &Client, wanted: &Wanted, all: &Path, report: Report<'_>) -> Result<Made, Failed> {
+    let untouched = |error| Failed { error, cleanup: Cleanup::default() };
+    let place = Place::take(all, &wanted.name).map_err(untouched)?;
+    let before = place.journal().map_err(untouched)?.filter(|journal| journal.state == State::Making);
+    let resumed = before.is_some();
+    let mut journal = before.unwrap_or_else(|| Journal {
+        run: random::lower_alnum(client.entropy(), 12),
+        endpoint: client.settings.endpoint.clone(),
+        state: State::Making,
+        ip: None,
+    });
+    let mut began = resumed;
+    match make(client, wanted, &place, &journal, &mut began, report).await {
+        Ok(made) => {
+            journal.state = State::Ready;
+            journal.ip = Some(made.ip.clone());
+            let pinned = made.host_key.as_ref().map_or(Ok(()), |key| KnownHosts::of(all).pin(&made.ip, 22, key));
+            // What was made stays: it is whole, and the next run tries to write this again.
+            pinned.and_then(|()| place.write(&journal)).map_err(untouched)?;
+            Ok(made)
+        }
+        Err(error) if !began => {
+            // Nothing was there before, nothing is now. That the empty folder cannot be removed is no second failure.
+            if place.journal().is_ok_and(|journal| journal.is_none()) {
+                let _ = place.forget();
+            }
+            Err(untouched(error))
+        }
+        Err(error) => {
+            report("taking back what was made");
+            let cleanup = take_back(client, wanted, &journal.run, resumed).await;
+            if cleanup.remains.is_empty() && !cleanup.unknown {
+                let _ = place.forget();
+            }
+            Err(Failed { error, cleanup })
+        }
+    }
+}
+
+async fn make(
+    client: &Client,
+    wanted: &Wanted,
+    place: &Place,
+    journal: &Journal,
+    began: &mut bool,
+    report: Report<'_>,
+) -> Result<Made, Error> {
+    let mut changed = false;
+    for _ in 0..MOST_STEPS {
+        let seen = client.look(&wanted.name).await?;
+        let todo = plan(wanted, &seen)?;
+        let Some(step) = todo.steps.first() else {
+            if let Some(made) = made(&seen, changed, todo.notes) {
+                return Ok(made);
+            }
+            continue;
+        };
+        if !changed {
+            check(client, wanted, &todo).await?;
+            place.write(journal)?;
+            (*began, changed) = (true, true);
+        }
+        report(&step.describe(wanted));
+        match act(client, wanted, &journal.run, &seen, step).await {
+            Err(error) if THERE_FIRST.contains(&error.code()) => {}
+            other => other?,
+        }
+    }
+    Err(Error::Slow { what: format!("'{}' does not become what was asked for", wanted.name), seconds: 0 })
+}
+
+/// What can be known to be wrong before anything is made.
+async fn check(client: &Client, wanted: &Wanted, plan: &Plan) -> Result<ServerType, Error> {
+    let kind = client.server_type(&wanted.server_type).await?;
+    let kind = kind.ok_or_else(|| {
+        Error::Usage(format!("there is no server type '{}'; the console lists them", wanted.server_type))
+    })?;
+    if !plan.steps.contains(&Step::MakeServer) {
+        return Ok(kind);
+    }
+    if !kind.prices.iter().any(|price| price.location == wanted.location) {
+        let places: Vec<&str> = kind.prices.iter().map(|price| price.location.as_str()).collect();
+        return Err(Error::Usage(format!(
+            "{} is not to be had in '{}', only in {}",
+            kind.name,
+            wanted.location,
+            places.join(", ")
+        )));
+    }
+    let keys = client.ssh_keys().await?;
+    let known = || {
+        let known: Vec<String> = keys.iter().map(|key| format!("{} ({})", key.id, key.name)).collect();
+        if known.is_empty() { "none; add one in its console".to_owned() } else { known.join(", ") }
+    };
+    if wanted.ssh_keys.is_empty() {
+        return Err(Error::Usage(format!(
+            "name a key that may log in with --ssh-key-id; the project has: {}",
+            known()
+        )));
+    }
+    let missing = |asked: &&String| !keys.iter().any(|key| key.id.to_string() == **asked || key.name == **asked);
+    match wanted.ssh_keys.iter().find(missing) {
+        Some(missing) => Err(Error::Usage(format!("the project has no SSH key '{missing}'; it has: {}", known()))),
+        None => Ok(kind),
+    }
+}
+
+async fn act(client: &Client, wanted: &Wanted, run: &str, seen: &Seen, step: &Step) -> Result<(), Error> {
+    let name = &wanted.name;
+    match step {
+        Step::MakeFirewall => {
+            client.make_firewall(&name.firewall(), &labels::ours(name, run), &wanted.access.rules()).await
+        }
+        Step::SetRules(firewall) => client.set_rules(*firewall, &wanted.access.rules()).await,
+        Step::MakeVolume => {
+            let labels = labels::ours(name, run);
+            client.make_volume(&name.volume(), wanted.volume_gb, &wanted.location, &labels).await
+        }
+        Step::AwaitVolume(volume) => await_volume(client, *volume).await,
+        Step::MakeServer => {
+            let ids = seen.volume.as_ref().zip(seen.firewall.as_ref());
+            let (volume, firewall) = ids.map(|(volume, firewall)| (volume.id, firewall.id)).ok_or_else(|| {
+                Error::Usage("the volume or the firewall went away meanwhile; run this again".to_owned())
+            })?;
+            let (private, public) = make_host_key().await?;
+            let user_data = user_data(&private, &public.line());
+            let new = NewServer {
+                name: name.as_str(),
+                server_type: &wanted.server_type,
+                image: &wanted.image,
+                location: &wanted.location,
+                ssh_keys: &wanted.ssh_keys,
+                volume,
+                firewall,
+                labels: &labels::of_server(name, run, &public),
+                user_data: user_data.expose_secret(),
+            };
+            client.make_server(&new).await
+        }
+        Step::AwaitServer(server) => await_server(client, *server).await,
+        Step::PowerOn(server) => client.power_on(*server).await,
+        Step::ApplyFirewall { firewall, server } => client.apply_firewall(*firewall, *server).await,
+        Step::AttachVolume { volume, server } => client.attach_volume(*volume, *server).await,
+    }
+}
+
+/// Looks until the server runs, is gone, or has come to rest otherwise; what that means says the next plan.
+async fn await_server(client: &Client, id: u64) -> Result<(), Error> {
+    let until = tokio::time::Instant::now() + client.settings.patience;
+    loop {
+        let Some(server) = client.server(id).await? else { return Ok(()) };
+        let underway = matches!(server.status.as_str(), "initializing" | "starting");
+        if !underway && (server.status != "running" || server.ip().is_some()) {
+            return Ok(());
+        }
+        wait(client, until, || format!("the server is {}", server.status)).await?;
+    }
+}
+
+async fn await_volume(client: &Client, id: u64) -> Result<(), Error> {
+    let until = tokio::time::Instant::now() + client.settings.patience;
+    loop {
+        let Some(volume) = client.volume(id).await? else { return Ok(()) };
+        if volume.status == "available" {
+            return Ok(());
+        }
+        wait(client, until, || format!("the volume is {}", volume.status)).await?;
+    }
+}
+
+async fn wait(client: &Client, until: tokio::time::Instant, what: impl Fn() -> String) -> Result<(), Error> {
+    if tokio::time::Instant::now() >= until {
+        return Err(Error::Slow { what: what(), seconds: client.settings.patience.as_secs() });
+    }
+    tokio::time::sleep(client.settings.poll).await;
+    Ok(())
+}
+
+fn made(seen: &Seen, changed: bool, notes: Vec<String>) -> Option<Made> {
+    let server = seen.server.as_ref()?;
+    Some(Made {
+        server_id: server.id,
+        volume_id: seen.volume.as_ref()?.id,
+        firewall_id: seen.firewall.as_ref()?.id,
+        ip: server.ip()?.to_owned(),
+        host_key: host_key(server),
+        changed,
+        notes,
+    })
+}
+
+/// The host key that a server was made with.
+pub fn host_key(server: &Server) -> Option<HostKey> {
+    HostKey::from_label(server.labels.get(labels::HOST_KEY)?)
+}
+
+/// Removes what this run made. A server that already runs, of a run that was begun earlier, may be in use, and stays.
+async fn take_back(client: &Client, wanted: &Wanted, run: &str, resumed: bool) -> Cleanup {
+    let Ok(found) = client.belongings(&labels::selector(&wanted.name)).await else {
+        return Cleanup { unknown: true, ..Cleanup::default() };
+    };
+    let found = found.of_run(run);
+    let in_use = resumed && found.servers.iter().any(|server| server.status == "running");
+    let todo = pgdb_core::infra::removal::removal(&found, true);
+    let mut cleanup = Cleanup::default();
+    for removal in todo {
+        let kept = in_use || remove(client, &removal).await.is_err();
+        if kept { cleanup.remains.push(removal) } else { cleanup.removed.push(removal) }
+    }
+    cleanup
+}
