@@ -138,7 +138,7 @@ fn what_is_nested_without_end_is_a_note_and_no_crash() {
         format!("SELECT 1{};", " + 1".repeat(2400)),
         format!("SELECT {}true;", "NOT ".repeat(4900)),
         format!("SELECT {}1{};", "CASE WHEN true THEN ".repeat(900), " END".repeat(900)),
-        format!("SELECT 1{};", " UNION ALL SELECT 1".repeat(1200)),
+        format!("SELECT 1{};", " UNION ALL SELECT 1".repeat(900)),
         format!("SELECT {}1{};", "(SELECT ".repeat(2400), ")".repeat(2400)),
     ] {
         let text = format!("{text}\nALTER TABLE t DROP COLUMN a;\n");
