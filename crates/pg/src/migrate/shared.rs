@@ -24,7 +24,7 @@ pub struct Skipped {
 /// What is shared by all databases of a server, as CREATE, ALTER and DROP name it.
 const OBJECTS: [&str; 7] = ["role", "user", "group", "database", "tablespace", "system", "subscription"];
 /// Functions that reach out of the database, and what the names of others begin with.
-const FUNCTIONS: [&str; 18] = [
+const FUNCTIONS: [&str; 17] = [
     "pg_reload_conf",
     "pg_rotate_logfile",
     "pg_terminate_backend",
@@ -40,7 +40,6 @@ const FUNCTIONS: [&str; 18] = [
     "pg_file_",
     "pg_stat_reset",
     "lo_export",
-    "lo_import",
     "dblink",
     "pg_logical_slot_",
 ];
@@ -67,16 +66,20 @@ pub fn inside_only(file: &File) -> (File, Vec<Skipped>) {
 /// What a statement is, if it acts outside its database.
 fn outside(sql: &str, statement: &Statement) -> Option<String> {
     let text = &sql[statement.span.clone()];
-    let words: Vec<String> = words(text).map(str::to_ascii_lowercase).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let found = by_words(&words).or_else(|| match words.first() {
+    let lower = text.to_ascii_lowercase();
+    let words: Vec<&str> = words(&lower).collect();
+    by_words(&words).or_else(|| match words.first() {
         // A program in quotes: its words are looked at wherever they stand.
         Some(&"do") if statement.kind == Kind::Procedural => within_block(text),
-        // What is defined does not run yet.
-        Some(&"create") => None,
-        _ => function(words.iter().copied()),
-    })?;
-    Some(found)
+        Some(&"create") if !makes_rows(&words) => None,
+        _ => function(&words),
+    })
+}
+
+/// CREATE TABLE … AS and CREATE MATERIALIZED VIEW. What else is defined does not run yet.
+fn makes_rows(words: &[&str]) -> bool {
+    let kinds = &words[1..words.len().min(5)];
+    kinds.contains(&"materialized") || (kinds.contains(&"table") && words.contains(&"as"))
 }
 
 fn by_words(words: &[&str]) -> Option<String> {
@@ -117,8 +120,13 @@ fn is_string(word: &str) -> bool {
 /// The words of a block, in and out of quotes: what is put together from pieces is written somewhere in them.
 fn within_block(text: &str) -> Option<String> {
     let lower = text.to_ascii_lowercase();
-    let words: Vec<&str> =
-        lower.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).collect();
+    let is_sign = |c: char| !c.is_alphanumeric() && c != '_';
+    // Each with the sign behind it, of which a parenthesis says that something is called.
+    let parts = lower.split_inclusive(is_sign).flat_map(|part| {
+        let word = part.trim_end_matches(is_sign);
+        [word, if part.ends_with('(') { "(" } else { "" }]
+    });
+    let words: Vec<&str> = parts.filter(|word| !word.is_empty()).collect();
     let told = |what: &str| Some(format!("DO with {}", what.to_ascii_uppercase()));
     for (at, pair) in words.windows(2).enumerate() {
         let next = words.get(at + 2).copied().unwrap_or_default();
@@ -135,13 +143,14 @@ fn within_block(text: &str) -> Option<String> {
             _ => {}
         }
     }
-    function(words.into_iter()).map(|name| format!("DO with {name}"))
+    function(&words).map(|name| format!("DO with {name}"))
 }
 
-/// A function that reaches out of its database.
-fn function<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<String> {
+/// A function that reaches out of its database, and is called.
+fn function(words: &[&str]) -> Option<String> {
     let reaches = |word: &str| FUNCTIONS.iter().any(|name| word.trim_matches('"').starts_with(name));
-    words.find(|word| reaches(word)).map(|word| format!("{}()", word.trim_matches('"')))
+    let called = words.windows(2).find(|pair| pair[1] == "(" && reaches(pair[0]))?;
+    Some(format!("{}()", called[0].trim_matches('"')))
 }
 
 #[cfg(test)]
@@ -183,6 +192,8 @@ mod tests {
             ("DO $$ BEGIN IF true THEN CREATE ROLE app; END IF; END $$;", "DO with CREATE ROLE"),
             ("DO 'BEGIN EXECUTE format(''alter  role %I'', 1); END';", "DO with ALTER ROLE"),
             ("DO $$ BEGIN GRANT reader TO app; END $$;", "DO with GRANT TO"),
+            ("DO $$ BEGIN PERFORM pg_reload_conf(); END $$;", "DO with pg_reload_conf()"),
+            ("CREATE TABLE t AS SELECT * FROM dblink('x', 'y') d (a int);", "dblink()"),
         ] {
             assert_eq!(skipped(sql), [format!("1: {what}")], "{sql}");
         }
@@ -201,6 +212,8 @@ mod tests {
             "CREATE FUNCTION f() RETURNS void LANGUAGE sql AS 'SELECT pg_reload_conf()';",
             "DO $$ BEGIN CREATE TABLE made (a int); GRANT SELECT ON made TO app; END $$;",
             "-- ALTER ROLE x;\nSELECT 1;",
+            "DROP EXTENSION dblink;",
+            "CREATE TABLE t (a bool DEFAULT pg_reload_conf());",
         ] {
             assert_eq!(skipped(sql), Vec::<String>::new(), "{sql}");
         }

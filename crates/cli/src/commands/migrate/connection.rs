@@ -69,7 +69,9 @@ impl UrlArgs {
 
 fn read(file: &Path) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(file).with_context(|| format!("could not read {}", file.display()))?;
-    Ok(text.trim().to_owned())
+    let url = text.trim();
+    anyhow::ensure!(!url.is_empty(), "{} is empty; it has to hold the database's URL", file.display());
+    Ok(url.to_owned())
 }
 
 impl ConnectionArgs {
