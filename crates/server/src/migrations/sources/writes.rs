@@ -69,7 +69,7 @@ impl Writes {
         let is_migration = |path: &&PathBuf| path.file_name().is_some_and(|name| is_candidate(&name.to_string_lossy()));
         for (place, path) in event.paths.iter().enumerate().filter(|(_, path)| is_migration(path)) {
             match event.kind {
-                EventKind::Access(access) if access == AccessKind::Close(AccessMode::Write) => done(&mut told, path),
+                EventKind::Access(AccessKind::Close(AccessMode::Write)) => done(&mut told, path),
                 EventKind::Modify(ModifyKind::Name(RenameMode::To)) => done(&mut told, path),
                 EventKind::Modify(ModifyKind::Name(RenameMode::Both)) if place == 1 => done(&mut told, path),
                 EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => drop(told.remove(path)),
