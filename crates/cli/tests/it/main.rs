@@ -7,6 +7,7 @@ mod docker_calls;
 mod infra;
 mod instances;
 mod migrate_checks;
+mod migrate_refused;
 mod migrate_rollout;
 mod migrate_run;
 mod migrate_watch;

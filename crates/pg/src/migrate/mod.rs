@@ -26,6 +26,7 @@ pub mod run;
 pub mod scratch;
 pub mod session;
 mod setup;
+pub mod shared;
 pub mod split;
 mod steps;
 mod wall;

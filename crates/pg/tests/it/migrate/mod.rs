@@ -4,6 +4,7 @@ mod apart;
 mod apart_killed;
 mod cut;
 mod drift;
+mod drift_outside;
 mod failures;
 mod import;
 mod lint;
