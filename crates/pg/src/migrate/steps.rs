@@ -98,7 +98,7 @@ impl<'a> Steps<'a> {
                 }
             }
             tell(self.session.take_notices(), self.file.key.as_str(), notices, listener);
-            own_transaction = (own_transaction || kind == Kind::Begin) && !ends_transaction(kind);
+            own_transaction = (own_transaction || kind == Kind::Begin) && !kind.ends_transaction();
         }
         if own_transaction {
             let _ = self.session.client.batch("roll back", "ROLLBACK").await;
@@ -131,7 +131,7 @@ impl<'a> Steps<'a> {
                 self.ours(noted)?;
             }
             self.send(index).await?;
-            if ends_transaction(kind) {
+            if kind.ends_transaction() {
                 self.noted_up_to(index + 1, kind != Kind::Commit).await?;
             }
             return Ok(());
@@ -280,8 +280,4 @@ impl<'a> Steps<'a> {
     fn teller(&self) -> Teller<'a> {
         Teller { key: &self.file.key, sql: self.sql, statements: self.statements }
     }
-}
-
-fn ends_transaction(kind: Kind) -> bool {
-    matches!(kind, Kind::Commit | Kind::Rollback | Kind::OtherEnd)
 }
