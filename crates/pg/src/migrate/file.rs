@@ -74,8 +74,9 @@ async fn ended_badly(
     }
     if !failed.noted {
         let (key, error) = (file.key.as_str(), in_one_line(&failure));
-        let noted = ledger::note_failure(session.keeper(), key, file.checksum, took_ms, &setup.version, &error).await;
-        warn_of(noted, key, listener);
+        let (keeper, user) = (session.keeper(), session.user());
+        let noted = ledger::note_failure(keeper, user, key, file.checksum, took_ms, &setup.version, &error);
+        warn_of(noted.await, key, listener);
     }
     failure
 }

@@ -150,9 +150,10 @@ pub(crate) fn locks(json: &str) -> Vec<SeenLock> {
     if json == "[]" { Vec::new() } else { serde_json::from_str(json).unwrap_or_default() }
 }
 
-/// Writes down that a file failed. The same failure once more is counted instead of repeated.
+/// Writes down that a file of `user` failed. The same failure once more is counted instead of repeated.
 pub(crate) async fn note_failure(
     client: &Client,
+    user: &str,
     key: &str,
     checksum: Checksum,
     took_ms: u64,
@@ -163,17 +164,23 @@ pub(crate) async fn note_failure(
          again AS (UPDATE pgdb.migrations m SET attempts = attempts + 1, took_ms = $3::bigint, \
            applied_at = pg_catalog.clock_timestamp(), version = $4 \
            FROM last WHERE m.id = last.id AND m.outcome = 'failed' AND m.sha256 = $2 AND m.error = $5 RETURNING 1) \
-         INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, error) \
-         SELECT $1, $2, 'failed', $3::bigint, $4, $5 WHERE NOT EXISTS (SELECT FROM again)";
+         INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, error, applied_by) \
+         SELECT $1, $2, 'failed', $3::bigint, $4, $5, $6 WHERE NOT EXISTS (SELECT FROM again)";
     let (checksum, took) = (checksum.hex(), took_ms.to_string());
-    client.query("note a failure in the ledger", SQL, &[key, &checksum, &took, version, error]).await.map(drop)
+    client.query("note a failure in the ledger", SQL, &[key, &checksum, &took, version, error, user]).await.map(drop)
 }
 
-/// Begins the row of a file without a transaction; gives its number.
-pub(crate) async fn begin_steps(client: &Client, key: &str, checksum: Checksum, version: &str) -> Result<i64, PgError> {
-    const SQL: &str = "INSERT INTO pgdb.migrations (key, sha256, outcome, version, statements_done) \
-         VALUES ($1, $2, 'unfinished', $3, 0) RETURNING id";
-    let rows = client.query("write the ledger", SQL, &[key, &checksum.hex(), version]).await?;
+/// Begins the row of a file of `user` without a transaction; gives its number.
+pub(crate) async fn begin_steps(
+    client: &Client,
+    user: &str,
+    key: &str,
+    checksum: Checksum,
+    version: &str,
+) -> Result<i64, PgError> {
+    const SQL: &str = "INSERT INTO pgdb.migrations (key, sha256, outcome, version, statements_done, applied_by) \
+         VALUES ($1, $2, 'unfinished', $3, 0, $4) RETURNING id";
+    let rows = client.query("write the ledger", SQL, &[key, &checksum.hex(), version, user]).await?;
     Ok(rows.first().map_or(0, |row| row.get(0)))
 }
 

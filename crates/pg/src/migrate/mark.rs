@@ -70,7 +70,7 @@ pub(crate) async fn commit_file(session: &Session, row: NewRow<'_>, xid: &str) -
     let took = row.took_ms.to_string();
     let params = [xid, row.key, &row.checksum.hex(), &took, row.version, session.user()];
     let rows = keeper.query("write the ledger", &sql, &params).await?;
-    let (id, locks) = rows.first().map_or((0, Vec::new()), |row| (row.get(0), ledger::locks(row.get(1))));
+    let (id, locks) = rows.first().map_or((0_i64, Vec::new()), |row| (row.get(0), ledger::locks(row.get(1))));
     let committed = session.client.batch("commit", "COMMIT").await;
     match ended(keeper, xid).await? {
         Fate::Committed => {

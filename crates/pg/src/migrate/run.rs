@@ -1,6 +1,7 @@
 //! Running what a plan says.
 
 use crate::error::PgError;
+use crate::migrate::attempt::is_loss;
 use crate::migrate::error::MigrateError;
 use crate::migrate::file::run_file;
 use crate::migrate::ledger;
@@ -73,12 +74,10 @@ pub async fn run(
     } else {
         lock::acquire(session.keeper(), options.wait, listener).await?;
         let outcome = locked(session, files, options, listener).await;
-        // With a lost session the lock is lost too.
         let released = lock::release(session.keeper()).await;
         let report = outcome?;
-        if !session.keeper().is_closed() {
-            released?;
-        }
+        // With a lost session the lock is lost too.
+        unless_lost(released)?;
         report
     };
     report.took_ms = milliseconds(begin);
@@ -132,9 +131,14 @@ async fn locked(
         }
     }
     if report.applied > 0 && options.notify && !session.is_lost() {
-        session.keeper().batch("tell PostgREST", "NOTIFY pgrst, 'reload schema'").await?;
+        unless_lost(session.keeper().batch("tell PostgREST", "NOTIFY pgrst, 'reload schema'").await)?;
     }
     Ok(report)
+}
+
+/// What is not worth an error when the session was lost meanwhile: the report tells what that means.
+fn unless_lost(done: Result<(), PgError>) -> Result<(), PgError> {
+    done.or_else(|error| if is_loss(&error) { Ok(()) } else { Err(error) })
 }
 
 fn note_end(report: &mut RunReport, file: FileReport) -> bool {

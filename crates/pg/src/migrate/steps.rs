@@ -60,8 +60,9 @@ impl<'a> Steps<'a> {
             }
         }
         if !steps.in_doubt {
-            let begun = ledger::begin_steps(session.keeper(), file.key.as_str(), file.checksum, &setup.version).await;
-            steps.row = begun.map_err(|error| steps.failed(steps.teller().plain(&error), Some(error)))?;
+            let (keeper, user) = (session.keeper(), session.user());
+            let begun = ledger::begin_steps(keeper, user, file.key.as_str(), file.checksum, &setup.version);
+            steps.row = begun.await.map_err(|error| steps.failed(steps.teller().plain(&error), Some(error)))?;
         }
         let set = session.client.batch("set the session up", &setup.loose()).await;
         set.map_err(|error| steps.failed(steps.teller().plain(&error), Some(error)))?;
@@ -126,13 +127,10 @@ impl<'a> Steps<'a> {
             if kind == Kind::Commit && self.session.is_apart() {
                 return self.commit_apart(index, async |steps| steps.send(index).await).await;
             }
-            if kind == Kind::Commit {
-                let noted = self.session.client.batch("write the ledger", &self.note(index + 1)).await;
-                self.ours(noted)?;
-            }
+            let noted = kind == Kind::Commit && self.note_inside(index + 1).await?;
             self.send(index).await?;
             if kind.ends_transaction() {
-                self.noted_up_to(index + 1, kind != Kind::Commit).await?;
+                self.noted_up_to(index + 1, !noted).await?;
             }
             return Ok(());
         }
@@ -187,6 +185,22 @@ impl<'a> Steps<'a> {
         self.ours(noted.and(committed))?;
         self.kept = index + 1;
         Ok(true)
+    }
+
+    /// Notes in the file's own transaction that so many are done. Not in one that must not write, which has done nothing
+    /// that could be half done.
+    async fn note_inside(&self, done: usize) -> Result<bool, Failed> {
+        let client = &self.session.client;
+        let read_only = client.first_value("look at the transaction", "SHOW transaction_read_only").await;
+        if self.ours(read_only)?.flatten().as_deref() == Some("on") {
+            return Ok(false);
+        }
+        let noted = client.batch("write the ledger", &self.note(done)).await;
+        if noted.is_err() {
+            // What was put off until the commit has failed, and the transaction with it.
+            let _ = client.batch("roll back", "ROLLBACK").await;
+        }
+        self.ours(noted).map(|()| true)
     }
 
     /// Commits the open transaction, whose last statement is the one at `index`, and notes it in the other session.

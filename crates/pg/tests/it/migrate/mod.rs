@@ -1,5 +1,7 @@
 //! Migrations against real servers: PostgreSQL 15 and the newest that there is.
 
+mod apart;
+mod apart_killed;
 mod cut;
 mod drift;
 mod failures;
