@@ -27,6 +27,6 @@ pub mod scratch;
 pub mod session;
 mod setup;
 pub mod split;
-mod steps;
+pub mod steps;
 mod wall;
 mod whole;

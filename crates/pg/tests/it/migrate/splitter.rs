@@ -11,8 +11,17 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 /// The words that begin and end a body and a CASE, where they are no more than names.
 fn label() -> impl Strategy<Value = String> {
     let word = prop_oneof![
-        Just("case"), Just("CASE"), Just("end"), Just("End"), Just("begin"), Just("atomic"), Just("commit"),
-        Just("function"), Just("when"), Just("\"end\""), Just("\"case;\"")
+        Just("case"),
+        Just("CASE"),
+        Just("end"),
+        Just("End"),
+        Just("begin"),
+        Just("atomic"),
+        Just("commit"),
+        Just("function"),
+        Just("when"),
+        Just("\"end\""),
+        Just("\"case;\"")
     ];
     // AS takes every word for a name, and so does a dot; without them a label is one of those that PostgreSQL's list of
     // keywords calls bare labels, which all of these are.
