@@ -1,10 +1,9 @@
 //! The session that migrates, and the one that keeps the ledger when that is another.
 
-use crate::connect::{Client, Target, connect, connect_hearing};
+use crate::connect::{Client, Target, connect_hearing};
 use crate::error::{PgError, ServerError};
 use crate::migrate::report::Notice;
 use crate::url::ParsedUrl;
-use futures::join;
 use secrecy::SecretString;
 use std::future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -56,15 +55,12 @@ impl Session {
         Ok(Self { client, keeper: None, login: login.clone(), notices: Mutex::new(notices), prepared: false })
     }
 
-    /// Logs in twice to the same database: files run in a session of `user`, and the ledger is kept by `operator`, whose
-    /// session looks for names in `pg_catalog` alone. For files that are not trusted: whatever they do, they do with the
-    /// rights of `user`. A run with such a session begins with a look whether that is a wall
-    /// ([`MigrateError::NoWall`](crate::migrate::error::MigrateError::NoWall)).
-    pub async fn open_apart(operator: &Login, user: &str, password: Option<&SecretString>) -> Result<Self, PgError> {
-        let Login { target, user: own, password: own_password, db, timeout } = operator;
-        let files = Login { user: user.to_owned(), password: password.cloned(), ..operator.clone() };
-        let (keeper, session) = join!(connect(target, own, own_password.as_ref(), db, *timeout), Self::open(&files));
-        Ok(Self { keeper: Some(keeper?), ..session? })
+    /// Logs in for the files alone; the ledger is kept by another role's session in the same database, made by
+    /// [`connect`](crate::connect::connect), which looks for names in `pg_catalog` alone. For files that are not trusted:
+    /// whatever they do, they do with the rights of their own role. A run with such a session begins with a look whether
+    /// that is a wall ([`MigrateError::NoWall`](crate::migrate::error::MigrateError::NoWall)).
+    pub async fn open_apart(files: &Login, keeper: Client) -> Result<Self, PgError> {
+        Ok(Self { keeper: Some(keeper), ..Self::open(files).await? })
     }
 
     /// The session that holds the lock and writes the ledger.

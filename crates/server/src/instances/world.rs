@@ -185,15 +185,20 @@ impl World {
         }
     }
 
-    /// Connects as a client does: over TCP, with the role's password.
-    pub async fn login(&self, instance: &InstanceRecord, password: &SecretString) -> Result<Client, StepError> {
+    /// Where clients of an instance connect to, from this machine.
+    pub fn client_target(&self, instance: &InstanceRecord) -> Target {
         let host = match instance.listen {
             IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
             IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
             address => address.to_string(),
         };
         let tls = if instance.tls { TlsMode::VerifyCa(self.ca.pem().to_owned()) } else { TlsMode::Disable };
-        let target = Target::Tcp { host, port: instance.port, tls };
+        Target::Tcp { host, port: instance.port, tls }
+    }
+
+    /// Connects as a client does: over TCP, with the role's password.
+    pub async fn login(&self, instance: &InstanceRecord, password: &SecretString) -> Result<Client, StepError> {
+        let target = self.client_target(instance);
         connect(&target, &instance.user, Some(password), &instance.db, ADMIN_TIMEOUT).await.map_err(pg)
     }
 }

@@ -185,7 +185,7 @@ impl PreviewWorld {
 }
 
 /// No semaphore of ours is ever closed.
-pub(super) fn ending(_: AcquireError) -> StepError {
+pub fn ending(_: AcquireError) -> StepError {
     StepError::passing("internal", "the daemon is ending")
 }
 

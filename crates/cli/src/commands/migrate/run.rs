@@ -5,6 +5,7 @@ use super::lines::Lines;
 use super::source::SourceArgs;
 use super::{Context, VERSION, lint, schema};
 use clap::Args;
+use pgdb_api::migrations::MigrationPolicy;
 use pgdb_core::duration::parse_seconds;
 use pgdb_core::migration::plan::{Changed, OutOfOrder, Policy};
 use pgdb_pg::migrate::report::RunReport;
@@ -66,6 +67,16 @@ pub(super) struct PolicyArgs {
 }
 
 impl PolicyArgs {
+    /// As it is sent to a daemon.
+    pub(super) fn sent(&self, keep_going: bool) -> MigrationPolicy {
+        MigrationPolicy {
+            out_of_order: self.out_of_order.as_str().to_owned(),
+            rerun_changed: self.rerun_changed,
+            keep_going,
+            ..MigrationPolicy::default()
+        }
+    }
+
     pub(super) fn policy(&self) -> Policy {
         let changed = if self.rerun_changed { Changed::Rerun } else { Changed::Refuse };
         Policy { out_of_order: self.out_of_order, changed }

@@ -7,7 +7,7 @@ use pgdb_pg::migrate::error::MigrateError;
 use pgdb_pg::migrate::report::RunReport;
 use pgdb_pg::migrate::run::{Options, run};
 use pgdb_pg::migrate::session::{Login, Session};
-use pgdb_pg::{Client, connect_for_scripts};
+use pgdb_pg::{Client, connect, connect_for_scripts};
 
 on_both!(a_file_does_everything_as_its_own_role);
 on_both!(a_ledger_that_the_files_role_has_made_is_not_looked_at);
@@ -35,7 +35,15 @@ pub(super) fn operator(bed: &Bed) -> Login {
 }
 
 pub(super) async fn apart(bed: &Bed) -> Session {
-    Session::open_apart(&operator(bed), APP, None).await.expect("two sessions")
+    apart_as(bed, APP).await
+}
+
+/// Files as this role, the ledger kept by the operator.
+async fn apart_as(bed: &Bed, user: &str) -> Session {
+    let Login { target, user: keeper, db, timeout, .. } = operator(bed);
+    let keeper = connect(&target, &keeper, None, &db, timeout).await.expect("the ledger's session");
+    let files = Login { user: user.to_owned(), ..bed.login() };
+    Session::open_apart(&files, keeper).await.expect("two sessions")
 }
 
 pub(super) async fn try_run(bed: &Bed, files: &[File], options: &Options) -> Result<RunReport, MigrateError> {
@@ -100,7 +108,7 @@ async fn a_file_does_everything_as_its_own_role(bed: &Bed) {
         report.files[2].locks.iter().map(|lock| format!("{} {}", lock.relation, lock.mode)).collect();
     assert_eq!(locked, ["public.mine AccessExclusiveLock"]);
 
-    for attack in [
+    for (number, attack) in [
         "UPDATE pgdb.migrations SET outcome = 'forgotten'",
         "INSERT INTO pgdb.migrations (key, outcome, version) VALUES ('a/9.sql', 'applied', '')",
         "RESET ROLE; DROP TABLE pgdb.migrations",
@@ -110,13 +118,18 @@ async fn a_file_does_everything_as_its_own_role(bed: &Bed) {
         "CREATE TABLE public.child () INHERITS (pgdb.migrations)",
         "LOCK TABLE pgdb.migrations",
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'operator'",
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
         files.truncate(4);
-        files.push(file("a/5.sql", attack));
+        // What one of them has done without a transaction stays; so each has a name of its own.
+        let key = format!("a/5_{number}.sql");
+        files.push(file(&key, attack));
         let report = try_run(bed, &files, &options()).await.expect("a run");
         let failure = report.files[0].failure.as_ref().expect(attack);
         assert_eq!(failure.sqlstate.as_deref(), Some("42501"), "{attack}: {failure}");
-        files[4] = file("a/5.sql", &format!("-- no-transaction\n{attack}"));
+        files[4] = file(&key, &format!("-- no-transaction\n{attack}"));
         let report = try_run(bed, &files, &options()).await.expect("a run");
         assert_eq!(report.failed, 1, "{attack}");
     }
@@ -181,7 +194,7 @@ async fn a_role_that_could_reach_the_ledger_is_refused(bed: &Bed) {
         assert!(matches!(&error, MigrateError::NoWall { .. }) && error.to_string().contains(why), "{error}");
         admin.batch("take", take).await.expect(take);
     }
-    let mut same = Session::open_apart(&operator(bed), OPERATOR, None).await.expect("two sessions");
+    let mut same = apart_as(bed, OPERATOR).await;
     let error = run(&mut same, &files, &options(), &mut |_| {}).await.expect_err("no wall");
     assert!(error.to_string().contains("it is the role that keeps the ledger"), "{error}");
     same.close().await;
