@@ -103,8 +103,8 @@ pub enum Refusal {
     },
     /// A part of it is done, and that part was changed.
     #[error(
-        "was changed in its first {done} statements, which an earlier run did: write them as they were, or take them as \
-         they are now with `pgdb migrate repair`, or run all of it anew with --rerun-changed"
+        "was changed in the part that an earlier run did (statements done: {done}): write it as it was, or take it as \
+         it is now with `pgdb migrate repair`, or run all of it anew with --rerun-changed"
     )]
     DonePartChanged {
         /// How many statements are done.

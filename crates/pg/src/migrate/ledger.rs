@@ -4,7 +4,7 @@ use crate::connect::Client;
 use crate::error::PgError;
 use jiff::Timestamp;
 use pgdb_core::migration::checksum::Checksum;
-use pgdb_core::migration::ledger::{LedgerRow, Outcome, SeenLock};
+use pgdb_core::migration::ledger::{LedgerRow, Outcome, Progress, SeenLock};
 use std::error::Error;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
@@ -190,6 +190,13 @@ pub async fn note(
          VALUES ($1, nullif($2, ''), $3, $4)";
     let checksum = checksum.map(|checksum| checksum.hex()).unwrap_or_default();
     client.query("write the ledger", SQL, &[key, &checksum, outcome.as_str(), version]).await.map(drop)
+}
+
+/// Takes what an unfinished row has done as the begin of the file as it is now: `repair`.
+pub async fn set_progress(client: &Client, row: i64, checksum: Checksum, progress: &Progress) -> Result<(), PgError> {
+    const SQL: &str = "UPDATE pgdb.migrations SET sha256 = $2, progress = $3::jsonb WHERE id = $1::bigint";
+    let progress = serde_json::to_string(progress).unwrap_or_default();
+    client.query("write the ledger", SQL, &[&row.to_string(), &checksum.hex(), &progress]).await.map(drop)
 }
 
 /// A moment, as PostgreSQL sends it.

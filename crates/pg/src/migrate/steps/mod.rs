@@ -19,7 +19,7 @@ use crate::migrate::report::{Event, Failure, Listener, Notice};
 use crate::migrate::run::milliseconds;
 use crate::migrate::session::Session;
 use crate::migrate::setup::Setup;
-use crate::migrate::split::{Kind, Statement, words};
+use crate::migrate::split::{Kind, Statement, split, words};
 use futures::join;
 use pgdb_core::migration::file::File;
 use pgdb_core::migration::ledger::{LedgerRow, Progress, SeenLock};
@@ -49,8 +49,15 @@ pub(crate) struct Steps<'a> {
     backend: Option<String>,
 }
 
+/// The progress of a file of which so many statements are done, as it is now; `None` if it has fewer, or cannot be cut into
+/// statements.
+pub fn progress_of(sql: &str, done: usize) -> Option<Progress> {
+    let statements = split(sql).ok().filter(|statements| statements.len() >= done)?;
+    Some(Progress::of(done_part(sql, &statements, done)))
+}
+
 /// The part of a file's SQL that is done with so many statements: what an edit may not change.
-pub fn done_part<'a>(sql: &'a str, statements: &[Statement], done: usize) -> &'a str {
+fn done_part<'a>(sql: &'a str, statements: &[Statement], done: usize) -> &'a str {
     let last = done.checked_sub(1).and_then(|last| statements.get(last));
     let end = last.map_or(0, |last| last.data.as_ref().map_or(last.span.end, |data| data.end));
     &sql[..end]

@@ -6,11 +6,13 @@ mod cut;
 mod drift;
 mod failures;
 mod import;
+mod leftovers;
 mod lint;
 mod locks;
 mod order;
 mod splitter;
 mod steps;
+mod steps_anew;
 mod texts;
 
 use crate::server::{ADMIN, Server, one};
