@@ -161,8 +161,8 @@ async fn in_steps(
     {
         let back = session.client.batch("set the session back", Setup::LOOSE_BACK).await;
         let error = in_one_line(&failed.failure);
-        let noted = ledger::fail_steps(session.keeper(), steps.row(), steps.kept(), &error).await;
-        failed.noted = steps.kept() > 0;
+        let noted = ledger::fail_steps(session.keeper(), steps.row(), steps.kept(), steps.has_left(), &error).await;
+        failed.noted = steps.kept() > 0 || steps.has_left();
         warn_of(back.and(noted), item.file.key.as_str(), listener);
     }
     outcome.map(|()| Applied::default())

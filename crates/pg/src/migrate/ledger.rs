@@ -199,11 +199,27 @@ pub(crate) async fn end_steps(client: &Client, row: i64) -> Result<(), PgError> 
     client.batch("write the ledger", &sql).await
 }
 
-/// The file has failed on its way. Of one of which nothing was done there is nothing to go on with.
-pub(crate) async fn fail_steps(client: &Client, row: i64, done: usize, error: &str) -> Result<(), PgError> {
-    let sql = match done {
-        0 => "DELETE FROM pgdb.migrations WHERE id = $1::bigint AND $2 <> ''",
-        _ => "UPDATE pgdb.migrations SET error = $2, attempts = attempts + 1 WHERE id = $1::bigint",
+/// What a row says is at work, as JSON.
+pub(crate) async fn doing(client: &Client, row: i64) -> Result<Option<String>, PgError> {
+    const SQL: &str = "SELECT doing::text FROM pgdb.migrations WHERE id = $1::bigint";
+    let rows = client.query("read the ledger", SQL, &[&row.to_string()]).await?;
+    Ok(rows.first().and_then(|row| row.get(0)))
+}
+
+/// Writes down what will be at work.
+pub(crate) async fn begin_doing(client: &Client, row: i64, doing: &str) -> Result<(), PgError> {
+    const SQL: &str = "UPDATE pgdb.migrations SET doing = $2::jsonb WHERE id = $1::bigint";
+    client.query("write the ledger", SQL, &[&row.to_string(), doing]).await.map(drop)
+}
+
+/// The file has failed on its way. Where nothing was done and nothing is left, there is nothing to go on with.
+pub(crate) async fn fail_steps(client: &Client, row: i64, done: usize, left: bool, error: &str) -> Result<(), PgError> {
+    let sql = match (done, left) {
+        (0, false) => "DELETE FROM pgdb.migrations WHERE id = $1::bigint AND $2 <> ''",
+        (_, false) => {
+            "UPDATE pgdb.migrations SET error = $2, attempts = attempts + 1, doing = NULL WHERE id = $1::bigint"
+        }
+        (_, true) => "UPDATE pgdb.migrations SET error = $2, attempts = attempts + 1 WHERE id = $1::bigint",
     };
     client.query("note a failure in the ledger", sql, &[&row.to_string(), error]).await.map(drop)
 }

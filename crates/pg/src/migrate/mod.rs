@@ -17,6 +17,7 @@ mod file;
 pub mod import;
 mod index;
 pub mod ledger;
+mod leftover;
 pub mod lint;
 mod lock;
 mod mark;

@@ -9,8 +9,9 @@ use crate::migrate::attempt::{Failed, copy, run_counting};
 use crate::migrate::backoff::Backoff;
 use crate::migrate::failure::Teller;
 use crate::migrate::file::tell;
-use crate::migrate::index::{self, Made, Standing};
+use crate::migrate::index;
 use crate::migrate::ledger;
+use crate::migrate::leftover::{Before, Left, drop_index};
 use crate::migrate::mark;
 use crate::migrate::report::{Event, Failure, Listener, Notice};
 use crate::migrate::session::Session;
@@ -32,6 +33,10 @@ pub(crate) struct Steps<'a> {
     kept: usize,
     /// Whether an earlier run broke off, so that the first statement may have been done and not noted.
     in_doubt: bool,
+    /// How things were before the statement that an earlier run broke off in, if that makes indexes.
+    before: Option<Before>,
+    /// Whether the statement that failed has left invalid indexes, which the next run is to find.
+    left: bool,
 }
 
 impl<'a> Steps<'a> {
@@ -44,9 +49,13 @@ impl<'a> Steps<'a> {
         earlier: Option<&LedgerRow>,
         listener: Listener<'_>,
     ) -> Result<Self, Failed> {
-        let mut steps = Self { file, sql, statements, session, row: 0, kept: 0, in_doubt: false };
+        let mut steps =
+            Self { file, sql, statements, session, row: 0, kept: 0, in_doubt: false, before: None, left: false };
         let key = Some(file.key.as_str());
         if let Some(row) = earlier {
+            let doing = steps.ours(ledger::doing(session.keeper(), row.id).await)?;
+            // What is at work otherwise was settled when the run began.
+            steps.before = doing.and_then(|doing| serde_json::from_str(&doing).ok());
             let done = row.statements_done.and_then(|done| usize::try_from(done).ok()).unwrap_or(0);
             if row.checksum == Some(file.checksum) {
                 let message =
@@ -62,10 +71,13 @@ impl<'a> Steps<'a> {
         if !steps.in_doubt {
             let (keeper, user) = (session.keeper(), session.user());
             let begun = ledger::begin_steps(keeper, user, file.key.as_str(), file.checksum, &setup.version);
-            steps.row = begun.await.map_err(|error| steps.failed(steps.teller().plain(&error), Some(error)))?;
+            steps.row = steps.ours(begun.await)?;
         }
         let set = session.client.batch("set the session up", &setup.loose()).await;
-        set.map_err(|error| steps.failed(steps.teller().plain(&error), Some(error)))?;
+        steps.ours(set)?;
+        if let Some(before) = &steps.before {
+            steps.tidy(before, listener).await?;
+        }
         Ok(steps)
     }
 
@@ -77,6 +89,11 @@ impl<'a> Steps<'a> {
     /// The number of its row.
     pub(crate) fn row(&self) -> i64 {
         self.row
+    }
+
+    /// Whether it has left invalid indexes behind.
+    pub(crate) fn has_left(&self) -> bool {
+        self.left
     }
 
     /// Runs what is not done yet.
@@ -91,7 +108,7 @@ impl<'a> Steps<'a> {
         for index in first..self.statements.len() {
             let in_doubt = self.in_doubt && index == first;
             let kind = self.statements[index].kind;
-            while let Err(failed) = self.one(index, own_transaction, in_doubt, listener).await {
+            while let Err(failed) = self.one(index, own_transaction, in_doubt).await {
                 // What the file began itself is rolled back, and one statement of it alone is not to be repeated.
                 let again = failed.may_pass && !own_transaction && failed.lost.is_none();
                 if !again || !backoff.wait(self.file.key.as_str(), &failed.failure, listener).await {
@@ -111,13 +128,7 @@ impl<'a> Steps<'a> {
     }
 
     /// One statement, and the note that it is done.
-    async fn one(
-        &mut self,
-        index: usize,
-        own_transaction: bool,
-        in_doubt: bool,
-        listener: Listener<'_>,
-    ) -> Result<(), Failed> {
+    async fn one(&mut self, index: usize, own_transaction: bool, in_doubt: bool) -> Result<(), Failed> {
         let kind = self.statements[index].kind;
         if kind == Kind::Discard {
             let message = "DISCARD ALL would give up the lock that keeps other migrators out".to_owned();
@@ -137,13 +148,12 @@ impl<'a> Steps<'a> {
         if kind.controls_transaction() {
             return self.send(index).await;
         }
-        if kind == Kind::CreateIndexConcurrently
-            && let Some(made) = index::made(&self.sql[self.statements[index].span.clone()])
+        if in_doubt
+            && kind == Kind::CreateIndexConcurrently
+            && let Some(before) = &self.before
+            && self.ours(before.is_made(&self.session.client).await)?
         {
-            let done = self.is_made(&made, in_doubt, listener).await;
-            if self.ours(done)? {
-                return self.noted_up_to(index + 1, true).await;
-            }
+            return self.noted_up_to(index + 1, true).await;
         }
         let apart = kind.is_alone() || kind == Kind::Procedural;
         if !apart && self.together(index).await? {
@@ -153,18 +163,31 @@ impl<'a> Steps<'a> {
         self.noted_up_to(index + 1, true).await
     }
 
-    /// Whether the index is there already, because an earlier run made it. An invalid one is removed.
-    async fn is_made(&self, made: &Made, in_doubt: bool, listener: Listener<'_>) -> Result<bool, PgError> {
-        match index::standing(&self.session.client, made).await? {
-            Standing::Absent => Ok(false),
-            // Otherwise it is somebody else's, and PostgreSQL says that the name is taken.
-            Standing::Valid => Ok(in_doubt),
-            Standing::Invalid(name) => {
-                let message = format!("an earlier attempt left the invalid index {name}; it is dropped and made anew");
-                listener(Event::Warning { key: Some(self.file.key.as_str()), message: &message });
-                index::drop_index(&self.session.client, &name).await.map(|()| false)
+    /// Removes what an earlier run has left, and nothing else; says what it did.
+    async fn tidy(&self, before: &Before, listener: Listener<'_>) -> Result<(), Failed> {
+        let client = &self.session.client;
+        let messages = match self.ours(before.left(client).await)? {
+            Left::Ours(names) => {
+                for name in &names {
+                    self.ours(drop_index(client, name).await)?;
+                }
+                let told =
+                    |name| format!("an earlier attempt left the invalid index {name}; it is dropped and made anew");
+                names.iter().map(told).collect()
             }
+            Left::Unclear(names) => vec![format!(
+                "an earlier attempt may have left one of the invalid indexes {}; they stay, for it cannot be told which",
+                names.join(", ")
+            )],
+            Left::Busy(names) => vec![format!(
+                "the invalid index {} stays, for another session is at work on its table",
+                names.join(", ")
+            )],
+        };
+        for message in &messages {
+            listener(Event::Warning { key: Some(self.file.key.as_str()), message });
         }
+        Ok(())
     }
 
     /// The statement and its note in one transaction. `false`: this statement cannot run in one.
@@ -222,22 +245,29 @@ impl<'a> Steps<'a> {
     }
 
     /// The statement by itself. If it leaves invalid indexes they are told, and removed before it is tried again.
-    async fn apart(&self, index: usize) -> Result<(), Failed> {
+    async fn apart(&mut self, index: usize) -> Result<(), Failed> {
         let kind = self.statements[index].kind;
         if !matches!(kind, Kind::CreateIndexConcurrently | Kind::ReindexConcurrently) {
             return self.send(index).await;
         }
         let client = &self.session.client;
-        let before = self.ours(index::invalid(client).await)?;
+        let made = index::made(&self.sql[self.statements[index].span.clone()]);
+        let before = self.ours(Before::look(client, made.as_ref()).await)?;
+        let doing = serde_json::to_string(&before).unwrap_or_default();
+        self.ours(ledger::begin_doing(self.session.keeper(), self.row, &doing).await)?;
         let Err(mut failed) = self.send(index).await else { return Ok(()) };
         // A session that was lost cannot be asked; the next run looks.
-        for name in index::invalid(client).await.unwrap_or_default() {
-            if before.contains(&name) {
-                continue;
-            }
-            let left = match (failed.may_pass, failed.may_pass && index::drop_index(client, &name).await.is_ok()) {
-                (_, true) => format!("it left the invalid index {name}, which was dropped"),
-                _ => format!("it left the invalid index {name}; the next run drops it and makes it anew"),
+        let Ok(Left::Ours(names)) = before.left(client).await else {
+            self.left = true;
+            return Err(failed);
+        };
+        self.left = false;
+        for name in names {
+            let dropped = failed.may_pass && drop_index(client, &name).await.is_ok();
+            self.left |= !dropped;
+            let left = match dropped {
+                true => format!("it left the invalid index {name}, which was dropped"),
+                false => format!("it left the invalid index {name}; the next run drops it and makes it anew"),
             };
             let aftermath = &mut failed.failure.aftermath;
             *aftermath = if aftermath.is_empty() { left } else { format!("{left}; {aftermath}") };

@@ -6,6 +6,7 @@ mod cut;
 mod drift;
 mod failures;
 mod import;
+mod leftover;
 mod lint;
 mod locks;
 mod order;
