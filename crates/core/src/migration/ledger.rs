@@ -83,10 +83,20 @@ pub struct Progress {
     pub bytes: usize,
     /// Of these bytes.
     pub sha256: Checksum,
-    /// While a statement is at work that can leave invalid indexes behind: the indexes that are none of its own, by their
-    /// OIDs.
+    /// While a statement is at work that can leave invalid indexes behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<Vec<u32>>,
+    pub before: Option<Before>,
+}
+
+/// How things were before a statement that makes indexes, to tell afterwards which ones it has left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// The indexes that are none of its own, by their OIDs.
+    pub indexes: Vec<u32>,
+    /// The OID of the relation that it is about; 0 for none.
+    pub relation: u32,
+    /// What it is about, as JSON, in the form of the one who wrote it down.
+    pub subject: String,
 }
 
 impl Progress {

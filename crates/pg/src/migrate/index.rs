@@ -4,9 +4,11 @@
 use crate::connect::Client;
 use crate::error::PgError;
 use crate::migrate::split::words;
+use serde::{Deserialize, Serialize};
 
 /// What a statement is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Subject {
     /// It makes an index.
     Create {
@@ -174,13 +176,13 @@ fn unquoted(name: &str) -> String {
     }
 }
 
-/// Which relation the statement is about: its OID as text, `0` for none. Asked in the session that runs the statement,
-/// whose search path counts.
-pub(crate) async fn relation(client: &Client, subject: &Subject) -> Result<String, PgError> {
+/// Which relation the statement is about: its OID, 0 for none. Asked in the session that runs the statement, whose search
+/// path counts.
+pub(crate) async fn relation(client: &Client, subject: &Subject) -> Result<u32, PgError> {
     const SQL: &str = "SELECT pg_catalog.to_regclass($1)::pg_catalog.oid";
-    let Some(name) = subject.relation() else { return Ok("0".to_owned()) };
+    let Some(name) = subject.relation() else { return Ok(0) };
     let rows = client.query("look for the statement's table", SQL, &[name]).await?;
-    Ok(rows.first().and_then(|row| row.get::<_, Option<u32>>(0)).unwrap_or(0).to_string())
+    Ok(rows.first().and_then(|row| row.get::<_, Option<u32>>(0)).unwrap_or(0))
 }
 
 /// SQL for the indexes that are invalid, and all that are on the table `$1`, an OID. `$2` is the index's name, which
@@ -212,11 +214,11 @@ pub(crate) fn names(subject: &Subject) -> [&str; 3] {
 }
 
 /// A row of [`LOOK`] for this relation.
-pub(crate) fn read(subject: &Subject, relation: &str, row: &tokio_postgres::Row) -> Index {
+pub(crate) fn read(subject: &Subject, relation: u32, row: &tokio_postgres::Row) -> Index {
     let (named, table, made_of) = (row.get(4), row.get::<_, u32>(5), row.get::<_, Vec<String>>(6));
     // A new index is the table's own, and none of a partition's.
     let about = match subject {
-        Subject::Create { .. } => table.to_string() == relation,
+        Subject::Create { .. } => table == relation,
         _ => row.get(7),
     };
     let fits = about && subject.fits(named, row.get(2), &made_of);

@@ -1,34 +1,37 @@
-//! Invalid indexes of a statement that was at work before: told, and removed before it is run again. Never anybody else's.
+//! Invalid indexes of a statement that was at work before: told, and removed before the file goes on. Never anybody else's.
 
 use super::{Steps, row};
 use crate::error::PgError;
 use crate::migrate::attempt::Failed;
 use crate::migrate::index::{self, Index, Subject};
 use crate::migrate::report::{Event, Listener};
-use pgdb_core::migration::ledger::Progress;
+use pgdb_core::migration::ledger::{Before, Progress};
 
 impl Steps<'_> {
-    /// Makes the way free for the statement at `index`, which makes indexes: what it left when it was run before is
-    /// dropped. `true`: its index is there, and only the note of it is missing.
+    /// Drops what the statement has left that was at work here before, whatever the file says here now. `true`: its index
+    /// is there, the file still asks for it, and only the note of it is missing.
     pub(super) async fn cleared(&mut self, index: usize, listener: Listener<'_>) -> Result<bool, Failed> {
-        let Some(subject) = Subject::of(&self.sql[self.statements[index].span.clone()]) else { return Ok(false) };
-        let found = self.ours(self.look(&subject).await)?;
-        let Some(before) = self.known_before(index) else {
-            // Told here, for with IF NOT EXISTS PostgreSQL would be content with it.
-            if let Some(other) = found.iter().find(|index| index.named && !index.valid) {
-                return Err(self.of_somebody(index, other));
-            }
-            self.write_before(index, &found).await?;
-            return Ok(false);
-        };
-        let own = |found: &Index| !before.contains(&found.oid);
-        if found.iter().any(|index| index.named && index.valid && own(index)) {
+        let Some(before) = self.before.take() else { return Ok(false) };
+        let Some(subject) = read(&before) else { return Ok(false) };
+        let cleared = self.clear(index, &before, &subject, listener).await;
+        if cleared.is_err() {
+            self.before = Some(before);
+        }
+        Ok(cleared? && self.subject(index).as_ref() == Some(&subject))
+    }
+
+    async fn clear(
+        &self,
+        index: usize,
+        before: &Before,
+        subject: &Subject,
+        listener: Listener<'_>,
+    ) -> Result<bool, Failed> {
+        let found = self.ours(self.left(before, subject).await)?;
+        if found.iter().any(|index| index.named && index.valid) {
             return Ok(true);
         }
-        if let Some(other) = found.iter().find(|index| index.named && !index.valid && !own(index)) {
-            return Err(self.of_somebody(index, other));
-        }
-        let left: Vec<Index> = found.into_iter().filter(|index| index.fits && !index.valid && own(index)).collect();
+        let left: Vec<Index> = found.into_iter().filter(|index| index.fits && !index.valid).collect();
         if left.is_empty() {
             return Ok(false);
         }
@@ -39,49 +42,79 @@ impl Steps<'_> {
         if let Some(pid) = at_work.first().map(|row| row.get::<_, String>(0)) {
             return Err(self.busy(index, &left[0], &pid));
         }
-        let still = self.ours(self.look(&subject).await)?;
+        let key = Some(self.file.key.as_str());
+        if is_unclear(subject, &left) {
+            let message = format!(
+                "an earlier attempt may have left one of the invalid indexes {}; they stay, for it cannot be told which",
+                names(&left)
+            );
+            listener(Event::Warning { key, message: &message });
+            return Ok(false);
+        }
+        let still = self.ours(self.left(before, subject).await)?;
         for Index { oid, name, .. } in &left {
             if still.iter().any(|index| index.oid == *oid && !index.valid) {
                 let message = format!("an earlier attempt left the invalid index {name}; it is dropped and made anew");
-                listener(Event::Warning { key: Some(self.file.key.as_str()), message: &message });
+                listener(Event::Warning { key, message: &message });
                 self.ours(index::drop_index(&self.session.client, name).await)?;
             }
         }
         Ok(false)
     }
 
-    /// Adds to a failure what the statement has left. A session that was lost cannot be asked; the next run looks.
-    pub(super) async fn with_leftovers(&self, index: usize, mut failed: Failed) -> Failed {
-        let Some(subject) = Subject::of(&self.sql[self.statements[index].span.clone()]) else { return failed };
-        let before = self.known_before(index).unwrap_or_default();
-        for left in self.look(&subject).await.unwrap_or_default() {
-            if left.fits && !left.valid && !before.contains(&left.oid) {
-                let left = format!("it left the invalid index {}; the next run drops it and makes it anew", left.name);
-                let aftermath = &mut failed.failure.aftermath;
-                *aftermath = if aftermath.is_empty() { left } else { format!("{left}; {aftermath}") };
-            }
+    /// Writes down how things are before the statement at `index`, which makes indexes.
+    pub(super) async fn look_before(&mut self, index: usize) -> Result<(), Failed> {
+        let Some(subject) = self.subject(index) else { return Ok(()) };
+        let relation = self.ours(index::relation(&self.session.client, &subject).await)?;
+        let found = self.ours(self.look(&subject, relation).await)?;
+        // Told here, for with IF NOT EXISTS PostgreSQL would be content with it.
+        if let Some(other) = found.iter().find(|index| index.named && !index.valid) {
+            return Err(self.of_somebody(index, other));
         }
+        let indexes = found.iter().map(|index| index.oid).collect();
+        let subject = serde_json::to_string(&subject).unwrap_or_default();
+        let before = Before { indexes, relation, subject };
+        let progress = Progress { before: Some(before.clone()), ..self.progress(self.kept) };
+        self.ours(row::before(self.session, self.row, &progress).await)?;
+        self.before = Some(before);
+        Ok(())
+    }
+
+    /// Adds to a failure what the statement has left. A session that was lost cannot be asked; the next run looks.
+    pub(super) async fn with_leftovers(&self, mut failed: Failed) -> Failed {
+        let Some((before, subject)) = self.before.as_ref().and_then(|before| Some((before, read(before)?))) else {
+            return failed;
+        };
+        let mut left = self.left(before, &subject).await.unwrap_or_default();
+        left.retain(|index| index.fits && !index.valid);
+        if left.is_empty() {
+            return failed;
+        }
+        let left = match is_unclear(&subject, &left) {
+            true => format!("it may have left one of the invalid indexes {}", names(&left)),
+            false => format!("it left the invalid index {}; the next run drops it and makes it anew", names(&left)),
+        };
+        let aftermath = &mut failed.failure.aftermath;
+        *aftermath = if aftermath.is_empty() { left } else { format!("{left}; {aftermath}") };
         failed
     }
 
-    async fn look(&self, subject: &Subject) -> Result<Vec<Index>, PgError> {
-        let relation = index::relation(&self.session.client, subject).await?;
+    fn subject(&self, index: usize) -> Option<Subject> {
+        Subject::of(&self.sql[self.statements[index].span.clone()])
+    }
+
+    /// What was not there before.
+    async fn left(&self, before: &Before, subject: &Subject) -> Result<Vec<Index>, PgError> {
+        let mut found = self.look(subject, before.relation).await?;
+        found.retain(|index| !before.indexes.contains(&index.oid));
+        Ok(found)
+    }
+
+    async fn look(&self, subject: &Subject, relation: u32) -> Result<Vec<Index>, PgError> {
         let [name, schema, all] = index::names(subject);
-        let params = [relation.as_str(), name, schema, all];
+        let params = [&relation.to_string(), name, schema, all];
         let rows = row::ask(self.session, "look for invalid indexes", index::LOOK, &params).await?;
-        Ok(rows.iter().map(|row| index::read(subject, &relation, row)).collect())
-    }
-
-    fn known_before(&self, index: usize) -> Option<Vec<u32>> {
-        self.before.as_ref().filter(|(at, _)| *at == index).map(|(_, before)| before.clone())
-    }
-
-    async fn write_before(&mut self, index: usize, found: &[Index]) -> Result<(), Failed> {
-        let before: Vec<u32> = found.iter().map(|index| index.oid).collect();
-        let progress = Progress { before: Some(before.clone()), ..self.progress(self.kept) };
-        self.ours(row::before(self.session, self.row, &progress).await)?;
-        self.before = Some((index, before));
-        Ok(())
+        Ok(rows.iter().map(|row| index::read(subject, relation, row)).collect())
     }
 
     fn of_somebody(&self, index: usize, other: &Index) -> Failed {
@@ -103,4 +136,17 @@ impl Steps<'_> {
         failed.may_pass = true;
         failed
     }
+}
+
+fn read(before: &Before) -> Option<Subject> {
+    serde_json::from_str(&before.subject).ok()
+}
+
+/// A statement leaves one new index at most, and not every one says what it is called.
+fn is_unclear(subject: &Subject, left: &[Index]) -> bool {
+    left.len() > 1 && matches!(subject, Subject::Create { .. })
+}
+
+fn names(indexes: &[Index]) -> String {
+    indexes.iter().map(|index| index.name.as_str()).collect::<Vec<_>>().join(", ")
 }

@@ -22,7 +22,7 @@ use crate::migrate::setup::Setup;
 use crate::migrate::split::{Kind, Statement, split, words};
 use futures::join;
 use pgdb_core::migration::file::File;
-use pgdb_core::migration::ledger::{LedgerRow, Progress, SeenLock};
+use pgdb_core::migration::ledger::{Before, LedgerRow, Progress, SeenLock};
 pub(crate) use row::fail as note_failure;
 use tokio::time::Instant;
 
@@ -39,8 +39,8 @@ pub(crate) struct Steps<'a> {
     row: i64,
     /// How many statements are done and noted.
     kept: usize,
-    /// Of the statement that may be half done: its index, and the indexes that are none of its own.
-    before: Option<(usize, Vec<u32>)>,
+    /// How things were before the statement that may be half done: the first that is not noted.
+    before: Option<Before>,
     /// Whether a transaction of the file's own is open, and since when.
     open: Option<Instant>,
     /// Locks that were seen from outside and are not in the ledger yet.
@@ -105,7 +105,7 @@ impl<'a> Steps<'a> {
         let message = format!("an earlier run did {done} of {count} statements; it goes on from there");
         listener(Event::Warning { key: Some(self.file.key.as_str()), message: &message });
         (self.row, self.kept) = (row.id, done);
-        self.before = row.progress.as_ref().and_then(|progress| progress.before.clone()).map(|before| (done, before));
+        self.before = row.progress.as_ref().and_then(|progress| progress.before.clone());
         let past = replay::past(self.sql, &self.statements[..done]);
         if let Some((index, what)) = past.lost {
             let message = format!(
@@ -193,13 +193,18 @@ impl<'a> Steps<'a> {
             }
             return Ok(());
         }
+        let makes_indexes = matches!(kind, Kind::CreateIndexConcurrently | Kind::ReindexConcurrently);
+        if self.before.is_some() && self.cleared(index, listener).await? {
+            return self.noted_up_to(index + 1, true).await;
+        }
+        if makes_indexes {
+            self.look_before(index).await?;
+        }
         if kind.controls_transaction() {
             return self.send(index).await;
         }
-        if matches!(kind, Kind::CreateIndexConcurrently | Kind::ReindexConcurrently) {
-            if !self.cleared(index, listener).await? {
-                self.alone(index).await?;
-            }
+        if makes_indexes {
+            self.alone(index).await?;
         } else if kind.is_alone() {
             self.alone(index).await?;
         } else if self.together(index).await? {
@@ -284,7 +289,7 @@ impl<'a> Steps<'a> {
         };
         match sent {
             Ok(()) => Ok(()),
-            Err(failed) => Err(self.with_leftovers(index, failed).await),
+            Err(failed) => Err(self.with_leftovers(failed).await),
         }
     }
 

@@ -10,6 +10,8 @@ use pgdb_pg::migrate::run::{Options, run};
 use std::time::Duration;
 
 on_both!(an_index_without_a_name_is_dropped_and_another_one_is_not);
+on_both!(what_a_statement_left_goes_also_when_it_was_changed);
+on_both!(of_two_that_look_alike_none_is_dropped);
 on_both!(a_reindex_that_broke_off_leaves_nothing);
 on_both!(a_name_that_is_too_long_is_cut_as_postgresql_cuts_it);
 on_both!(an_invalid_index_of_somebody_is_told_and_not_dropped);
@@ -84,6 +86,32 @@ async fn an_index_without_a_name_is_dropped_and_another_one_is_not(bed: &Bed) {
     let told: Vec<&String> = said.iter().filter(|said| said.contains("it is dropped")).collect();
     assert!(matches!(told[..], [told] if told.contains("invalid index public.t_a_idx1;")), "{said:?}");
     assert_eq!(one(&client, INDEXES).await, "t_a_idx false, t_a_idx1 true, t_b_idx false");
+    client.close().await;
+}
+
+async fn what_a_statement_left_goes_also_when_it_was_changed(bed: &Bed) {
+    let half = |index: &str| files(&format!("SELECT 1;\n{index};"));
+    let client = made(bed, &half("x")).await;
+    somebody_elses(&client, "CREATE UNIQUE INDEX CONCURRENTLY others ON t (a)").await;
+    let failure = bed.fail(&half("CREATE UNIQUE INDEX CONCURRENTLY ON t (a)")).await;
+    assert!(failure.aftermath.starts_with("it left the invalid index public.t_a_idx;"), "{failure}");
+    // Again the same, and not one more each time.
+    bed.fail(&half("CREATE UNIQUE INDEX CONCURRENTLY ON t (a)")).await;
+    assert_eq!(one(&client, INDEXES).await, "others false, t_a_idx false");
+    bed.run(&half("CREATE INDEX CONCURRENTLY plain ON t (a)")).await;
+    assert_eq!(one(&client, INDEXES).await, "others false, plain true");
+    client.close().await;
+}
+
+async fn of_two_that_look_alike_none_is_dropped(bed: &Bed) {
+    let files = files("CREATE INDEX CONCURRENTLY ON t (a);");
+    let client = made(bed, &files).await;
+    broken_off(bed, &files).await;
+    somebody_elses(&client, "CREATE UNIQUE INDEX CONCURRENTLY ON t (a)").await;
+    let (report, said) = heard(bed, &files, &options()).await;
+    assert!(report.is_complete(), "{report:#?}");
+    assert!(said.iter().any(|said| said.contains("cannot be told which")), "{said:?}");
+    assert_eq!(one(&client, INDEXES).await, "t_a_idx false, t_a_idx1 false, t_a_idx2 true");
     client.close().await;
 }
 
