@@ -4,7 +4,7 @@ use crate::connect::Client;
 use crate::error::PgError;
 use jiff::Timestamp;
 use pgdb_core::migration::checksum::Checksum;
-use pgdb_core::migration::ledger::{LedgerRow, Outcome, SeenLock};
+use pgdb_core::migration::ledger::{LedgerRow, Outcome, Progress, SeenLock};
 use std::error::Error;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
@@ -14,6 +14,7 @@ pub const TABLE: &str = "pgdb.migrations";
 
 /// No schema, no table.
 const ABSENT: [&str; 2] = ["3F000", "42P01"];
+const NO_COLUMN: &str = "42703";
 
 /// Makes it. Asked for by hand, for `CREATE SCHEMA IF NOT EXISTS` wants the right to make one even if it is there.
 const CREATE: &str = "DO $$ BEGIN \
@@ -34,15 +35,16 @@ const CREATE: &str = "DO $$ BEGIN \
          attempts bigint NOT NULL DEFAULT 1, \
          error text, \
          locks jsonb NOT NULL DEFAULT '[]', \
-         doing jsonb); \
+         doing jsonb, \
+         progress jsonb); \
        COMMENT ON TABLE pgdb.migrations IS 'a row for each attempt to run a migration; see pgdb migrate history'; \
      ELSIF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute \
-         WHERE attrelid = 'pgdb.migrations'::pg_catalog.regclass AND attname = 'doing') THEN \
-       ALTER TABLE pgdb.migrations ADD COLUMN doing jsonb; \
+         WHERE attrelid = 'pgdb.migrations'::pg_catalog.regclass AND attname = 'progress') THEN \
+       ALTER TABLE pgdb.migrations ADD COLUMN IF NOT EXISTS doing jsonb, ADD COLUMN IF NOT EXISTS progress jsonb; \
      END IF; END $$";
 
 /// The modes that others have to wait for, from the weakest to the strongest.
-const MODES: &str = "ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
+pub(crate) const MODES: &str = "ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
      'AccessExclusiveLock']";
 
 /// A query for the relations that a session has locked in modes that others have to wait for: what was there before, by
@@ -114,15 +116,20 @@ pub async fn history(client: &Client, key: Option<&str>, limit: u32) -> Result<O
 }
 
 async fn select(client: &Client, locks: &str, tail: &str, params: &[&str]) -> Result<Option<Vec<LedgerRow>>, PgError> {
-    let sql = format!(
-        "SELECT id, key, sha256, outcome, applied_at, took_ms, version, applied_by, statements_done, error, attempts, \
-         {locks} FROM pgdb.migrations {tail}"
-    );
-    match client.query("read the ledger", &sql, params).await {
-        Ok(rows) => Ok(Some(rows.iter().filter_map(parse).collect())),
-        Err(error) if error.sqlstate().is_some_and(|code| ABSENT.contains(&code)) => Ok(None),
-        Err(error) => Err(error),
+    // The second way is for the ledger of a version that had no such column, until the next run adds it.
+    for progress in ["progress::text", "NULL"] {
+        let sql = format!(
+            "SELECT id, key, sha256, outcome, applied_at, took_ms, version, applied_by, statements_done, error, attempts, \
+             {locks}, {progress} FROM pgdb.migrations {tail}"
+        );
+        match client.query("read the ledger", &sql, params).await {
+            Ok(rows) => return Ok(Some(rows.iter().filter_map(parse).collect())),
+            Err(error) if error.sqlstate() == Some(NO_COLUMN) && progress != "NULL" => {}
+            Err(error) if error.sqlstate().is_some_and(|code| ABSENT.contains(&code)) => return Ok(None),
+            Err(error) => return Err(error),
+        }
     }
+    Ok(None)
 }
 
 /// A row of ours; one with an outcome that a later version made up is passed over.
@@ -141,6 +148,7 @@ fn parse(row: &Row) -> Option<LedgerRow> {
         error: text(9).map(str::to_owned),
         attempts: row.get(10),
         locks: text(11).map(locks).unwrap_or_default(),
+        progress: text(12).and_then(|json| serde_json::from_str(json).ok()),
     })
 }
 
@@ -170,44 +178,6 @@ pub(crate) async fn note_failure(
     client.query("note a failure in the ledger", SQL, &[key, &checksum, &took, version, error, user]).await.map(drop)
 }
 
-/// Begins the row of a file of `user` without a transaction; gives its number.
-pub(crate) async fn begin_steps(
-    client: &Client,
-    user: &str,
-    key: &str,
-    checksum: Checksum,
-    version: &str,
-) -> Result<i64, PgError> {
-    const SQL: &str = "INSERT INTO pgdb.migrations (key, sha256, outcome, version, statements_done, applied_by) \
-         VALUES ($1, $2, 'unfinished', $3, 0, $4) RETURNING id";
-    let rows = client.query("write the ledger", SQL, &[key, &checksum.hex(), version, user]).await?;
-    Ok(rows.first().map_or(0, |row| row.get(0)))
-}
-
-/// SQL that notes how many statements are done.
-pub(crate) fn steps_done_sql(row: i64, done: usize) -> String {
-    format!("UPDATE pgdb.migrations SET statements_done = {done}, doing = NULL WHERE id = {row}")
-}
-
-/// The file has come to its end.
-pub(crate) async fn end_steps(client: &Client, row: i64) -> Result<(), PgError> {
-    let sql = format!(
-        "UPDATE pgdb.migrations SET outcome = 'applied', error = NULL, doing = NULL, \
-         took_ms = (extract(epoch FROM pg_catalog.clock_timestamp() - applied_at) * 1000)::bigint, \
-         applied_at = pg_catalog.clock_timestamp() WHERE id = {row}"
-    );
-    client.batch("write the ledger", &sql).await
-}
-
-/// The file has failed on its way. Of one of which nothing was done there is nothing to go on with.
-pub(crate) async fn fail_steps(client: &Client, row: i64, done: usize, error: &str) -> Result<(), PgError> {
-    let sql = match done {
-        0 => "DELETE FROM pgdb.migrations WHERE id = $1::bigint AND $2 <> ''",
-        _ => "UPDATE pgdb.migrations SET error = $2, attempts = attempts + 1 WHERE id = $1::bigint",
-    };
-    client.query("note a failure in the ledger", sql, &[&row.to_string(), error]).await.map(drop)
-}
-
 /// Writes a row by hand: `baseline` and `repair`.
 pub async fn note(
     client: &Client,
@@ -220,6 +190,13 @@ pub async fn note(
          VALUES ($1, nullif($2, ''), $3, $4)";
     let checksum = checksum.map(|checksum| checksum.hex()).unwrap_or_default();
     client.query("write the ledger", SQL, &[key, &checksum, outcome.as_str(), version]).await.map(drop)
+}
+
+/// Takes what an unfinished row has done as the begin of the file as it is now: `repair`.
+pub async fn set_progress(client: &Client, row: i64, checksum: Checksum, progress: &Progress) -> Result<(), PgError> {
+    const SQL: &str = "UPDATE pgdb.migrations SET sha256 = $2, progress = $3::jsonb WHERE id = $1::bigint";
+    let progress = serde_json::to_string(progress).unwrap_or_default();
+    client.query("write the ledger", SQL, &[&row.to_string(), &checksum.hex(), &progress]).await.map(drop)
 }
 
 /// A moment, as PostgreSQL sends it.

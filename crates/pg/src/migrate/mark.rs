@@ -12,7 +12,7 @@ use crate::migrate::lock;
 use crate::migrate::report::{Event, Listener};
 use crate::migrate::session::Session;
 use pgdb_core::migration::checksum::Checksum;
-use pgdb_core::migration::ledger::SeenLock;
+use pgdb_core::migration::ledger::{Progress, SeenLock};
 use std::time::Duration;
 use tokio::time::{self, Instant};
 
@@ -86,12 +86,21 @@ pub(crate) async fn commit_file(session: &Session, row: NewRow<'_>, xid: &str) -
     }
 }
 
-/// Writes down that the transaction `xid` does a file's statements up to and without the one of the number `done`.
-pub(crate) async fn begin_steps(session: &Session, row: i64, done: usize, xid: &str) -> Result<(), PgError> {
+/// Writes down that the transaction `xid` does a file's statements up to and without the one of the number `done`, and
+/// the `progress` that this is.
+pub(crate) async fn begin_steps(
+    session: &Session,
+    row: i64,
+    done: usize,
+    progress: &Progress,
+    xid: &str,
+) -> Result<(), PgError> {
     let sql = format!(
-        "UPDATE pgdb.migrations SET doing = {DOING} || jsonb_build_object('done', {done}) WHERE id = {row} RETURNING id"
+        "UPDATE pgdb.migrations SET doing = {DOING} || jsonb_build_object('done', {done}, 'progress', $2::jsonb) \
+         WHERE id = {row} RETURNING id"
     );
-    session.keeper().query("write the ledger", &sql, &[xid]).await.map(drop)
+    let progress = serde_json::to_string(progress).unwrap_or_default();
+    session.keeper().query("write the ledger", &sql, &[xid, &progress]).await.map(drop)
 }
 
 /// After the commit of what [`begin_steps`] has written down: notes what is true. Whether it was committed.
@@ -158,7 +167,8 @@ pub(crate) async fn settle(keeper: &Client, wait: Duration, listener: Listener<'
 async fn write_fate(keeper: &Client, row: i64, fate: Fate) -> Result<(), PgError> {
     let set = if fate == Fate::Committed {
         "outcome = CASE WHEN statements_done IS NULL THEN 'applied' ELSE outcome END, \
-         statements_done = CASE WHEN statements_done IS NULL THEN NULL ELSE (doing ->> 'done')::bigint END"
+         statements_done = CASE WHEN statements_done IS NULL THEN NULL ELSE (doing ->> 'done')::bigint END, \
+         progress = CASE WHEN statements_done IS NULL THEN NULL ELSE doing -> 'progress' END"
     } else {
         "outcome = CASE WHEN statements_done IS NULL THEN 'failed' ELSE outcome END, \
          error = CASE WHEN statements_done IS NULL THEN 'the run was ended before its commit' ELSE error END"

@@ -28,6 +28,6 @@ pub mod session;
 mod setup;
 pub mod shared;
 pub mod split;
-mod steps;
+pub mod steps;
 mod wall;
 mod whole;

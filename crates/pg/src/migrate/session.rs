@@ -39,8 +39,8 @@ pub struct Session {
     pub(crate) client: Client,
     /// Holds the migrators' lock and writes the ledger, where the files' session must not be able to.
     keeper: Option<Client>,
-    /// The role that runs the files.
-    user: String,
+    /// How the files' session was logged in.
+    login: Login,
     notices: Mutex<mpsc::UnboundedReceiver<ServerError>>,
     /// Whether the statement that writes a row of the ledger is prepared.
     pub(crate) prepared: bool,
@@ -52,7 +52,7 @@ impl Session {
         let Login { target, user, password, db, timeout } = login;
         let (heard, notices) = mpsc::unbounded_channel();
         let client = connect_hearing(target, user, password.as_ref(), db, *timeout, heard).await?;
-        Ok(Self { client, keeper: None, user: user.clone(), notices: Mutex::new(notices), prepared: false })
+        Ok(Self { client, keeper: None, login: login.clone(), notices: Mutex::new(notices), prepared: false })
     }
 
     /// Logs in for the files alone; the ledger is kept by another role's session in the same database, made by
@@ -80,7 +80,12 @@ impl Session {
 
     /// The role that runs the files.
     pub(crate) fn user(&self) -> &str {
-        &self.user
+        &self.login.user
+    }
+
+    /// How the files' session was logged in, for another one that looks at it.
+    pub(crate) fn login(&self) -> &Login {
+        &self.login
     }
 
     /// What the server has said since this was asked last.

@@ -108,7 +108,7 @@ async fn a_file_does_everything_as_its_own_role(bed: &Bed) {
         report.files[2].locks.iter().map(|lock| format!("{} {}", lock.relation, lock.mode)).collect();
     assert_eq!(locked, ["public.mine AccessExclusiveLock"]);
 
-    for attack in [
+    for (number, attack) in [
         "UPDATE pgdb.migrations SET outcome = 'forgotten'",
         "INSERT INTO pgdb.migrations (key, outcome, version) VALUES ('a/9.sql', 'applied', '')",
         "RESET ROLE; DROP TABLE pgdb.migrations",
@@ -118,13 +118,18 @@ async fn a_file_does_everything_as_its_own_role(bed: &Bed) {
         "CREATE TABLE public.child () INHERITS (pgdb.migrations)",
         "LOCK TABLE pgdb.migrations",
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'operator'",
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
         files.truncate(4);
-        files.push(file("a/5.sql", attack));
+        // What one of them has done without a transaction stays; so each has a name of its own.
+        let key = format!("a/5_{number}.sql");
+        files.push(file(&key, attack));
         let report = try_run(bed, &files, &options()).await.expect("a run");
         let failure = report.files[0].failure.as_ref().expect(attack);
         assert_eq!(failure.sqlstate.as_deref(), Some("42501"), "{attack}: {failure}");
-        files[4] = file("a/5.sql", &format!("-- no-transaction\n{attack}"));
+        files[4] = file(&key, &format!("-- no-transaction\n{attack}"));
         let report = try_run(bed, &files, &options()).await.expect("a run");
         assert_eq!(report.failed, 1, "{attack}");
     }

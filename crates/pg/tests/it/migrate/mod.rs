@@ -7,11 +7,13 @@ mod drift;
 mod drift_outside;
 mod failures;
 mod import;
+mod leftovers;
 mod lint;
 mod locks;
 mod order;
 mod splitter;
 mod steps;
+mod steps_anew;
 mod texts;
 
 use crate::server::{ADMIN, Server, one};
