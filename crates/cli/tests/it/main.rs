@@ -1,5 +1,6 @@
 //! The binary and the workspace, from outside.
 
+mod adoption;
 mod bad_days;
 mod cli;
 mod crash;

@@ -20,7 +20,7 @@ pub use image::{ImageName, PullPolicy};
 use crate::conf::PROBE_ROLE;
 use crate::error::RuntimeError;
 use crate::net::{self, reachable};
-use crate::spec::{AdminTarget, Engine as Installed, LogOptions, Observed, ServerSpec, Tool};
+use crate::spec::{AdminTarget, Adoptable, Engine as Installed, LogOptions, Observed, ServerSpec, Tool};
 use crate::{ByteStream, RunningTool, Runtime};
 use async_trait::async_trait;
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
@@ -63,8 +63,8 @@ pub struct DockerConfig {
     pub shm_mb: u64,
     /// The driver of volumes; the engine's default if not given.
     pub volume_driver: Option<String>,
-    /// What the driver calls the option that holds a volume to a size.
-    pub volume_size_option: String,
+    /// What the driver calls the option that holds a volume to a size; that of Docker's own driver if not given.
+    pub volume_size_option: Option<String>,
     /// The host by which this daemon reaches published ports; found out if not given.
     pub connect_host: Option<String>,
     /// How long a start waits until the server accepts connections.
@@ -299,6 +299,10 @@ impl Runtime for DockerRuntime {
             return Err(RuntimeError::Unsupported(message));
         }
         self.configure(spec).await
+    }
+
+    async fn adoptable(&self, container: &str, name: &str) -> Result<Option<Adoptable>, RuntimeError> {
+        container::adoptable(&self.engine, container, &format!("{}{name}", self.config.prefix)).await
     }
 
     async fn observe(&self, spec: &ServerSpec) -> Result<Observed, RuntimeError> {

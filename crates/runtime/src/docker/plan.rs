@@ -18,7 +18,7 @@ pub(crate) const LABEL_DAEMON: &str = "pgdb.daemon";
 /// Our identifier of the server.
 pub(crate) const LABEL_ID: &str = "pgdb.id";
 /// Which data it is: the system identifier that was drawn for it, which stays with it when it is kept and used again.
-const LABEL_DATA: &str = "pgdb.data";
+pub(crate) const LABEL_DATA: &str = "pgdb.data";
 /// What the server is called.
 const LABEL_NAME: &str = "pgdb.name";
 /// PostgreSQL major.
@@ -144,12 +144,10 @@ impl Plan {
     }
 }
 
-/// The volume of a server. With `size`, the driver is asked to hold it to what was asked for.
-pub(crate) fn volume(spec: &ServerSpec, config: &DockerConfig, size: Option<u32>) -> VolumeCreateRequest {
-    let mut options: HashMap<String, String> = HashMap::new();
-    if let Some(size) = size {
-        options.insert(config.volume_size_option.clone(), format!("{size}G"));
-    }
+/// The volume of a server. With `size`, an option and its value, the driver is asked to hold it to that.
+pub(crate) fn volume(spec: &ServerSpec, config: &DockerConfig, size: Option<(&str, u32)>) -> VolumeCreateRequest {
+    let options: HashMap<String, String> =
+        size.into_iter().map(|(option, gigabytes)| (option.to_owned(), format!("{gigabytes}G"))).collect();
     VolumeCreateRequest {
         name: Some(spec.volume.clone()),
         driver: config.volume_driver.clone(),

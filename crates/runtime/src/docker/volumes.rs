@@ -8,6 +8,9 @@ use crate::spec::ServerSpec;
 use bollard::models::Volume;
 use bollard::query_parameters::RemoveVolumeOptions;
 
+/// What the local driver of Docker calls the size of a volume.
+const DOCKERS_SIZE: &str = "size";
+
 /// The volume with the server's data.
 pub(crate) async fn find_own(engine: &Engine, spec: &ServerSpec) -> Result<Option<Volume>, RuntimeError> {
     Ok(find(engine, &spec.volume).await?.filter(|volume| plan::is_data_of(spec, &volume.labels)))
@@ -32,8 +35,14 @@ pub(crate) async fn ensure(engine: &Engine, spec: &ServerSpec, config: &DockerCo
         return Err(RuntimeError::InTheWay { what: format!("the volume {}", spec.volume), detail });
     }
     let api = engine.api().await?;
-    if spec.size_gb.is_some() {
-        match api.create_volume(plan::volume(spec, config, spec.size_gb)).await {
+    let option = match (&config.volume_size_option, spec.size_gb) {
+        (_, None) => None,
+        (Some(option), Some(_)) => Some(option.as_str()),
+        // Podman takes Docker's option for one of `mount`, which then fails.
+        (None, Some(_)) => (!engine.is_podman().await?).then_some(DOCKERS_SIZE),
+    };
+    if let Some(size) = option.zip(spec.size_gb) {
+        match api.create_volume(plan::volume(spec, config, Some(size))).await {
             Ok(_) => return Ok(()),
             // Most drivers and file systems cannot: then the size is watched.
             Err(error) if status(&error).is_some() => {

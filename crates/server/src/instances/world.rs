@@ -202,12 +202,21 @@ impl World {
             AdminTarget::Tcp { host, port } => {
                 let tls = if instance.tls { TlsMode::Require } else { TlsMode::Disable };
                 let target = Target::Tcp { host, port, tls };
-                // Without an administrator of ours the role itself is one: the original daemon made it so.
-                let (role, password) = match self.admin_password(instance)? {
-                    Some(password) => (ADMIN_ROLE, password),
-                    None => (instance.user.as_str(), self.password(instance)?),
+                if let Some(password) = self.admin_password(instance)? {
+                    return connect(&target, ADMIN_ROLE, Some(&password), db, ADMIN_TIMEOUT).await.map_err(pg);
+                }
+                // Without an administrator of ours the role itself is one: the original daemon made it so. While its
+                // password is being changed it has the old one or the next.
+                let log_in = |password: SecretString| {
+                    let target = &target;
+                    async move { connect(target, &instance.user, Some(&password), db, ADMIN_TIMEOUT).await }
                 };
-                connect(&target, role, Some(&password), db, ADMIN_TIMEOUT).await.map_err(pg)
+                match (log_in(self.password(instance)?).await, &instance.next_password) {
+                    (Err(PgError::AuthenticationRefused { .. }), Some(next)) => {
+                        log_in(self.sealer.open_sealed(&instance.password_aad(), next)?).await.map_err(pg)
+                    }
+                    (outcome, _) => outcome.map_err(pg),
+                }
             }
         }
     }
