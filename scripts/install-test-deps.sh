@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests and the linter need besides: further PostgreSQL majors, container engines and images for them,
-# test runner, checkers. With an argument (`engines`, `containers`, `images`, `nextest`, `schemathesis`, `lint`) only that.
+# machines with sshd, test runner, checkers. With an argument (`engines`, `containers`, `images`, `machines`, `nextest`,
+# `schemathesis`, `lint`) only that.
 set -euo pipefail
 scripts="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 # shellcheck source=scripts/lib.sh
@@ -59,9 +60,25 @@ install_engines() {
   for version in "${engines[@]}"; do install_engine "$version"; done
 }
 
+# Installs packages that would start something for the whole machine, which nobody asked for.
+without_services() {
+  local policy=/usr/sbin/policy-rc.d
+  if [ -e "$policy" ]; then
+    apt_install "$@"
+    return
+  fi
+  printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+  as_root chmod 755 "$policy"
+  # shellcheck disable=SC2064
+  trap "as_root rm -f '$policy'" EXIT
+  apt_install "$@"
+  as_root rm -f "$policy"
+  trap - EXIT
+}
+
 # Debian's Docker engine, and podman as a second one. The tests start engines of their own.
 install_containers() {
-  local packages=() policy=/usr/sbin/policy-rc.d
+  local packages=()
   # Where these are, and where not everybody looks.
   local PATH="$PATH:/usr/sbin:/sbin"
   has dockerd || packages+=(docker.io)
@@ -69,19 +86,7 @@ install_containers() {
   has runc || packages+=(runc)
   has iptables || packages+=(iptables)
   has ip || packages+=(iproute2)
-  [ "${#packages[@]}" -gt 0 ] || return 0
-  # The packages would start an engine for the whole machine, which nobody asked for.
-  if [ -e "$policy" ]; then
-    apt_install "${packages[@]}"
-    return
-  fi
-  printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
-  as_root chmod 755 "$policy"
-  # shellcheck disable=SC2064
-  trap "as_root rm -f '$policy'" EXIT
-  apt_install "${packages[@]}"
-  as_root rm -f "$policy"
-  trap - EXIT
+  [ "${#packages[@]}" -eq 0 ] || without_services "${packages[@]}"
 }
 
 # No registry has to be reached: an image is made of an engine from above and this machine's programs.
@@ -103,6 +108,22 @@ install_images() {
   done
 }
 
+# sshd and systemd for machines that tests start; neither is started here.
+install_machines() {
+  local packages=()
+  local PATH="$PATH:/usr/sbin:/sbin"
+  has ssh || packages+=(openssh-client)
+  has sshd || packages+=(openssh-server)
+  has sudo || packages+=(sudo)
+  has git || packages+=(git)
+  has losetup || packages+=(mount)
+  if [ "$(id -u)" -eq 0 ]; then
+    has systemd-nspawn || packages+=(systemd-container)
+    has mkfs.ext4 || packages+=(e2fsprogs)
+  fi
+  [ "${#packages[@]}" -eq 0 ] || without_services "${packages[@]}"
+}
+
 install_nextest() { cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest; }
 
 install_schemathesis() {
@@ -119,7 +140,7 @@ install_lint() {
 }
 
 case "${1:-all}" in
-  engines | containers | images | nextest | schemathesis | lint) "install_$1" ;;
+  engines | containers | images | machines | nextest | schemathesis | lint) "install_$1" ;;
   all)
     "$scripts/install-deps.sh"
     has setpriv || apt_install util-linux
@@ -131,6 +152,7 @@ case "${1:-all}" in
     install_engines
     install_containers
     install_images
+    install_machines
     install_nextest
     install_schemathesis
     ;;

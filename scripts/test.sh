@@ -26,5 +26,10 @@ if [ "$(id -u)" -ne 0 ] && ! sudo --non-interactive true 2>/dev/null; then
   say "warning: without root, or sudo that asks no password, the tests with a container engine are left out"
   filter='not test(/docker|podman/)'
 fi
+# Machines with systemd are made of namespaces and mounts, which only root may.
+if [ "$(id -u)" -ne 0 ]; then
+  say "warning: without root the tests of 'pgdb infra bootstrap' are left out"
+  filter="$filter and not test(infra::bootstrap::)"
+fi
 cargo nextest run --workspace --filterset "$filter"
 "$scripts/schemathesis.sh"

@@ -16,7 +16,7 @@ use pgdb_core::infra::price::Estimate;
 use pgdb_core::infra::removal::Removal;
 use pgdb_core::infra::user_data::user_data;
 use pgdb_core::random;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use std::path::Path;
 
 /// More steps than any plan has: what is done does not show.
@@ -132,7 +132,7 @@ async fn make(
     began: &mut bool,
     report: Report<'_>,
 ) -> Result<Made, Error> {
-    let mut changed = false;
+    let (mut changed, mut key) = (false, None);
     for _ in 0..MOST_STEPS {
         let seen = client.look(&wanted.name).await?;
         let todo = plan(wanted, &seen)?;
@@ -144,11 +144,15 @@ async fn make(
         };
         if !changed {
             check(client, wanted, &todo).await?;
+            if todo.steps.contains(&Step::MakeServer) {
+                // That this machine cannot make one is better known before anything costs money.
+                key = Some(make_host_key().await?);
+            }
             place.write(journal)?;
             (*began, changed) = (true, true);
         }
         report(&step.describe(wanted));
-        match act(client, wanted, &journal.run, &seen, step).await {
+        match act(client, wanted, &journal.run, &seen, key.as_ref(), step).await {
             Err(error) if THERE_FIRST.contains(&error.code()) => {}
             other => other?,
         }
@@ -192,7 +196,14 @@ async fn check(client: &Client, wanted: &Wanted, plan: &Plan) -> Result<ServerTy
     }
 }
 
-async fn act(client: &Client, wanted: &Wanted, run: &str, seen: &Seen, step: &Step) -> Result<(), Error> {
+async fn act(
+    client: &Client,
+    wanted: &Wanted,
+    run: &str,
+    seen: &Seen,
+    key: Option<&(SecretString, HostKey)>,
+    step: &Step,
+) -> Result<(), Error> {
     let name = &wanted.name;
     match step {
         Step::MakeFirewall => {
@@ -205,21 +216,19 @@ async fn act(client: &Client, wanted: &Wanted, run: &str, seen: &Seen, step: &St
         }
         Step::AwaitVolume(volume) => await_volume(client, *volume).await,
         Step::MakeServer => {
-            let ids = seen.volume.as_ref().zip(seen.firewall.as_ref());
-            let (volume, firewall) = ids.map(|(volume, firewall)| (volume.id, firewall.id)).ok_or_else(|| {
-                Error::Usage("the volume or the firewall went away meanwhile; run this again".to_owned())
-            })?;
-            let (private, public) = make_host_key().await?;
-            let user_data = user_data(&private, &public.line());
+            let (Some(volume), Some(firewall), Some((private, public))) = (&seen.volume, &seen.firewall, key) else {
+                return Err(Error::Usage("something went away meanwhile; run this again".to_owned()));
+            };
+            let user_data = user_data(private, &public.line());
             let new = NewServer {
                 name: name.as_str(),
                 server_type: &wanted.server_type,
                 image: &wanted.image,
                 location: &wanted.location,
                 ssh_keys: &wanted.ssh_keys,
-                volume,
-                firewall,
-                labels: &labels::of_server(name, run, &public),
+                volume: volume.id,
+                firewall: firewall.id,
+                labels: &labels::of_server(name, run, public),
                 user_data: user_data.expose_secret(),
             };
             client.make_server(&new).await

@@ -45,11 +45,6 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Whether such a machine can be had here: only for root.
-    pub fn possible() -> bool {
-        nix::unistd::geteuid().is_root()
-    }
-
     /// Starts one and waits until its sshd listens.
     pub fn start() -> Self {
         Self::boot(Block::take(), None)

@@ -175,7 +175,8 @@ pub struct Amount {
 /// What something costs in one place.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct PlacePrice {
-    /// The place.
+    /// The place; empty where a price is the same everywhere.
+    #[serde(default)]
     pub location: String,
     /// For an hour.
     pub price_hourly: Amount,

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 pub fn user_data(private_host_key: &SecretString, public_host_key: &str) -> SecretString {
     let indented = |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
     format!(
-        "#cloud-config\nssh_deletekeys: true\nssh_genkeytypes: []\nssh_keys:\n  ed25519_private: |\n{}  ed25519_public: {}\n\
+        "#cloud-config\nssh_deletekeys: true\nssh_keys:\n  ed25519_private: |\n{}  ed25519_public: {}\n\
          ssh_pwauth: false\n",
         indented(private_host_key.expose_secret()),
         public_host_key.trim(),
@@ -24,7 +24,6 @@ mod tests {
         insta::assert_snapshot!(text.expose_secret(), @r"
         #cloud-config
         ssh_deletekeys: true
-        ssh_genkeytypes: []
         ssh_keys:
           ed25519_private: |
             -----BEGIN-----

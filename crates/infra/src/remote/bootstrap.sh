@@ -57,8 +57,7 @@ fstab() {
 bind() {
   mkdir -p "$1" "$2"
   if ! mountpoint --quiet "$2"; then
-    [ -z "$(ls -A "$2")" ] || [ -n "$(ls -A "$1")" ] ||
-      die "there is something in $2 that is not on the volume; move it to $1, then run this again"
+    [ -z "$(ls -A "$2")" ] || die "there is something in $2 that is not on the volume; move it to $1, then run this again"
     fstab "$1" "$2" 'none bind,nofail,x-systemd.requires-mounts-for=/mnt/pgdb 0 0'
     systemctl daemon-reload
     mount "$2"
