@@ -5,6 +5,7 @@ mod cli;
 mod crash;
 mod instances;
 mod migrate_checks;
+mod migrate_rollout;
 mod migrate_run;
 mod migrate_watch;
 mod operations;
