@@ -193,25 +193,19 @@ impl<'a> Steps<'a> {
             }
             return Ok(());
         }
-        let makes_indexes = matches!(kind, Kind::CreateIndexConcurrently | Kind::ReindexConcurrently);
         if self.before.is_some() && self.cleared(index, listener).await? {
             return self.noted_up_to(index + 1, true).await;
         }
-        if makes_indexes {
+        if matches!(kind, Kind::CreateIndexConcurrently | Kind::ReindexConcurrently) {
             self.look_before(index).await?;
         }
         if kind.controls_transaction() {
             return self.send(index).await;
         }
-        if makes_indexes {
-            self.alone(index).await?;
-        } else if kind.is_alone() {
-            self.alone(index).await?;
-        } else if self.together(index).await? {
+        if !kind.is_alone() && self.together(index).await? {
             return Ok(());
-        } else {
-            self.alone(index).await?;
         }
+        self.alone(index).await?;
         self.noted_up_to(index + 1, true).await
     }
 

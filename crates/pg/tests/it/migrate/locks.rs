@@ -1,6 +1,6 @@
 //! One migrator at a time, locks of others, and the locks that a file takes.
 
-use super::{Bed, file, on_both, options, word};
+use super::{Bed, apart, file, on_both, options, word};
 use crate::server::one;
 use pgdb_core::migration::file::File;
 use pgdb_core::migration::ledger::SeenLock;
@@ -15,6 +15,7 @@ on_both!(a_migrator_waits_for_another_and_says_for_whom);
 on_both!(a_lock_that_cannot_be_had_is_tried_again);
 on_both!(what_a_file_locks_is_in_the_ledger);
 on_both!(what_a_file_in_steps_locks_is_in_the_ledger);
+on_both!(what_a_file_locks_in_a_session_of_its_own_is_in_the_ledger);
 
 async fn of_four_migrators_all_succeed_and_each_file_runs_once(bed: &Bed) {
     let mut files = vec![file("a/000.sql", "CREATE TABLE ran (n int); INSERT INTO ran VALUES (0);")];
@@ -210,4 +211,26 @@ fn gated(file: &File) -> File {
     let sql = &file.content.as_ref().expect("good").sql;
     let wait = "SELECT pg_advisory_xact_lock(4711);\nCREATE INDEX";
     File::new(file.key.clone(), sql.replace("CREATE INDEX", wait).into_bytes())
+}
+
+async fn what_a_file_locks_in_a_session_of_its_own_is_in_the_ledger(bed: &Bed) {
+    let admin = apart::roles(bed).await;
+    let files = [
+        file("a/1.sql", "CREATE TABLE public.t (a int);"),
+        file(
+            "a/2.sql",
+            "-- no-transaction\nALTER TABLE public.t ADD COLUMN b int;\nVACUUM public.t;\n\
+             BEGIN; LOCK TABLE public.t IN SHARE MODE; INSERT INTO public.t VALUES (1); COMMIT AND CHAIN;\n\
+             LOCK TABLE public.t IN EXCLUSIVE MODE; COMMIT;",
+        ),
+    ];
+    let report = apart::try_run(bed, &files, &options()).await.expect("a run");
+    assert!(report.is_complete(), "{report:#?}");
+    let mut exact = report.files[1].locks.clone();
+    // Whether the VACUUM was seen is a matter of luck.
+    exact.retain(|lock| !lock.sampled);
+    let exact: Vec<String> = exact.iter().map(|lock| format!("{} {}", lock.relation, lock.mode)).collect();
+    let modes = ["AccessExclusiveLock", "ExclusiveLock", "ShareLock"];
+    assert_eq!(exact, modes.map(|mode| format!("public.t {mode}")));
+    admin.close().await;
 }
