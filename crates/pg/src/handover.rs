@@ -182,8 +182,22 @@ pub async fn keep_ledger(client: &Client, role: &str) -> Result<(), PgError> {
     client.batch("keep the ledger of migrations", take).await
 }
 
-/// Whether there is a ledger of migrations that is the operator's.
-async fn keeps_ledger(client: &Client) -> Result<bool, PgError> {
+/// Lets the app's role and the dev role read the ledger of migrations, where it is the operator's.
+pub async fn show_ledger(client: &Client, role: &str, dev: &str) -> Result<(), PgError> {
+    if keeps_ledger(client).await? {
+        client.batch("show the ledger of migrations", &looks_at_ledger(role, dev)?).await?;
+    }
+    Ok(())
+}
+
+fn looks_at_ledger(role: &str, dev: &str) -> Result<String, PgError> {
+    let (role, dev) = (identifier(role)?, identifier(dev)?);
+    Ok(format!("GRANT USAGE ON SCHEMA pgdb TO {role}, {dev};GRANT SELECT ON pgdb.migrations TO {role}, {dev};"))
+}
+
+/// Whether there is a ledger of migrations that is the operator's, a plain table, which can be read without running
+/// anybody's code.
+pub async fn keeps_ledger(client: &Client) -> Result<bool, PgError> {
     let sql = "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'pgdb' \
                AND relname = 'migrations' AND relkind = 'r' AND pg_get_userbyid(relowner) = current_user \
                AND pg_get_userbyid(nspowner) = current_user";
@@ -289,9 +303,7 @@ pub async fn hand_over(client: &Client, clone: &Clone<'_>) -> Result<(), PgError
         sql.push_str(&grant);
     }
     if keeps_ledger(client).await? {
-        sql.push_str(&format!(
-            "GRANT USAGE ON SCHEMA pgdb TO {role}, {dev};GRANT SELECT ON pgdb.migrations TO {role}, {dev};"
-        ));
+        sql.push_str(&looks_at_ledger(clone.role, clone.dev)?);
     }
     let public = public_owner(client)
         .await?

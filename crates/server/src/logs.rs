@@ -3,13 +3,17 @@
 use crate::config::LogFormat;
 use anyhow::Context;
 use std::io::IsTerminal;
+use std::str::FromStr;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Directive;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Starts writing log lines; once per process. `level` is a level, or a filter as `tracing` has them.
 pub fn start(level: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(level).with_context(|| format!("log_level: '{level}' is no level or filter"))?;
+    // Whatever is asked for: below that the driver writes down every statement, and people's scripts hold passwords.
+    let filter = filter.add_directive(Directive::from_str("tokio_postgres=info").context("a filter of our own")?);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match format {

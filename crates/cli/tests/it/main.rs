@@ -6,6 +6,7 @@ mod crash;
 mod instances;
 mod migrate_checks;
 mod migrate_refused;
+mod migrate_rollout;
 mod migrate_run;
 mod migrate_watch;
 mod operations;

@@ -143,7 +143,8 @@ impl Work<'_> {
                 return Err(StepError::lasting("cancelled", "the rollout was cancelled"));
             }
         };
-        let report = ended.steps.iter().find(|step| step.name == "migrate").map(|step| &step.output);
+        let told = |name: &str| ended.steps.iter().find(|step| step.name == name).map(|step| &step.output);
+        let (copied, report) = (told("copy"), told("migrate"));
         item.took_ms = report.and_then(|report| report["took_ms"].as_u64()).unwrap_or_default();
         let files = report.and_then(|report| report["files"].as_array()).cloned().unwrap_or_default();
         item.files = files.iter().filter_map(|file| file["key"].as_str().map(str::to_owned)).collect();
@@ -152,7 +153,7 @@ impl Work<'_> {
                 item.files.clear();
                 item = failed(item, problem.message);
             }
-            Ok(()) if !item.files.is_empty() => "applied".clone_into(&mut item.state),
+            Ok(()) if copied.is_some_and(|copied| copied["lacks"] != 0) => "applied".clone_into(&mut item.state),
             Ok(()) => {}
         }
         Ok(item)
@@ -183,10 +184,10 @@ impl Work<'_> {
                 }
             }
             if stopped {
-                break;
+                return self.verdict(waiting.len()).await;
             }
         }
-        self.verdict().await
+        self.verdict(0).await
     }
 
     async fn note(&self, item: RolloutItem) -> Result<(), Problem> {
@@ -199,7 +200,8 @@ impl Work<'_> {
         self.world.store.read(move |connection| record::items(connection, operation)).await
     }
 
-    async fn verdict(&self) -> Result<StepDone, StepError> {
+    /// `not_reached`: how many databases are left as they were, because others failed.
+    async fn verdict(&self, not_reached: usize) -> Result<StepDone, StepError> {
         let done = self.done().await?;
         let failed: Vec<&str> =
             done.iter().filter(|item| item.problem.is_some()).map(|item| item.name.as_str()).collect();
@@ -210,10 +212,13 @@ impl Work<'_> {
         if failed.len() > NAMED {
             named.push_str(", …");
         }
+        if not_reached > 0 {
+            named.push_str(&format!(" ({not_reached} more were not tried, for --keep-going was not said)"));
+        }
         let message = format!(
             "{} of {} databases could not be brought up to date: {named}; `pgdb migrate rollout --show {}` tells why",
             failed.len(),
-            done.len(),
+            done.len() + not_reached,
             self.cx.operation.id
         );
         Err(StepError::lasting("rollout_incomplete", message))

@@ -167,7 +167,21 @@ async fn work(
         // Of a clone that was made before the ledger was kept apart.
         handover::keep_ledger(keeper, &preview.role).await.map_err(pg)?;
     }
-    run::run(parties, files, options, cancelled).await
+    let report = run::run(parties, files, options, cancelled).await?;
+    if let Target::Preview(preview) = target
+        && !report.files.is_empty()
+    {
+        let server = world.server_of(&preview.target).await?.ok_or_else(gone)?;
+        let operator = world.connect(&server, Some(&preview.db)).await?;
+        let dev = world.config.settings.dev_role();
+        handover::show_ledger(&operator, &preview.role, dev).await.map_err(pg)?;
+        operator.close().await;
+    }
+    Ok(report)
+}
+
+fn gone() -> StepError {
+    StepError::lasting("preview_target_missing", "the instance that it was on is gone")
 }
 
 /// What a run would do, in the same words.
@@ -221,7 +235,6 @@ async fn settled(world: &PreviewWorld, engine: &Engine, target: &Target) -> Resu
 async fn parties(world: &PreviewWorld, target: &Target) -> Result<Parties, StepError> {
     match target {
         Target::Preview(preview) => {
-            let gone = || StepError::lasting("preview_target_missing", "the instance that it was on is gone");
             let server = world.server_of(&preview.target).await?.ok_or_else(gone)?;
             let keeper = world.connect(&server, Some(&preview.db)).await?;
             let password = world.password(&server, &preview.db, &preview.role).await?.password;

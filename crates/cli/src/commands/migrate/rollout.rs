@@ -65,7 +65,7 @@ pub(crate) struct Rollout {
     #[arg(long, requires = "dry_run")]
     exit_code: bool,
     /// The report of an earlier rollout, or of one that is under way, by its operation.
-    #[arg(long, value_name = "OPERATION", exclusive = true)]
+    #[arg(long, value_name = "OPERATION", conflicts_with_all = ["template_itself", "previews", "preview", "instance", "all_instances"])]
     show: Option<String>,
 }
 

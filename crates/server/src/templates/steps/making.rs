@@ -10,6 +10,8 @@ use crate::previews::server::{Server, ending};
 use crate::previews::templates::{self, TemplateRecord};
 use pgdb_api::migrations::MigrationPolicy;
 use pgdb_core::copying::Strategy;
+use pgdb_core::migration::plan::plan;
+use pgdb_pg::migrate::ledger;
 use pgdb_pg::script::{self, CheckOutcome};
 use pgdb_pg::{Client, copying, handover, swap};
 use secrecy::SecretString;
@@ -88,6 +90,19 @@ impl<'a> Making<'a> {
         handover::dress_copy(&inside, template, staging, &prepared.holder).await.map_err(pg)?;
         inside.close().await;
         Ok(())
+    }
+
+    /// How many files the new database lacks, or may not have run in it.
+    pub(super) async fn lacks(&self, set: &Set, policy: &MigrationPolicy) -> Result<usize, StepError> {
+        let inside = self.world.connect(&self.server, Some(&self.names.staging)).await?;
+        let rows = match handover::keeps_ledger(&inside).await.map_err(pg)? {
+            true => ledger::read(&inside).await.map_err(pg)?.unwrap_or_default(),
+            false => Vec::new(),
+        };
+        inside.close().await;
+        let (files, options) = (set.files(), migrations::options(policy)?);
+        let plan = plan(&files, &rows, options.policy);
+        Ok(plan.to_run().count() + plan.refusals().count())
     }
 
     /// Brings the new database up to date, files as the role that everything in it belongs to, the ledger as the

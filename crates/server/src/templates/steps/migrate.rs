@@ -11,7 +11,7 @@ use crate::previews::PreviewWorld;
 use async_trait::async_trait;
 use pgdb_api::migrations::MigrationPolicy;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,9 +31,10 @@ pub(crate) struct MigrateInput {
 
 pub(super) struct Migrate(pub(super) Arc<PreviewWorld>);
 
-/// Whether the template held everything before. Then it stays as it is.
+/// Whether the template held everything before, and so stays as it is. Looked at before anything is run: what a run says
+/// after a crash in it is no answer.
 fn held_all(cx: &StepContext) -> bool {
-    cx.output::<Value>("migrate").is_ok_and(|report| report["applied"] == 0)
+    cx.output::<Value>("copy").is_ok_and(|copied| copied["lacks"] == 0)
 }
 
 #[async_trait]
@@ -65,7 +66,11 @@ impl OperationKind for Migrate {
         let input: MigrateInput = cx.input()?;
         let making = Making::new(&self.0, input.names).await?;
         match step {
-            "copy" => making.copied_staging().await.map(|()| StepDone::empty()),
+            "copy" => {
+                let set = Set::load(&self.0.store, &input.set).await?;
+                making.copied_staging().await?;
+                Ok(StepDone::output(json!({ "lacks": making.lacks(&set, &input.policy).await? })))
+            }
             "migrate" => {
                 let set = Set::load(&self.0.store, &input.set).await?;
                 making.migrate(&set, &input.policy, cx).await.map(StepDone::output)
