@@ -80,6 +80,7 @@ mod tests {
             version: "1".to_owned(),
             applied_by: "other".to_owned(),
             statements_done: None,
+            progress: None,
             error: None,
             attempts: 1,
             locks: Vec::new(),
