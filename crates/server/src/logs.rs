@@ -12,7 +12,8 @@ const QUIET: [&str; 1] = ["bollard=info"];
 
 /// Starts writing log lines; once per process. `level` is a level, or a filter as `tracing` has them.
 pub fn start(level: &str, format: LogFormat) -> anyhow::Result<()> {
-    let mut filter = EnvFilter::try_new(level).with_context(|| format!("log_level: '{level}' is no level or filter"))?;
+    let mut filter =
+        EnvFilter::try_new(level).with_context(|| format!("log_level: '{level}' is no level or filter"))?;
     for directive in QUIET {
         filter = filter.add_directive(directive.parse().context("a directive of our own")?);
     }

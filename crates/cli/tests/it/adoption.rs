@@ -43,12 +43,8 @@ async fn the_originals_databases_go_on_without_a_restart(on: &On) {
     let port = daemon.first_port();
     let item = original(daemon.engine().expect("an engine"), "classic", port).await;
     let text = |field: &str| item[field].as_str().expect(field).to_owned();
-    let url = format!(
-        "postgres://{}:{}@127.0.0.1:{port}/{}?sslmode=disable",
-        text("user"),
-        text("password"),
-        text("db")
-    );
+    let url =
+        format!("postgres://{}:{}@127.0.0.1:{port}/{}?sslmode=disable", text("user"), text("password"), text("db"));
     let look = || async { sql::login(&url).await.ok() };
     let session = wait::until(LIMIT, "the original's database", look).await;
     session.run("CREATE TABLE note AS SELECT 'kept' AS text").await.expect("written");

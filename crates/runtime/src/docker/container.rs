@@ -181,8 +181,7 @@ pub(crate) async fn admit_admin(engine: &Arc<Engine>, spec: &ServerSpec, id: &st
     upload(engine, id, files::admission(spec)?).await?;
     exec::short(engine, id, "root", &["chown", "-R", "postgres", DIR]).await?;
     let args = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", files::ADMISSION].map(str::to_owned);
-    let psql =
-        Tool { program: "psql", args: &args, user: ADMIN_ROLE, password: None, db: "postgres", stdin: None };
+    let psql = Tool { program: "psql", args: &args, user: ADMIN_ROLE, password: None, db: "postgres", stdin: None };
     exec::tool(Arc::clone(engine), id, psql).await?.finished.await
 }
 

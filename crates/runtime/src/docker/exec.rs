@@ -87,7 +87,8 @@ pub(crate) async fn tool(engine: Arc<Engine>, container: &str, tool: Tool<'_>) -
     let mut task = Task(tokio::spawn(carry(Arc::clone(&engine), api, exec, started, input, writer)));
     let program = tool.program.to_owned();
     let finished = async move {
-        let broken = || RuntimeError::Containers { action: "run a program".to_owned(), message: "it was cut off".to_owned() };
+        let broken =
+            || RuntimeError::Containers { action: "run a program".to_owned(), message: "it was cut off".to_owned() };
         let ended = (&mut task.0).await.map_err(|_| broken())??;
         if ended.code == 0 {
             return Ok(());

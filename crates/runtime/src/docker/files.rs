@@ -76,7 +76,8 @@ pub(crate) fn configuration(spec: &ServerSpec, image: &Image) -> Result<Vec<u8>,
 /// The administrator's verifier, which needs no quoting.
 fn verifier(spec: &ServerSpec) -> Result<&str, RuntimeError> {
     let plain = |text: &&str| !text.contains(['\'', '\\', '\n']);
-    let missing = || RuntimeError::Unsupported("a server in a container needs a password for its administrator".to_owned());
+    let missing =
+        || RuntimeError::Unsupported("a server in a container needs a password for its administrator".to_owned());
     spec.admin_verifier.as_deref().filter(plain).ok_or_else(missing)
 }
 

@@ -149,9 +149,10 @@ pub(crate) async fn pull(engine: &Engine, name: &str) -> Result<Image, RuntimeEr
     let pulled: Result<Vec<_>, _> = engine.api().await?.create_image(Some(options), None, None).try_collect().await;
     if let Err(error) = pulled {
         return Err(match engine.failed(format!("pull {name}"))(error) {
-            RuntimeError::Containers { message, .. } => {
-                RuntimeError::ImageMissing { image: name.to_owned(), detail: format!("it could not be pulled: {message}") }
-            }
+            RuntimeError::Containers { message, .. } => RuntimeError::ImageMissing {
+                image: name.to_owned(),
+                detail: format!("it could not be pulled: {message}"),
+            },
             other => other,
         });
     }

@@ -27,7 +27,8 @@ pub(crate) async fn stream(
     }
     // The first word now, so that a refusal is an error and not an answer that breaks off.
     let first = log.next().await.transpose();
-    let first = first.map_err(|error| RuntimeError::Containers { action: "read the log".to_owned(), message: error.to_string() })?;
+    let first = first
+        .map_err(|error| RuntimeError::Containers { action: "read the log".to_owned(), message: error.to_string() })?;
     Ok(Box::new(StreamReader::new(futures::stream::iter(first.map(Ok)).chain(log))))
 }
 

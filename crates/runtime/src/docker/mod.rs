@@ -294,7 +294,8 @@ impl Runtime for DockerRuntime {
         };
         let found = found.ok_or_else(gone)?;
         if let Some(major) = volumes::major(&found).filter(|major| *major != spec.major) {
-            let message = format!("the data kept under {volume} is of PostgreSQL {major}; deploy it with --version {major}");
+            let message =
+                format!("the data kept under {volume} is of PostgreSQL {major}; deploy it with --version {major}");
             return Err(RuntimeError::Unsupported(message));
         }
         self.configure(spec).await

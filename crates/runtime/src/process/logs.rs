@@ -1,7 +1,7 @@
 //! A server's log: files that its logger rotates, and what it says before the logger runs.
 
-use crate::error::RuntimeError;
 use crate::conf::LOG_PREFIX;
+use crate::error::RuntimeError;
 use crate::process::files::{NO_FOLLOW, absent, blocking, names, read_text, remove_file};
 use crate::process::layout::Place;
 use crate::reasons::{SEARCHED, around_the_reason};

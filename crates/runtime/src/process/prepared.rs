@@ -6,14 +6,14 @@
 use crate::error::RuntimeError;
 use crate::process::account::Account;
 use crate::process::copy::cut_zero_tail;
+use crate::process::files;
 use crate::process::files::{
     blocking, data_major, ensure_owned_dir, exists, names, read_text, remove_tree, sync_file_system, sync_parent,
     write_atomic,
 };
 use crate::process::layout::Layout;
-use crate::process::files;
-use crate::{conf, seed};
 use crate::spec::{ADMIN_ROLE, Engine, PREPARED_DB};
+use crate::{conf, seed};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
@@ -194,7 +194,12 @@ fn finish(layout: &Layout, engine: &Engine, account: &Account, temporary: &Path)
     // What is the same in every server need not be written for each.
     write_atomic(&data.join("postgresql.conf"), conf::MAIN.as_bytes(), account, false)?;
     write_atomic(&data.join("custom.conf"), conf::CUSTOM.as_bytes(), account, false)?;
-    write_atomic(&data.join("pg_hba.conf"), conf::host_based_authentication(false, conf::AdminAccess::Socket).as_bytes(), account, false)?;
+    write_atomic(
+        &data.join("pg_hba.conf"),
+        conf::host_based_authentication(false, conf::AdminAccess::Socket).as_bytes(),
+        account,
+        false,
+    )?;
     let identities = conf::identities(&account.daemon, &account.name);
     write_atomic(&data.join("pg_ident.conf"), identities.as_bytes(), account, false)?;
     let wal = data.join("pg_wal");

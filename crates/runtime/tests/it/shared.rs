@@ -27,7 +27,8 @@ fn running(observed: &Observed) -> bool {
 
 async fn a_server_is_made_run_stopped_and_removed(on: &On) {
     let lab = Lab::new(on).await;
-    let mut majors: Vec<u16> = lab.runtime.engines().await.expect("engines").iter().map(|engine| engine.major).collect();
+    let mut majors: Vec<u16> =
+        lab.runtime.engines().await.expect("engines").iter().map(|engine| engine.major).collect();
     assert!(!majors.is_empty() && majors.is_sorted_by(|a, b| a > b), "{majors:?}");
     // The newest and the oldest; on processes all are run elsewhere.
     majors = vec![majors[0], majors[majors.len() - 1]];
@@ -217,8 +218,7 @@ async fn a_program_ends_when_nobody_wants_it_any_more(on: &On) {
     lab.up(&spec).await;
     // It would go on with the second if it were still there when the first is cancelled.
     let args = ["-c", "SELECT pg_sleep(100)", "-c", "SELECT pg_sleep(100)"].map(str::to_owned);
-    let tool =
-        Tool { program: "psql", args: &args, user: "pgdb_admin", password: None, db: "postgres", stdin: None };
+    let tool = Tool { program: "psql", args: &args, user: "pgdb_admin", password: None, db: "postgres", stdin: None };
     let sleeping = lab.runtime.tool(&spec, tool).await.expect("runs");
     let clients = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(100)'";
     wait_for(&lab, &spec, clients, "1").await;

@@ -69,7 +69,8 @@ impl DockerOptions {
             return Err(ConfigError::Value { name: "docker.host", why });
         }
         let network = !host.starts_with("unix://");
-        let encrypted = network && (host.starts_with("https://") || self.tls_verify.is_some_and(|text| !text.is_empty()));
+        let encrypted =
+            network && (host.starts_with("https://") || self.tls_verify.is_some_and(|text| !text.is_empty()));
         let folder = self.cert_path.or_else(|| Some(home?.join(".docker")));
         let tls = match (encrypted, folder) {
             (false, _) => None,

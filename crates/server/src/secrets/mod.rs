@@ -71,15 +71,14 @@ pub const TEMPLATE_ADMIN: SealedColumn =
     SealedColumn { table: "template_definitions", key: "id", column: "admin_url", purpose: "admin_url" };
 
 /// Every sealed column. A capability that keeps secrets adds its own here.
-pub const SEALED_COLUMNS: &[SealedColumn] =
-    &[
-        INSTANCE_PASSWORD,
-        INSTANCE_NEXT_PASSWORD,
-        INSTANCE_ADMIN_PASSWORD,
-        PREVIEW_SECRET,
-        TEMPLATE_SOURCE,
-        TEMPLATE_ADMIN,
-    ];
+pub const SEALED_COLUMNS: &[SealedColumn] = &[
+    INSTANCE_PASSWORD,
+    INSTANCE_NEXT_PASSWORD,
+    INSTANCE_ADMIN_PASSWORD,
+    PREVIEW_SECRET,
+    TEMPLATE_SOURCE,
+    TEMPLATE_ADMIN,
+];
 
 /// Seals and opens secrets.
 pub struct Sealer {

@@ -203,7 +203,10 @@ async fn an_image_that_is_missing_is_named(on: &On) {
 async fn a_container_that_never_becomes_ready_says_what_it_said(on: &On) {
     let mut daemon = on.prepare(BINARY);
     // An image whose entrypoint talks and never comes to the point, and one that gives up.
-    for (tag, script) in [("waits", "trap 'exit 1' INT; echo looking for a needle; while :; do sleep 0.1; done"), ("ends", "echo no needle found; exit 3")] {
+    for (tag, script) in [
+        ("waits", "trap 'exit 1' INT; echo looking for a needle; while :; do sleep 0.1; done"),
+        ("ends", "echo no needle found; exit 3"),
+    ] {
         let body = json!({ "Image": "postgres:16", "Entrypoint": ["sh", "-c", script] });
         let made = engine(&daemon).ask(Method::POST, "/containers/create?name=model", body).await;
         let id = made["Id"].as_str().expect("an id");
