@@ -63,16 +63,19 @@ def floors(program):
             for label, command in [("floor", "migrate"), ("floor in one message", "migrate-in-one")]]
 
 
-def peers(folder):
-    """Installs what is not there yet."""
+def peers(folder, without):
+    """Installs what is not there yet, but for those `without`."""
     cargo, node = os.path.join(folder, "cargo"), os.path.join(folder, "npm")
-    install_cargo(cargo, "sqlx-cli", SQLX, "sqlx", "postgres,rustls")
-    install_cargo(cargo, "refinery_cli", REFINERY, "refinery", "postgresql")
-    install_npm(node, [f"dbmate@{DBMATE}", f"node-pg-migrate@{NODE_PG_MIGRATE}", f"pg@{PG}"])
+    if "sqlx-cli" not in without:
+        install_cargo(cargo, "sqlx-cli", SQLX, "sqlx", "postgres,rustls")
+    if "refinery" not in without:
+        install_cargo(cargo, "refinery_cli", REFINERY, "refinery", "postgresql")
+    if not {"dbmate", "node-pg-migrate"} <= set(without):
+        install_npm(node, [f"dbmate@{DBMATE}", f"node-pg-migrate@{NODE_PG_MIGRATE}", f"pg@{PG}"])
     in_cargo, in_node = os.path.join(cargo, "bin"), os.path.join(node, "node_modules", ".bin")
     # npm's `dbmate` is a script that starts Node and then the program; the program alone is its usual way elsewhere.
     dbmate = shutil.which("dbmate", path=os.path.join(node, "node_modules", "@dbmate", "linux-x64", "bin"))
-    return [
+    everybody = [
         Tool("sqlx-cli", [f"{in_cargo}/sqlx", "migrate", "run", "--no-dotenv", "--source", "FOLDER"], "_sqlx_migrations",
              lambda n: f"{n:05}_step.sql"),
         Tool("refinery", [f"{in_cargo}/refinery", "migrate", "-e", "DATABASE_URL", "-p", "FOLDER"],
@@ -83,6 +86,7 @@ def peers(folder):
         Tool("node-pg-migrate", [f"{in_node}/node-pg-migrate", "up", "--no-verbose", "--migrations-dir", "FOLDER"],
              "pgmigrations", lambda n: f"{n:05}_step.sql", lambda sql: f"-- Up Migration\n{sql}\n-- Down Migration\n"),
     ]
+    return [tool for tool in everybody if tool.label not in without]
 
 
 def install_cargo(root, package, version, program, features):

@@ -270,8 +270,9 @@ def arguments():
 
 def main():
     chosen = arguments()
-    everybody = [ours(chosen.pgdb), *floors(chosen.bench), *peers(chosen.peers)]
-    tools = [tool for tool in everybody if tool.label not in chosen.without.split(",")]
+    without = chosen.without.split(",")
+    own = [ours(chosen.pgdb), *floors(chosen.bench)]
+    tools = [tool for tool in own if tool.label not in without] + peers(chosen.peers, without)
     counts = [int(number) for number in chosen.files.split(",")]
     print("| what | pgdb | beside it | ratio | goal | |\n| --- | --- | --- | --- | --- | --- |", flush=True)
     for place in chosen.places.split(","):

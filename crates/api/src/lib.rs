@@ -8,6 +8,7 @@ pub mod errors;
 pub mod health;
 pub mod instances;
 pub mod migrate_watch;
+pub mod migrations;
 pub mod operations;
 pub mod previews;
 pub mod templates;

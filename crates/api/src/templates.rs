@@ -1,5 +1,6 @@
 //! Templates: the databases that previews are cloned from.
 
+use crate::migrations::{MigrationPolicy, SqlFile};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,30 +42,27 @@ pub struct TemplateDefinition {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BuildTemplate {
-    /// The files, run in the order of their names' bytes, each as a whole.
-    pub files: Vec<BuildFile>,
-    /// A script that is run after all of them.
+    /// The migrations, run as `pgdb migrate run` does, and written into the ledger.
+    pub files: Vec<SqlFile>,
+    /// A script that is run after all of them, in one transaction. It is no migration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub seed: Option<BuildFile>,
+    pub seed: Option<SqlFile>,
     /// Build it even when it was built from the same files.
     #[serde(default)]
     pub force: bool,
 }
 
-/// One file of a build.
+/// Body of `POST /v1/templates/{name}/migrate`: the files that the template is to hold.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct BuildFile {
-    /// What it is called in errors.
-    #[schema(example = "app/001_create_tables.sql")]
-    pub name: String,
-    /// What is in it.
-    pub sql: String,
+pub struct MigrateTemplate {
+    /// The migrations, in any order.
+    pub files: Vec<SqlFile>,
+    /// How they are run.
+    #[serde(default)]
+    pub policy: MigrationPolicy,
 }
-
-/// The largest body of a build, in bytes.
-pub const BUILD_LIMIT: usize = 64 << 20;
 
 /// A template as it stands.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -111,7 +109,9 @@ pub struct Template {
     pub jobs: u32,
     /// Digest of the files that it was built from.
     pub built_from: Option<String>,
-    /// In the answer to a build: it was built from the same files before, and so was left as it is.
+    /// Digest of the migrations that it holds, where they were run by a build or by `migrate`.
+    pub migrated_to: Option<String>,
+    /// In the answer to a build or `migrate`: it holds the same files already, and so was left as it is.
     #[serde(default, skip_serializing_if = "is_false")]
     pub unchanged: bool,
     /// Why it could not be looked at, for instance because its instance is stopped. Then nothing that is said of the

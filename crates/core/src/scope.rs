@@ -21,6 +21,8 @@ text_enum! {
         Previews = "previews",
         /// Refresh, build and roll back the templates of previews.
         Templates = "templates",
+        /// Run migrations in the databases of instances, templates and previews.
+        Migrations = "migrations",
         /// Manage REST instances.
         Rest = "rest",
     }

@@ -23,6 +23,15 @@ pub const APPLICATION_NAME: &str = "pgdb";
 /// How long a session's task may take to say good-bye once nobody holds the client any more.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Over TCP, a network that is cut says nothing. So it is asked for signs of life once it has been silent for this long…
+const SILENCE: Duration = Duration::from_secs(10);
+/// …this long after each question without an answer…
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// …and after so many it is taken as cut.
+const QUESTIONS: u32 = 3;
+/// What was sent and is not acknowledged for this long is lost, and the connection with it.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(25);
+
 /// Where a server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -173,7 +182,33 @@ pub(crate) async fn connect_hearing(
     timeout: Duration,
     notices: mpsc::UnboundedSender<ServerError>,
 ) -> Result<Client, PgError> {
-    log_in(target, user, password, db, timeout, None, Some(notices)).await
+    let options = matches!(target, Target::Tcp { .. }).then(servers_keepalives);
+    let notices = Some(notices);
+    match log_in(target, user, password, db, timeout, options.as_deref(), notices.clone()).await {
+        // A pooler between us and the server may not take options.
+        Err(error) if options.is_some() && refuses_options(&error) => {
+            log_in(target, user, password, db, timeout, None, notices).await
+        }
+        opened => opened,
+    }
+}
+
+/// Makes the server look after us as we look after it: a session that holds locks must not outlive the network to us by
+/// hours, which is what systems have by themselves. As options these are what `RESET ALL` goes back to.
+fn servers_keepalives() -> String {
+    format!(
+        "-c tcp_keepalives_idle={} -c tcp_keepalives_interval={} -c tcp_keepalives_count={QUESTIONS} \
+         -c tcp_user_timeout={}",
+        SILENCE.as_secs(),
+        ASK_AGAIN.as_secs(),
+        UNACKNOWLEDGED.as_millis()
+    )
+}
+
+/// Protocol violation, or something that is not supported.
+fn refuses_options(error: &PgError) -> bool {
+    let PgError::CannotConnect { cause, .. } = error else { return false };
+    matches!(&**cause, Cause::Server(error) if ["08P01", "0A000"].contains(&error.sqlstate.as_str()))
 }
 
 async fn log_in(
@@ -199,7 +234,8 @@ async fn log_in(
             &TlsMode::Disable
         }
         Target::Tcp { host, port, tls } => {
-            config.host(host).port(*port).keepalives_idle(Duration::from_secs(30));
+            config.host(host).port(*port).keepalives_idle(SILENCE).keepalives_interval(ASK_AGAIN);
+            config.keepalives_retries(QUESTIONS).tcp_user_timeout(UNACKNOWLEDGED);
             tls
         }
     };

@@ -9,7 +9,8 @@ use crate::error::PgError;
 use crate::quote::{identifier, literal};
 use crate::scram::is_verifier;
 
-/// Everything in a database that somebody owns: the keyword of `ALTER … OWNER`, the name, the owner. Not what
+/// Everything in a database that somebody owns, but for the ledger of migrations where it is the operator's, whose it
+/// stays (see [`keep_ledger`]): the keyword of `ALTER … OWNER`, the name, the owner. Not what
 /// PostgreSQL came with, not the members of extensions, not sequences of columns, whose tables take them along; nor what
 /// only a superuser can own (event triggers, languages, foreign-data wrappers), nor extensions, which have no `ALTER`.
 const OWNED: &str = "
@@ -66,6 +67,8 @@ const OWNED: &str = "
     SELECT keyword, name, pg_get_userbyid(owner)::text FROM found
     WHERE objid >= 16384 AND NOT EXISTS (
         SELECT FROM pg_depend d WHERE d.classid = found.classid AND d.objid = found.objid AND deptype IN ('e', 'i'))
+    AND NOT (keyword || ' ' || name IN ('SCHEMA pgdb', 'TABLE pgdb.migrations')
+             AND pg_get_userbyid(owner) = current_user)
     ORDER BY position, name";
 
 /// Something in a database that somebody owns.
@@ -136,6 +139,7 @@ pub(crate) async fn strangers_to(client: &Client, holder: &str) -> Result<Vec<Ow
 pub async fn give_to_holder(client: &Client, holder: &str) -> Result<Result<(), Strangers>, PgError> {
     ensure_group(client, holder).await?;
     act_as(client, holder).await?;
+    keep_ledger(client, holder).await?;
     let quoted = identifier(holder)?;
     let me = current_user(client).await?;
     let owned = strangers_to(client, holder).await?;
@@ -161,6 +165,65 @@ pub async fn give_to_holder(client: &Client, holder: &str) -> Result<Result<(), 
     }
     client.batch("give the template's objects to their holder", &sql).await?;
     Ok(Ok(()))
+}
+
+/// Makes the ledger of migrations the operator's where it is this role's, or anybody's whose things a superuser can take:
+/// what it says is not to be changed by the app that it is about.
+pub async fn keep_ledger(client: &Client, role: &str) -> Result<(), PgError> {
+    let sql = "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace, pg_roles me \
+               WHERE nspname = 'pgdb' AND relname = 'migrations' AND relkind = 'r' AND me.rolname = current_user \
+               AND (relowner <> me.oid OR nspowner <> me.oid) \
+               AND (rolsuper OR (pg_get_userbyid(relowner) IN ($1, current_user) \
+                                 AND pg_get_userbyid(nspowner) IN ($1, current_user)))";
+    if client.query("look at the ledger of migrations", sql, &[role]).await?.is_empty() {
+        return Ok(());
+    }
+    let take = "ALTER SCHEMA pgdb OWNER TO CURRENT_USER; ALTER TABLE pgdb.migrations OWNER TO CURRENT_USER";
+    client.batch("keep the ledger of migrations", take).await
+}
+
+/// Lets the app's role and the dev role read the ledger of migrations, where it is the operator's.
+pub async fn show_ledger(client: &Client, role: &str, dev: &str) -> Result<(), PgError> {
+    if keeps_ledger(client).await? {
+        client.batch("show the ledger of migrations", &looks_at_ledger(role, dev)?).await?;
+    }
+    Ok(())
+}
+
+fn looks_at_ledger(role: &str, dev: &str) -> Result<String, PgError> {
+    let (role, dev) = (identifier(role)?, identifier(dev)?);
+    Ok(format!("GRANT USAGE ON SCHEMA pgdb TO {role}, {dev};GRANT SELECT ON pgdb.migrations TO {role}, {dev};"))
+}
+
+/// Whether there is a ledger of migrations that is the operator's, a plain table, which can be read without running
+/// anybody's code.
+pub async fn keeps_ledger(client: &Client) -> Result<bool, PgError> {
+    let sql = "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'pgdb' \
+               AND relname = 'migrations' AND relkind = 'r' AND pg_get_userbyid(relowner) = current_user \
+               AND pg_get_userbyid(nspowner) = current_user";
+    Ok(!client.query("look at the ledger of migrations", sql, &[]).await?.is_empty())
+}
+
+/// Lets a role act as a template's holder, so that it can change what is in the template.
+pub async fn let_act_as_holder(client: &Client, holder: &str, role: &str) -> Result<(), PgError> {
+    let sql = "SELECT pg_has_role($1, $2, 'USAGE')";
+    let rows = client.query("look at the role's rights", sql, &[role, holder]).await?;
+    if rows.first().is_some_and(|row| row.get(0)) {
+        return Ok(());
+    }
+    let with = if client.major() >= 16 { " WITH INHERIT TRUE" } else { "" };
+    let grant = format!("GRANT {} TO {}{with}", identifier(holder)?, identifier(role)?);
+    client.batch("let the role change the template", &grant).await
+}
+
+/// Puts on a copy of a template what PostgreSQL does not copy: rights on the database, and its settings. `client` is the
+/// operator in the copy, with nobody else in it.
+pub async fn dress_copy(client: &Client, template: &str, copy: &str, holder: &str) -> Result<(), PgError> {
+    let grants = database_grants(client, template, copy, holder).await?;
+    if !grants.is_empty() {
+        client.batch("make the template's rights on the copy", &grants.concat()).await?;
+    }
+    make_settings(client, template, copy).await
 }
 
 /// The role that stands for whoever owns the database.
@@ -236,8 +299,11 @@ pub async fn hand_over(client: &Client, clone: &Clone<'_>) -> Result<(), PgError
          GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {db} TO {role};\
          GRANT CONNECT, TEMPORARY ON DATABASE {db} TO {dev};"
     );
-    for grant in database_grants(client, clone).await? {
+    for grant in database_grants(client, clone.template, clone.db, clone.holder).await? {
         sql.push_str(&grant);
+    }
+    if keeps_ledger(client).await? {
+        sql.push_str(&looks_at_ledger(clone.role, clone.dev)?);
     }
     let public = public_owner(client)
         .await?
@@ -276,13 +342,13 @@ pub async fn hand_over(client: &Client, clone: &Clone<'_>) -> Result<(), PgError
 }
 
 /// What the template's owner has granted to others on the database, which PostgreSQL does not copy.
-async fn database_grants(client: &Client, clone: &Clone<'_>) -> Result<Vec<String>, PgError> {
+async fn database_grants(client: &Client, template: &str, copy: &str, holder: &str) -> Result<Vec<String>, PgError> {
     let sql = "SELECT pg_get_userbyid(grantee)::text, string_agg(privilege_type, ', ' ORDER BY privilege_type), \
                       is_grantable FROM pg_database, aclexplode(datacl) \
                WHERE datname = $1 AND grantee <> 0 AND grantee <> datdba AND pg_get_userbyid(grantee) <> $2 \
                GROUP BY grantee, is_grantable";
-    let rows = client.query("look at the template's rights", sql, &[clone.template, clone.holder]).await?;
-    let db = identifier(clone.db)?;
+    let rows = client.query("look at the template's rights", sql, &[template, holder]).await?;
+    let db = identifier(copy)?;
     let mut grants = Vec::new();
     for row in rows {
         let (grantee, rights, grantable): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
@@ -299,7 +365,8 @@ const TABLE_RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE";
 async fn sequences(client: &Client, owners: &[&str]) -> Result<Vec<String>, PgError> {
     let sql = "SELECT format('%I.%I', nspname, relname), pg_get_userbyid(relowner)::text FROM pg_class c \
                JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind = 'S' AND c.oid >= 16384 \
-               AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = c.oid AND deptype = 'e') AND relpersistence <> 't'";
+               AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = c.oid AND deptype = 'e') AND relpersistence <> 't' \
+               AND NOT (nspname = 'pgdb' AND pg_get_userbyid(relowner) = current_user)";
     let rows = client.query("look at the sequences", sql, &[]).await?;
     Ok(rows.iter().filter(|row| owners.contains(&row.get::<_, &str>(1))).map(|row| row.get(0)).collect())
 }

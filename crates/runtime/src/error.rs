@@ -58,6 +58,14 @@ pub enum RuntimeError {
         /// The last lines of its log.
         log: Vec<String>,
     },
+    /// The server did not accept connections within the time it had, and trying once more would take as long again.
+    #[error("the PostgreSQL server did not start: {reason}")]
+    NotReady {
+        /// What it did instead.
+        reason: String,
+        /// The last lines of its log.
+        log: Vec<String>,
+    },
     /// A client program failed.
     #[error("{program} failed: {stderr}")]
     ToolFailed {

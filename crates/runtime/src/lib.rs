@@ -18,7 +18,7 @@ pub use error::RuntimeError;
 
 use async_trait::async_trait;
 use pgdb_core::instance::RuntimeKind;
-use spec::{AdminTarget, Engine, LogOptions, Observed, ServerSpec, Tool, ToolServer};
+use spec::{AdminTarget, Adoptable, Engine, LogOptions, Observed, ServerSpec, Tool, ToolServer};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tokio::io::AsyncRead;
@@ -85,6 +85,10 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Takes data kept under `volume` into use as the data of `spec`. Idempotent.
     async fn restore_kept(&self, volume: &str, spec: &ServerSpec) -> Result<(), RuntimeError>;
+
+    /// The server that the original daemon's registry, or an export of ours, knows by this container and name; nothing
+    /// where there is no such container.
+    async fn adoptable(&self, container: &str, name: &str) -> Result<Option<Adoptable>, RuntimeError>;
 
     /// What the server is seen to be now.
     async fn observe(&self, spec: &ServerSpec) -> Result<Observed, RuntimeError>;

@@ -84,6 +84,19 @@ pub enum Observed {
     Missing,
 }
 
+/// A server that runs or could run and is no record's yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adoptable {
+    /// The engine's id of its container.
+    pub container: String,
+    /// Our identifier, if a daemon of ours has made it.
+    pub id: Option<String>,
+    /// The system identifier that was drawn for its data, if a daemon of ours has made it.
+    pub system_identifier: Option<u64>,
+    /// The address that its port is published on, if one is.
+    pub listen: Option<IpAddr>,
+}
+
 /// How our administrator reaches a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdminTarget {

@@ -7,9 +7,17 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// Libraries that write requests with all that is in them below this level: files and passwords for containers, and
+/// people's statements.
+const QUIET: [&str; 2] = ["bollard=info", "tokio_postgres=info"];
+
 /// Starts writing log lines; once per process. `level` is a level, or a filter as `tracing` has them.
 pub fn start(level: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level).with_context(|| format!("log_level: '{level}' is no level or filter"))?;
+    let mut filter =
+        EnvFilter::try_new(level).with_context(|| format!("log_level: '{level}' is no level or filter"))?;
+    for directive in QUIET {
+        filter = filter.add_directive(directive.parse().context("a directive of our own")?);
+    }
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match format {

@@ -267,8 +267,11 @@ fn secrets(daemon: &Daemon) -> Vec<String> {
     }
     let mut found = Vec::new();
     for (place, text) in &places {
-        if secrets.iter().any(|secret| text.contains(secret.as_str())) {
-            found.push(format!("a secret stands in {place}"));
+        // Where there are many, one line tells enough.
+        for secret in secrets.iter().filter(|secret| text.contains(secret.as_str())).take(1) {
+            let line = text.lines().find(|line| line.contains(secret.as_str())).unwrap_or_default();
+            let around = line.replace(secret.as_str(), "[here]").chars().take(300).collect::<String>();
+            found.push(format!("a secret stands in {place}: {around}"));
         }
     }
     found

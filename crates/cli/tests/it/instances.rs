@@ -209,6 +209,9 @@ async fn a_volume_keeps_its_name_while_a_deploy_takes_it_into_use(on: &On) {
             assert_eq!(sql::run(url(&daemon.item(name).await), "SELECT text FROM note").await, text);
         }
         assert_nothing_left(&daemon, &["other", "taker"]).await;
+        for name in ["other", "taker"] {
+            daemon.destroy(name).await;
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The binary and the workspace, from outside.
 
+mod adoption;
 mod bad_days;
 mod cli;
 mod crash;
@@ -7,6 +8,8 @@ mod docker_calls;
 mod infra;
 mod instances;
 mod migrate_checks;
+mod migrate_refused;
+mod migrate_rollout;
 mod migrate_run;
 mod migrate_watch;
 mod operations;

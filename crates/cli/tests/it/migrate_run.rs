@@ -233,6 +233,93 @@ async fn a_kill_in_the_middle_of_any_file_leaves_nothing_half_applied_on_15() {
     killed_in_every_file(Some(15)).await;
 }
 
+/// Killed while an index of no name, and then a REINDEX, wait for a writer in their middle.
+async fn killed_while_it_makes_indexes(version: Option<u16>) {
+    let bed = Bed::start(version).await;
+    bed.write("a/1.sql", "CREATE TABLE t (a int, b int); INSERT INTO t VALUES (1, 1), (1, 1);");
+    bed.ends(0, &["run"]);
+    let session = sql::login(&bed.url).await.expect("a session");
+    let ask = async |sql: &str| session.run(sql).await.expect(sql).unwrap_or_default();
+    let writer = sql::login(&bed.url).await.expect("a session");
+    // Somebody's own failure, which is not ours to mend.
+    session.run("CREATE UNIQUE INDEX CONCURRENTLY ON t (a)").await.expect_err("there are doubles");
+    const INDEXES: &str = "SELECT string_agg(relname || ' ' || indisvalid, ', ' ORDER BY relname) FROM pg_index \
+         JOIN pg_class ON oid = indexrelid WHERE indrelid = 't'::regclass";
+    const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+         AND backend_type = 'client backend' AND query NOT LIKE '%UPDATE t SET%' AND query <> 'ROLLBACK' AND pid <> pg_backend_pid()";
+    for (key, text, left, dropped, after) in [
+        (
+            "a/2.sql",
+            "SET search_path TO public;\nCREATE INDEX CONCURRENTLY ON t (a);",
+            "t_a_idx false, t_a_idx1 false",
+            "public.t_a_idx1",
+            "t_a_idx false, t_a_idx1 true",
+        ),
+        (
+            "a/3.sql",
+            "REINDEX INDEX CONCURRENTLY t_a_idx1;",
+            "t_a_idx false, t_a_idx1 true, t_a_idx1_ccnew false",
+            "public.t_a_idx1_ccnew",
+            "t_a_idx false, t_a_idx1 true",
+        ),
+    ] {
+        bed.write(key, format!("-- no-transaction\n{text}"));
+        writer.run("BEGIN; UPDATE t SET b = 2").await.expect("written");
+        let mut child = bed.command(&["run", "--lock-timeout", "60s"]).spawn().expect("pgdb runs");
+        until(async || ask("SELECT count(*) FROM pg_locks WHERE locktype = 'virtualxid' AND NOT granted").await == "1")
+            .await;
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+        until(async || ask(OTHERS).await == "0").await;
+        writer.run("ROLLBACK").await.expect("given up");
+        assert_eq!(ask(INDEXES).await, left);
+        let (out, err) = bed.ends(0, &["run"]);
+        assert!(
+            out.contains(&format!("✓ {key}")) && err.contains(&format!("the invalid index {dropped};")),
+            "{out}{err}"
+        );
+        assert_eq!(err.matches("it is dropped").count(), 1, "{err}");
+        assert_eq!(ask(INDEXES).await, after);
+    }
+}
+
+#[tokio::test]
+async fn a_kill_while_an_index_is_made_leaves_no_index_of_ours() {
+    killed_while_it_makes_indexes(None).await;
+}
+
+#[tokio::test]
+async fn a_kill_while_an_index_is_made_leaves_no_index_of_ours_on_15() {
+    killed_while_it_makes_indexes(Some(15)).await;
+}
+
+#[tokio::test]
+async fn a_half_done_file_is_corrected_and_gone_on_with() {
+    let bed = Bed::start(None).await;
+    let half = "-- no-transaction\nCREATE TABLE t (a int);\nALTER TABLE t ADD COLUMN b int;\n";
+    bed.write("a/1.sql", format!("{half}CREATE INDEX CONCURRENTLY i ON t (c);"));
+    bed.ends(1, &["run"]);
+    // What is done may be written otherwise, if one says so.
+    let other = half.replace("a int", "a integer");
+    bed.write("a/1.sql", format!("{other}VACUUM t;\nCREATE INDEX CONCURRENTLY i ON t (a);"));
+    let (_, err) = bed.ends(1, &["run"]);
+    assert!(err.contains("changed in the part that an earlier run did (statements done: 2)"), "{err}");
+    assert!(bed.ends(1, &["validate"]).0.contains("error: a/1.sql"));
+    assert_eq!(bed.json(0, &["repair"])[0]["outcome"], "unfinished");
+    let (out, err) = bed.ends(0, &["run"]);
+    assert!(err.contains("did 2 of 4 statements; it goes on from there"), "{err}");
+    assert!(out.contains("✓ a/1.sql") && out.contains("public.t (AccessExclusive)"), "{out}");
+    assert_eq!(bed.json(0, &["history"])[0]["statements_done"], 4);
+    bed.ends(0, &["status", "--exit-code"]);
+
+    bed.write("a/2.sql", "-- no-transaction\nSELECT 1; SELECT 2; x;");
+    bed.ends(1, &["run"]);
+    bed.write("a/2.sql", "-- no-transaction\nSELECT 3;");
+    let (_, err) = bed.ends(2, &["repair"]);
+    assert!(err.contains("of 'a/2.sql' 2 statements are done, and it now has fewer"), "{err}");
+    bed.ends(0, &["run", "--rerun-changed"]);
+}
+
 async fn until(look: impl AsyncFn() -> bool) {
     pgdb_testkit::wait::until(Duration::from_secs(30), "the server's word", || async { look().await.then_some(()) })
         .await;

@@ -1,13 +1,13 @@
 //! The registry file of the original daemon.
 
-use pgdb_testkit::daemon::Daemon;
-use pgdb_testkit::sql;
+use pgdb_testkit::on::On;
 use pgdb_testkit::world::assert_nothing_left;
+use pgdb_testkit::{on_runtimes, sql};
 use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pgdb");
 /// The documented fields.
-const FIELDS: [&str; 11] = [
+pub(crate) const FIELDS: [&str; 11] = [
     "container_id",
     "created_at",
     "db",
@@ -21,9 +21,14 @@ const FIELDS: [&str; 11] = [
     "volume_name",
 ];
 
-#[tokio::test]
-async fn the_registry_is_exported_in_the_documented_format() {
-    let daemon = Daemon::start(BINARY).await;
+on_runtimes!(
+    process, docker;
+    the_registry_is_exported_in_the_documented_format,
+    a_lost_state_file_is_made_good_by_the_registry,
+);
+
+async fn the_registry_is_exported_in_the_documented_format(on: &On) {
+    let daemon = on.start(BINARY).await;
     let deployed = daemon.deploy_named("listed").await;
     let registry = daemon.get("/v1/registry").await.expect(200);
     let items = registry["items"].as_array().expect("items");
@@ -38,9 +43,8 @@ async fn the_registry_is_exported_in_the_documented_format() {
     assert_nothing_left(&daemon, &["listed"]).await;
 }
 
-#[tokio::test]
-async fn a_lost_state_file_is_made_good_by_the_registry() {
-    let mut daemon = Daemon::start(BINARY).await;
+async fn a_lost_state_file_is_made_good_by_the_registry(on: &On) {
+    let mut daemon = on.start(BINARY).await;
     let deployed = daemon.deploy_named("found").await;
     let url = deployed["database_url"].as_str().expect("a URL");
     let started_at = sql::run(url, "SELECT pg_postmaster_start_time()").await;
@@ -62,6 +66,8 @@ async fn a_lost_state_file_is_made_good_by_the_registry() {
     assert_eq!(sql::run(url, "SELECT pg_postmaster_start_time()").await, started_at, "the server was started anew");
     // The file holds the password in clear, which is the original's format and no fault of ours.
     std::fs::remove_file(daemon.data_dir().join("registry.json")).unwrap_or_default();
+    // Everything works as before, our administrator's rights too.
+    daemon.poke("/v1/db/found/rotate-password").await.expect(200);
     daemon.destroy("found").await;
     assert_nothing_left(&daemon, &[]).await;
 }

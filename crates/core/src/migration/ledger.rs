@@ -1,6 +1,7 @@
 //! What the target database says was done.
 
 use crate::migration::checksum::Checksum;
+use crate::migration::file::File;
 use crate::operation::text_enum;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,9 @@ pub struct LedgerRow {
     pub applied_by: String,
     /// Of a file without a transaction: how many statements were done.
     pub statements_done: Option<i64>,
+    /// The same, to tell whether a file still begins with what was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
     /// Why it failed.
     pub error: Option<String>,
     /// How many times it failed in the same way, one after the other.
@@ -61,15 +65,73 @@ pub struct LedgerRow {
     pub locks: Vec<SeenLock>,
 }
 
-/// A lock on a relation that was there before, held until the file's transaction ended.
+impl LedgerRow {
+    /// Whether a run of `file` can go on where this attempt ended: what was done still stands at its begin.
+    pub fn goes_on_with(&self, file: &File) -> bool {
+        match (&self.progress, &file.content) {
+            (Some(progress), Ok(content)) => content.directives.no_transaction && progress.is_begin_of(&content.sql),
+            (None, Ok(_)) => self.checksum == Some(file.checksum),
+            (_, Err(_)) => false,
+        }
+    }
+}
+
+/// How far a file without a transaction came, as much of it as it takes to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// How many bytes of its SQL are done.
+    pub bytes: usize,
+    /// Of these bytes.
+    pub sha256: Checksum,
+    /// While a statement is at work that can leave invalid indexes behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
+}
+
+/// How things were before a statement that makes indexes, to tell afterwards which ones it has left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// The indexes that are none of its own, by their OIDs.
+    pub indexes: Vec<u32>,
+    /// The OID of the relation that it is about; 0 for none.
+    pub relation: u32,
+    /// What it is about, as JSON, in the form of the one who wrote it down.
+    pub subject: String,
+}
+
+impl Progress {
+    /// What is done.
+    pub fn of(done: &str) -> Self {
+        Self { bytes: done.len(), sha256: Checksum::of(done.as_bytes()), before: None }
+    }
+
+    /// Whether a file's SQL still begins with what was done.
+    pub fn is_begin_of(&self, sql: &str) -> bool {
+        let Some((done, rest)) = sql.split_at_checked(self.bytes) else { return false };
+        // The last statement needs no semicolon, and the end of a COPY's data is no part of it: neither may go on now.
+        let rest = rest.trim_start();
+        let ends = done.is_empty()
+            || done.ends_with(';')
+            || rest.is_empty()
+            || [";", "\\."].iter().any(|end| rest.starts_with(end));
+        ends && Checksum::of(done.as_bytes()) == self.sha256
+    }
+}
+
+/// A lock on a relation that was there before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenLock {
     /// The relation, with its schema.
     pub relation: String,
     /// As `pg_locks` calls it, such as `AccessExclusiveLock`.
     pub mode: String,
-    /// At most this long: from the begin of the transaction to its end.
+    /// In milliseconds. At most this long: from the begin of the transaction to its end. When `sampled` about this long:
+    /// from the first look that saw it to the last.
     pub held_ms: i64,
+    /// Seen from outside by looking again and again, as the locks of a statement that cannot be in a transaction have to
+    /// be. A lock that was held between two looks is not seen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sampled: bool,
 }
 
 /// What the ledger says about one key, all its rows taken together.
@@ -79,15 +141,80 @@ pub struct Standing<'a> {
     pub done: Option<&'a LedgerRow>,
     /// What came after that and did not come to a good end.
     pub trouble: Option<&'a LedgerRow>,
+    /// The newest attempt after that of which a part is done: no failure that comes later undoes that part.
+    pub unfinished: Option<&'a LedgerRow>,
 }
 
 impl<'a> Standing<'a> {
     /// Takes one more row into account; rows come in the order of their `id`.
     pub fn add(&mut self, row: &'a LedgerRow) {
         match row.outcome {
-            outcome if outcome.is_done() => *self = Self { done: Some(row), trouble: None },
+            outcome if outcome.is_done() => *self = Self { done: Some(row), ..Self::default() },
             Outcome::Forgotten => *self = Self::default(),
+            Outcome::Unfinished => (self.trouble, self.unfinished) = (Some(row), Some(row)),
             _ => self.trouble = Some(row),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::migration::key::Key;
+
+    fn row(id: i64, outcome: Outcome, progress: Option<Progress>) -> LedgerRow {
+        LedgerRow {
+            id,
+            key: "a/1.sql".to_owned(),
+            checksum: Some(Checksum::of(b"-- no-transaction\nx; y;")),
+            outcome,
+            applied_at: Timestamp::UNIX_EPOCH,
+            took_ms: 0,
+            version: String::new(),
+            applied_by: String::new(),
+            statements_done: None,
+            progress,
+            error: None,
+            attempts: 1,
+            locks: Vec::new(),
+        }
+    }
+
+    fn standing(outcomes: &[Outcome]) -> (Option<i64>, Option<i64>, Option<i64>) {
+        let ids = 1..;
+        let rows: Vec<LedgerRow> = ids.zip(outcomes).map(|(id, outcome)| row(id, *outcome, None)).collect();
+        let mut standing = Standing::default();
+        for row in &rows {
+            standing.add(row);
+        }
+        (standing.done.map(|row| row.id), standing.trouble.map(|row| row.id), standing.unfinished.map(|row| row.id))
+    }
+
+    #[test]
+    fn what_is_half_done_stays_so_until_it_is_done_or_forgotten() {
+        use Outcome::{Applied, Failed, Forgotten, Unfinished};
+        assert_eq!(standing(&[Applied, Unfinished, Failed]), (Some(1), Some(3), Some(2)));
+        assert_eq!(standing(&[Unfinished, Failed, Unfinished]), (None, Some(3), Some(3)));
+        assert_eq!(standing(&[Unfinished, Failed, Applied]), (Some(3), None, None));
+        assert_eq!(standing(&[Unfinished, Failed, Forgotten]), (None, None, None));
+    }
+
+    #[test]
+    fn a_file_goes_on_behind_what_was_done_if_that_is_the_same() {
+        let file = |text: &str| File::new(Key::parse("a/1.sql").expect("a key"), text.as_bytes().to_vec());
+        let done = row(1, Outcome::Unfinished, Some(Progress::of("-- no-transaction\nx;")));
+        assert!(done.goes_on_with(&file("-- no-transaction\nx; z;")));
+        assert!(!done.goes_on_with(&file("-- no-transaction\nw; y;")));
+        assert!(!done.goes_on_with(&file("-- no-transaction\nx")));
+        assert!(!done.goes_on_with(&file("-- no-transaction\n\u{e4}")));
+        assert!(row(1, Outcome::Unfinished, Some(Progress::of(""))).goes_on_with(&file("-- no-transaction\n")));
+        assert!(!row(1, Outcome::Unfinished, Some(Progress::of(""))).goes_on_with(&file("x;")));
+        let last = row(1, Outcome::Unfinished, Some(Progress::of("-- no-transaction\nSELECT 1")));
+        assert!(last.goes_on_with(&file("-- no-transaction\nSELECT 1\n; z;")));
+        assert!(!last.goes_on_with(&file("-- no-transaction\nSELECT 1 + 1; z;")));
+        // A row of a version that did not keep it.
+        let old = row(1, Outcome::Unfinished, None);
+        assert!(old.goes_on_with(&file("-- no-transaction\nx; y;")));
+        assert!(!old.goes_on_with(&file("-- no-transaction\nx; z;")));
     }
 }

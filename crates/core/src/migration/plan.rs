@@ -2,7 +2,7 @@
 
 use crate::migration::checksum::Checksum;
 use crate::migration::file::File;
-use crate::migration::ledger::{LedgerRow, Outcome, Standing};
+use crate::migration::ledger::{LedgerRow, Standing};
 use crate::operation::text_enum;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -79,6 +79,8 @@ pub struct Item<'a> {
     pub done: Option<&'a LedgerRow>,
     /// The newest attempt, if that did not come to a good end.
     pub trouble: Option<&'a LedgerRow>,
+    /// The newest attempt of which a part is done, whatever came after it.
+    pub unfinished: Option<&'a LedgerRow>,
 }
 
 /// Why a plan cannot be carried out as it is.
@@ -98,6 +100,15 @@ pub enum Refusal {
     OutOfOrder {
         /// The file that was run.
         after: String,
+    },
+    /// A part of it is done, and that part was changed.
+    #[error(
+        "was changed in the part that an earlier run did (statements done: {done}): write it as it was, or take it as \
+         it is now with `pgdb migrate repair`, or run all of it anew with --rerun-changed"
+    )]
+    DonePartChanged {
+        /// How many statements are done.
+        done: i64,
     },
     /// Not SQL.
     #[error("{why}")]
@@ -169,13 +180,18 @@ fn item<'a>(file: &'a File, standing: Standing<'a>, newest: Option<&File>, polic
         (State::Unreadable, _) => {
             file.content.as_ref().err().map(|error| Refusal::Unreadable { why: error.to_string() })
         }
+        (State::Unfinished, _) if policy.changed == Changed::Refuse && !file.is_repeatable() => standing
+            .unfinished
+            .filter(|row| !row.goes_on_with(file))
+            .and_then(|row| Some(Refusal::DonePartChanged { done: row.statements_done? })),
         (State::Pending, Some(newest)) if policy.out_of_order == OutOfOrder::Refuse => {
             Some(Refusal::OutOfOrder { after: newest.key.to_string() })
         }
         _ => None,
     };
     let run = refusal.is_none() && state != State::UpToDate;
-    Item { file, state, out_of_order: late.is_some(), run, refusal, done: standing.done, trouble: standing.trouble }
+    let Standing { done, trouble, unfinished } = standing;
+    Item { file, state, out_of_order: late.is_some(), run, refusal, done, trouble, unfinished }
 }
 
 fn state(file: &File, standing: Standing<'_>) -> State {
@@ -183,15 +199,15 @@ fn state(file: &File, standing: Standing<'_>) -> State {
     let same = |row: &LedgerRow| row.checksum.is_none_or(|checksum| checksum == file.checksum);
     if standing.done.is_some_and(same) {
         // A rerun that broke off half-way is told by its row, and is to be brought to its end.
-        return match standing.trouble {
-            Some(row) if row.outcome == Outcome::Unfinished && same(row) => State::Unfinished,
+        return match standing.unfinished {
+            Some(row) if same(row) => State::Unfinished,
             _ => State::UpToDate,
         };
     }
     if file.content.is_err() {
         return State::Unreadable;
     }
-    if standing.trouble.is_some_and(|row| row.outcome == Outcome::Unfinished) {
+    if standing.unfinished.is_some() {
         return State::Unfinished;
     }
     match (file.is_repeatable(), standing.done) {
@@ -205,6 +221,7 @@ fn state(file: &File, standing: Standing<'_>) -> State {
 mod tests {
     use super::*;
     use crate::migration::key::Key;
+    use crate::migration::ledger::{Outcome, Progress};
     use jiff::Timestamp;
 
     fn file(key: &str, bytes: &str) -> File {
@@ -222,6 +239,7 @@ mod tests {
             version: "1".to_owned(),
             applied_by: "me".to_owned(),
             statements_done: None,
+            progress: None,
             error: None,
             attempts: 1,
             locks: Vec::new(),
@@ -305,5 +323,27 @@ mod tests {
         let files = [file("a/1.sql", "-- no-transaction\n")];
         let rows = [row(1, "a/1.sql", Some("-- no-transaction\n"), Outcome::Unfinished)];
         assert_eq!(told(&plan(&files, &rows, Policy::default())), [("a/1.sql".to_owned(), State::Unfinished, true)]);
+    }
+
+    #[test]
+    fn a_changed_part_that_is_done_is_refused() {
+        let files = [file("a/1.sql", "-- no-transaction\nx; z;"), file("a/R__2.sql", "-- no-transaction\nnew;")];
+        let half = |id, key, done: &str| LedgerRow {
+            progress: Some(Progress::of(done)),
+            statements_done: Some(1),
+            ..row(id, key, Some("old"), Outcome::Unfinished)
+        };
+        let same = [half(1, "a/1.sql", "-- no-transaction\nx;"), row(2, "a/1.sql", Some("old"), Outcome::Failed)];
+        let goes_on = plan(&files[..1], &same, Policy::default());
+        assert_eq!(told(&goes_on), [("a/1.sql".to_owned(), State::Unfinished, true)]);
+        assert_eq!(goes_on.items[0].unfinished.map(|row| row.id), Some(1));
+
+        let other = [half(1, "a/1.sql", "-- no-transaction\ny;"), half(2, "a/R__2.sql", "-- no-transaction\nold;")];
+        let refused = plan(&files, &other, Policy::default());
+        let refusals: Vec<&Refusal> = refused.refusals().map(|(_, refusal)| refusal).collect();
+        // What is repeatable may be done again.
+        assert_eq!(refusals, [&Refusal::DonePartChanged { done: 1 }]);
+        let anew = plan(&files, &other, Policy { changed: Changed::Rerun, ..Policy::default() });
+        assert_eq!((anew.to_run().count(), anew.refusals().count()), (2, 0));
     }
 }

@@ -57,6 +57,7 @@ fn refused(key: &str, refusal: &Refusal) -> Problem {
     let kind = match refusal {
         Refusal::Changed { .. } => "changed",
         Refusal::OutOfOrder { .. } => "out_of_order",
+        Refusal::DonePartChanged { .. } => "done_part_changed",
         Refusal::Unreadable { .. } => "unreadable",
     };
     Problem { severity: Severity::Error, kind, key: key.to_owned(), message: refusal.to_string() }

@@ -28,13 +28,13 @@ impl Failed {
     /// `error` is what the server or the network said, if it was one of them.
     pub(crate) fn new(failure: Failure, error: Option<PgError>) -> Self {
         let may_pass = error.as_ref().is_some_and(may_pass);
-        Self { failure: Box::new(failure), may_pass, lost: error.and_then(lost), noted: false }
+        Self { failure: Box::new(failure), may_pass, lost: error.filter(is_loss), noted: false }
     }
 }
 
-/// The error, if it means that there is no session any more.
-fn lost(error: PgError) -> Option<PgError> {
-    let gone = match &error {
+/// Whether the error means that there is no session any more.
+pub(crate) fn is_loss(error: &PgError) -> bool {
+    match error {
         PgError::QueryFailed { cause, .. } => match cause.as_ref() {
             Cause::Server(server) => {
                 matches!(server.sqlstate.as_str(), "57P01" | "57P02" | "57P03" | "57P05" | "25P03")
@@ -43,8 +43,7 @@ fn lost(error: PgError) -> Option<PgError> {
             _ => true,
         },
         _ => false,
-    };
-    gone.then_some(error)
+    }
 }
 
 /// Sends statements as one message, and gives the first column of the last row, if any statement had one; a failure

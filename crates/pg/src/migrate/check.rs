@@ -1,4 +1,8 @@
 //! The drift check: a database built anew from the files that the target has run, beside the target.
+//!
+//! Nothing else of the server is changed by it: statements that act outside the new database are left out, see
+//! [`shared`](super::shared). Our own statements run in a session of their own, whose names are PostgreSQL's whatever
+//! somebody has put into the target.
 
 use super::drift::{Drift, compare};
 use super::dump::{DumpError, PgDump};
@@ -8,6 +12,8 @@ use super::report::Failure;
 use super::run::{Options, run};
 use super::scratch::Scratch;
 use super::session::{Login, Session};
+use super::shared::{Skipped, inside_only};
+use crate::connect::connect;
 use crate::error::PgError;
 use pgdb_core::migration::file::File;
 use pgdb_core::migration::ledger::{LedgerRow, Standing};
@@ -23,6 +29,8 @@ pub struct DriftReport {
     pub not_run: Vec<String>,
     /// What the target has run and has no file any more.
     pub without_file: Vec<String>,
+    /// Statements that were not run again, for they act outside the new database.
+    pub skipped: Vec<Skipped>,
 }
 
 /// Why there is no answer.
@@ -60,14 +68,14 @@ pub async fn check(
     cancelled: impl Future<Output = ()>,
 ) -> Result<DriftReport, CheckError> {
     tokio::pin!(cancelled);
-    let target = Session::open(login).await?;
-    let rows = ledger::read(target.client()).await?.ok_or(CheckError::NoLedger)?;
+    let target = connect(&login.target, &login.user, login.password.as_ref(), &login.db, login.timeout).await?;
+    let rows = ledger::read(&target).await?.ok_or(CheckError::NoLedger)?;
     let (applied, mut report) = applied(files, &rows);
     tokio::select! {
-        turn = Scratch::take_turn(target.client()) => turn?,
+        turn = Scratch::take_turn(&target) => turn?,
         () = &mut cancelled => return Err(CheckError::Interrupted),
     }
-    let scratch = Scratch::make(target.client()).await?;
+    let scratch = Scratch::make(&target).await?;
     let compared = async {
         let inside = Login { db: scratch.name().to_owned(), ..login.clone() };
         build(&inside, &applied, options).await?;
@@ -78,7 +86,7 @@ pub async fn check(
         compared = compared => compared,
         () = &mut cancelled => Err(CheckError::Interrupted),
     };
-    let removed = scratch.remove(target.client()).await;
+    let removed = scratch.remove(&target).await;
     target.close().await;
     report.drifts = compared?;
     removed?;
@@ -92,13 +100,19 @@ fn applied(files: &[File], rows: &[LedgerRow]) -> (Vec<File>, DriftReport) {
         standing.entry(row.key.as_str()).or_default().add(row);
     }
     let done = |key: &str| standing.get(key).and_then(|standing| standing.done);
-    let applied: Vec<File> = files.iter().filter(|file| done(file.key.as_str()).is_some()).cloned().collect();
+    let mut skipped = Vec::new();
+    let mut inside = |file: &File| {
+        let (kept, mut left_out) = inside_only(file);
+        skipped.append(&mut left_out);
+        kept
+    };
+    let applied: Vec<File> = files.iter().filter(|file| done(file.key.as_str()).is_some()).map(&mut inside).collect();
     let is_same = |file: &&File| done(file.key.as_str()).is_some_and(|row| row.checksum == Some(file.checksum));
     let not_run = files.iter().filter(|file| !is_same(file)).map(|file| file.key.to_string()).collect();
     let has_file = |key: &str| files.iter().any(|file| file.key.as_str() == key);
     let gone = standing.iter().filter(|(key, standing)| standing.done.is_some() && !has_file(key));
     let without_file = gone.map(|(key, _)| (*key).to_owned()).collect();
-    (applied, DriftReport { drifts: Vec::new(), not_run, without_file })
+    (applied, DriftReport { drifts: Vec::new(), not_run, without_file, skipped })
 }
 
 async fn build(scratch: &Login, files: &[File], options: &Options) -> Result<(), CheckError> {

@@ -9,9 +9,10 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use tempfile::NamedTempFile;
 use tokio::process::Command;
 
 /// Where Debian's packages put PostgreSQL's programs.
@@ -19,6 +20,8 @@ const SYSTEM: &str = "/usr/lib/postgresql";
 /// Where our ledger is.
 const LEDGER_SCHEMA: &str = "pgdb";
 const PROGRAM: &str = "pg_dump";
+/// Named where no authority counts: without it libpq takes one that may lie in the home folder of whoever calls us.
+const NO_AUTHORITY: &str = "/dev/null/none";
 const FLAGS: [&str; 7] = [
     "--schema-only",
     "--no-owner",
@@ -52,6 +55,13 @@ pub enum DumpError {
     Run {
         /// The program.
         program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The certificates of the authority could not be handed over.
+    #[error("could not write the authority's certificates to a temporary file")]
+    Authority {
         /// Why.
         #[source]
         source: io::Error,
@@ -90,21 +100,38 @@ impl PgDump {
         fit.ok_or(DumpError::Missing { wanted: server, found: newest })
     }
 
+    /// Looks whether the program gets in where `login` leads: before a long run, not after it.
+    pub async fn reach(&self, login: &Login) -> Result<(), DumpError> {
+        // Nothing is dumped, and so nothing is locked.
+        self.output(login, &login.db, &["--exclude-schema=*".to_owned()]).await.map(drop)
+    }
+
     /// The schema of a database of the server that `login` names.
     pub async fn schema(&self, login: &Login, db: &str) -> Result<String, DumpError> {
+        let mut args = vec![format!("--exclude-schema={LEDGER_SCHEMA}")];
+        args.extend(TOOLS.map(|table| format!("--exclude-table=*.{table}")));
+        Ok(tidy(&self.output(login, db, &args).await?))
+    }
+
+    /// What it writes, logged in as our own sessions are: encrypted or not, and with the same trust.
+    async fn output(&self, login: &Login, db: &str, args: &[String]) -> Result<String, DumpError> {
         let mut command = command(&self.program);
-        command.args(FLAGS).arg(format!("--exclude-schema={LEDGER_SCHEMA}"));
-        command.args(TOOLS.map(|table| format!("--exclude-table=*.{table}")));
-        let (host, port, encrypted) = match &login.target {
-            Target::Socket { dir, port } => (dir.as_os_str(), port, false),
-            Target::Tcp { host, port, tls } => (OsStr::new(host), port, *tls != TlsMode::Disable),
+        command.args(FLAGS).args(args);
+        let (host, port, tls) = match &login.target {
+            Target::Socket { dir, port } => (dir.as_os_str(), port, &TlsMode::Disable),
+            Target::Tcp { host, port, tls } => (OsStr::new(host), port, tls),
         };
+        // Kept until the program has ended. Only we can read it.
+        let authority = authority(tls).map_err(|source| DumpError::Authority { source })?;
+        let rootcert = authority.as_ref().map_or(Path::new(NO_AUTHORITY), NamedTempFile::path);
         command
             .env("PGHOST", host)
             .env("PGPORT", port.to_string())
             .env("PGUSER", &login.user)
             .env("PGDATABASE", db)
-            .env("PGSSLMODE", if encrypted { "require" } else { "disable" })
+            .env("PGSSLMODE", tls.sslmode())
+            .env("PGSSLROOTCERT", rootcert)
+            .env("PGGSSENCMODE", "disable")
             .env("PGCONNECT_TIMEOUT", "10")
             .env("PGPASSFILE", "/dev/null")
             .env("PGSERVICEFILE", "/dev/null");
@@ -118,8 +145,16 @@ impl PgDump {
             let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " | ");
             return Err(DumpError::Failed(if said.is_empty() { output.status.to_string() } else { said }));
         }
-        Ok(tidy(&String::from_utf8_lossy(&output.stdout)))
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
+}
+
+/// The certificates that count, as a file.
+fn authority(tls: &TlsMode) -> io::Result<Option<NamedTempFile>> {
+    let (TlsMode::VerifyCa(pem) | TlsMode::VerifyFull(pem)) = tls else { return Ok(None) };
+    let mut file = tempfile::Builder::new().prefix("pgdb-authority-").suffix(".pem").tempfile()?;
+    file.write_all(pem.as_bytes())?;
+    Ok(Some(file))
 }
 
 fn command(program: &Path) -> Command {

@@ -22,6 +22,35 @@ pub enum MigrateError {
         /// How long we waited.
         waited: Duration,
     },
+    /// Files were to run as a role that the ledger is not safe from. Nothing was run.
+    #[error("the ledger cannot be kept from files that run as role '{role}': {why}")]
+    NoWall {
+        /// The files' role.
+        role: String,
+        /// What would let it through.
+        why: String,
+    },
+    /// A transaction of an earlier run has not come to its end.
+    #[error(
+        "the transaction of an earlier run of '{key}' is still open on the server after {waited:?}; try again later"
+    )]
+    StillOpen {
+        /// The file.
+        key: String,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// An earlier run was ended at its commit, and the server cannot say any more whether that was done.
+    #[error(
+        "it cannot be told whether an earlier run of '{key}' was committed: that was on another server or too long ago; \
+         look, and then say `pgdb migrate repair --done {key}`, or delete row {id} of pgdb.migrations to have it run"
+    )]
+    InDoubt {
+        /// The file.
+        key: String,
+        /// The number of its row.
+        id: i64,
+    },
 }
 
 fn sentence(refusals: &[(String, Refusal)]) -> String {

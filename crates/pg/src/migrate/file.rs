@@ -10,10 +10,10 @@ use crate::migrate::run::{Options, milliseconds};
 use crate::migrate::session::Session;
 use crate::migrate::setup::Setup;
 use crate::migrate::split::{self, Statement};
-use crate::migrate::steps::Steps;
+use crate::migrate::steps::{self, Steps};
 use crate::migrate::whole::Whole;
 use pgdb_core::migration::file::{Content, File};
-use pgdb_core::migration::ledger::{Outcome, SeenLock};
+use pgdb_core::migration::ledger::SeenLock;
 use pgdb_core::migration::plan::Item;
 use tokio::time::Instant;
 
@@ -49,7 +49,7 @@ pub(crate) async fn run_file(
     let (locks, failure) = match outcome {
         Ok(applied) => (applied.locks, None),
         Err(failed) => {
-            let failure = ended_badly(session, setup, file, failed, took_ms, listener).await;
+            let failure = ended_badly(session, setup, item, failed, took_ms, listener).await;
             (Vec::new(), Some(failure))
         }
     };
@@ -60,7 +60,7 @@ pub(crate) async fn run_file(
 async fn ended_badly(
     session: &Session,
     setup: &Setup,
-    file: &File,
+    item: &Item<'_>,
     failed: Failed,
     took_ms: u64,
     listener: Listener<'_>,
@@ -73,8 +73,19 @@ async fn ended_badly(
         return failure;
     }
     if !failed.noted {
-        let (key, error) = (file.key.as_str(), in_one_line(&failure));
-        let noted = ledger::note_failure(&session.client, key, file.checksum, took_ms, &setup.version, &error).await;
+        let (key, error) = (item.file.key.as_str(), in_one_line(&failure));
+        let (keeper, user) = (session.keeper(), session.user());
+        // What is half done has its row, which tells what is to be gone on with.
+        let known = match item.unfinished.filter(|row| row.statements_done.is_some()) {
+            Some(row) => steps::note_failure(session, row.id, &[], &error).await,
+            None => Ok(false),
+        };
+        let noted = match known {
+            Ok(false) => {
+                ledger::note_failure(keeper, user, key, item.file.checksum, took_ms, &setup.version, &error).await
+            }
+            known => known.map(drop),
+        };
         warn_of(noted, key, listener);
     }
     failure
@@ -152,19 +163,18 @@ async fn in_steps(
     notices: &mut Vec<Notice>,
     listener: Listener<'_>,
 ) -> Result<Applied, Failed> {
-    let earlier = item.trouble.filter(|row| row.outcome == Outcome::Unfinished);
-    let mut steps = Steps::begin(item.file, text, session, setup, earlier, listener).await?;
+    let mut steps = Steps::begin(item.file, text, session, setup, item.unfinished, listener).await?;
     let mut outcome = steps.run(backoff, notices, listener).await;
     if let Err(failed) = &mut outcome
         && failed.lost.is_none()
     {
         let back = session.client.batch("set the session back", Setup::LOOSE_BACK).await;
         let error = in_one_line(&failed.failure);
-        let noted = ledger::fail_steps(&session.client, steps.row(), steps.kept(), &error).await;
-        failed.noted = steps.kept() > 0;
-        warn_of(back.and(noted), item.file.key.as_str(), listener);
+        let noted = steps::note_failure(session, steps.row(), steps.seen(), &error).await;
+        failed.noted = *noted.as_ref().unwrap_or(&false);
+        warn_of(back.and(noted).map(drop), item.file.key.as_str(), listener);
     }
-    outcome.map(|()| Applied::default())
+    outcome.map(|locks| Applied { locks })
 }
 
 /// BEGIN and COMMIT may only stand around the whole file.

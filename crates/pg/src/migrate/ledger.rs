@@ -4,7 +4,7 @@ use crate::connect::Client;
 use crate::error::PgError;
 use jiff::Timestamp;
 use pgdb_core::migration::checksum::Checksum;
-use pgdb_core::migration::ledger::{LedgerRow, Outcome, SeenLock};
+use pgdb_core::migration::ledger::{LedgerRow, Outcome, Progress, SeenLock};
 use std::error::Error;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
@@ -14,6 +14,7 @@ pub const TABLE: &str = "pgdb.migrations";
 
 /// No schema, no table.
 const ABSENT: [&str; 2] = ["3F000", "42P01"];
+const NO_COLUMN: &str = "42703";
 
 /// Makes it. Asked for by hand, for `CREATE SCHEMA IF NOT EXISTS` wants the right to make one even if it is there.
 const CREATE: &str = "DO $$ BEGIN \
@@ -33,39 +34,67 @@ const CREATE: &str = "DO $$ BEGIN \
          statements_done bigint, \
          attempts bigint NOT NULL DEFAULT 1, \
          error text, \
-         locks jsonb NOT NULL DEFAULT '[]'); \
+         locks jsonb NOT NULL DEFAULT '[]', \
+         doing jsonb, \
+         progress jsonb); \
        COMMENT ON TABLE pgdb.migrations IS 'a row for each attempt to run a migration; see pgdb migrate history'; \
+     ELSIF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute \
+         WHERE attrelid = 'pgdb.migrations'::pg_catalog.regclass AND attname = 'progress') THEN \
+       ALTER TABLE pgdb.migrations ADD COLUMN IF NOT EXISTS doing jsonb, ADD COLUMN IF NOT EXISTS progress jsonb; \
      END IF; END $$";
 
-/// Writes the row of a file inside its transaction, with what the transaction has locked: relations that were there
-/// before it, in modes that others have to wait for. A relation that the transaction itself made nobody can wait for;
-/// one is known by its row type, which is made with it and not changed later.
-pub(crate) const NOTE: &str = "WITH held AS ( \
-     SELECT n.nspname || '.' || c.relname AS relation, max(array_position(m.modes, l.mode)) AS mode \
-     FROM (SELECT ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
-                        'AccessExclusiveLock'] AS modes) m, \
-          pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace \
-          JOIN pg_type t ON t.oid = c.reltype \
-     WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.mode = ANY (m.modes) \
-       AND l.database <> 0 AND c.relkind IN ('r', 'p', 'm', 'v', 'f') \
-       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdb') AND c.relpersistence <> 't' \
-       AND age(t.xmin) > age(pg_current_xact_id()::xid) \
-     GROUP BY 1), \
-   took AS (SELECT (extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000)::bigint AS ms) \
-   INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, statements_done, locks) \
-   SELECT $1, $2, 'applied', took.ms, $3, NULL, coalesce((SELECT jsonb_agg(jsonb_build_object( \
-       'relation', relation, 'held_ms', took.ms, 'mode', (ARRAY['ShareUpdateExclusiveLock', 'ShareLock', \
-       'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'])[mode]) ORDER BY relation) FROM held), '[]') \
-   FROM took RETURNING locks::text";
+/// The modes that others have to wait for, from the weakest to the strongest.
+pub(crate) const MODES: &str = "ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
+     'AccessExclusiveLock']";
 
-/// What [`NOTE`] is called once it was prepared.
+/// A query for the relations that a session has locked in modes that others have to wait for: what was there before, by
+/// name, and the strongest mode of each, as its number. `of` picks the locks `l` of one session, `old` the relations `c`
+/// with the row types `t` that were there before.
+pub(crate) fn held(of: &str, old: &str) -> String {
+    format!(
+        "SELECT n.nspname || '.' || c.relname AS relation, max(array_position(m.modes, l.mode)) AS mode \
+         FROM (SELECT {MODES} AS modes) m, pg_locks l JOIN pg_class c ON c.oid = l.relation \
+              JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_type t ON t.oid = c.reltype \
+         WHERE {of} AND l.granted AND l.locktype = 'relation' AND l.mode = ANY (m.modes) \
+           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+           AND c.relkind IN ('r', 'p', 'm', 'v', 'f') \
+           AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdb') AND c.relpersistence <> 't' \
+           AND {old} \
+         GROUP BY 1"
+    )
+}
+
+/// What [`held`] has given, as the ledger keeps it. `ms` is for how long they were held.
+pub(crate) fn held_as_json(ms: &str) -> String {
+    format!(
+        "coalesce((SELECT jsonb_agg(jsonb_build_object('relation', relation, 'held_ms', {ms}, \
+         'mode', ({MODES})[mode]) ORDER BY relation) FROM held), '[]')"
+    )
+}
+
+/// Writes the row of a file inside its transaction, with what the transaction has locked. A relation that the transaction
+/// itself made nobody can wait for; one is known by its row type, which is made with it and not changed later.
+pub(crate) fn note_sql() -> String {
+    format!(
+        "WITH held AS ({held}), \
+         took AS (SELECT (extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000)::bigint AS ms) \
+         INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, statements_done, locks) \
+         SELECT $1, $2, 'applied', took.ms, $3, NULL, {json} FROM took RETURNING locks::text",
+        held = held("l.pid = pg_backend_pid()", "age(t.xmin) > age(pg_current_xact_id()::xid)"),
+        json = held_as_json("took.ms"),
+    )
+}
+
+/// What the statement of [`note_sql`] is called once it was prepared.
 pub(crate) const PREPARED_NOTE: &str = "pgdb_note";
 
-/// Prepares [`NOTE`] in this session, with the search path that it runs with, so that it is planned once. What a file
+/// Prepares [`note_sql`] in this session, with the search path that it runs with, so that it is planned once. What a file
 /// has prepared is thrown away, as everything else is that a file leaves in the session.
 pub(crate) async fn prepare(client: &Client) -> Result<(), PgError> {
-    let sql =
-        format!("DEALLOCATE ALL; SET search_path TO pg_catalog; PREPARE {PREPARED_NOTE} (text, text, text) AS {NOTE}");
+    let sql = format!(
+        "DEALLOCATE ALL; SET search_path TO pg_catalog, pg_temp; PREPARE {PREPARED_NOTE} (text, text, text) AS {}",
+        note_sql()
+    );
     client.batch("prepare the ledger's row", &sql).await
 }
 
@@ -87,15 +116,20 @@ pub async fn history(client: &Client, key: Option<&str>, limit: u32) -> Result<O
 }
 
 async fn select(client: &Client, locks: &str, tail: &str, params: &[&str]) -> Result<Option<Vec<LedgerRow>>, PgError> {
-    let sql = format!(
-        "SELECT id, key, sha256, outcome, applied_at, took_ms, version, applied_by, statements_done, error, attempts, \
-         {locks} FROM pgdb.migrations {tail}"
-    );
-    match client.query("read the ledger", &sql, params).await {
-        Ok(rows) => Ok(Some(rows.iter().filter_map(parse).collect())),
-        Err(error) if error.sqlstate().is_some_and(|code| ABSENT.contains(&code)) => Ok(None),
-        Err(error) => Err(error),
+    // The second way is for the ledger of a version that had no such column, until the next run adds it.
+    for progress in ["progress::text", "NULL"] {
+        let sql = format!(
+            "SELECT id, key, sha256, outcome, applied_at, took_ms, version, applied_by, statements_done, error, attempts, \
+             {locks}, {progress} FROM pgdb.migrations {tail}"
+        );
+        match client.query("read the ledger", &sql, params).await {
+            Ok(rows) => return Ok(Some(rows.iter().filter_map(parse).collect())),
+            Err(error) if error.sqlstate() == Some(NO_COLUMN) && progress != "NULL" => {}
+            Err(error) if error.sqlstate().is_some_and(|code| ABSENT.contains(&code)) => return Ok(None),
+            Err(error) => return Err(error),
+        }
     }
+    Ok(None)
 }
 
 /// A row of ours; one with an outcome that a later version made up is passed over.
@@ -114,6 +148,7 @@ fn parse(row: &Row) -> Option<LedgerRow> {
         error: text(9).map(str::to_owned),
         attempts: row.get(10),
         locks: text(11).map(locks).unwrap_or_default(),
+        progress: text(12).and_then(|json| serde_json::from_str(json).ok()),
     })
 }
 
@@ -123,9 +158,10 @@ pub(crate) fn locks(json: &str) -> Vec<SeenLock> {
     if json == "[]" { Vec::new() } else { serde_json::from_str(json).unwrap_or_default() }
 }
 
-/// Writes down that a file failed. The same failure once more is counted instead of repeated.
+/// Writes down that a file of `user` failed. The same failure once more is counted instead of repeated.
 pub(crate) async fn note_failure(
     client: &Client,
+    user: &str,
     key: &str,
     checksum: Checksum,
     took_ms: u64,
@@ -136,42 +172,10 @@ pub(crate) async fn note_failure(
          again AS (UPDATE pgdb.migrations m SET attempts = attempts + 1, took_ms = $3::bigint, \
            applied_at = pg_catalog.clock_timestamp(), version = $4 \
            FROM last WHERE m.id = last.id AND m.outcome = 'failed' AND m.sha256 = $2 AND m.error = $5 RETURNING 1) \
-         INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, error) \
-         SELECT $1, $2, 'failed', $3::bigint, $4, $5 WHERE NOT EXISTS (SELECT FROM again)";
+         INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, error, applied_by) \
+         SELECT $1, $2, 'failed', $3::bigint, $4, $5, $6 WHERE NOT EXISTS (SELECT FROM again)";
     let (checksum, took) = (checksum.hex(), took_ms.to_string());
-    client.query("note a failure in the ledger", SQL, &[key, &checksum, &took, version, error]).await.map(drop)
-}
-
-/// Begins the row of a file without a transaction; gives its number.
-pub(crate) async fn begin_steps(client: &Client, key: &str, checksum: Checksum, version: &str) -> Result<i64, PgError> {
-    const SQL: &str = "INSERT INTO pgdb.migrations (key, sha256, outcome, version, statements_done) \
-         VALUES ($1, $2, 'unfinished', $3, 0) RETURNING id";
-    let rows = client.query("write the ledger", SQL, &[key, &checksum.hex(), version]).await?;
-    Ok(rows.first().map_or(0, |row| row.get(0)))
-}
-
-/// SQL that notes how many statements are done.
-pub(crate) fn steps_done_sql(row: i64, done: usize) -> String {
-    format!("UPDATE pgdb.migrations SET statements_done = {done} WHERE id = {row}")
-}
-
-/// The file has come to its end. `back` gives the session back to the login first.
-pub(crate) async fn end_steps(client: &Client, row: i64, back: &str) -> Result<(), PgError> {
-    let sql = format!(
-        "{back}; UPDATE pgdb.migrations SET outcome = 'applied', error = NULL, \
-         took_ms = (extract(epoch FROM pg_catalog.clock_timestamp() - applied_at) * 1000)::bigint, \
-         applied_at = pg_catalog.clock_timestamp() WHERE id = {row}"
-    );
-    client.batch("write the ledger", &sql).await
-}
-
-/// The file has failed on its way. Of one of which nothing was done there is nothing to go on with.
-pub(crate) async fn fail_steps(client: &Client, row: i64, done: usize, error: &str) -> Result<(), PgError> {
-    let sql = match done {
-        0 => "DELETE FROM pgdb.migrations WHERE id = $1::bigint AND $2 <> ''",
-        _ => "UPDATE pgdb.migrations SET error = $2, attempts = attempts + 1 WHERE id = $1::bigint",
-    };
-    client.query("note a failure in the ledger", sql, &[&row.to_string(), error]).await.map(drop)
+    client.query("note a failure in the ledger", SQL, &[key, &checksum, &took, version, error, user]).await.map(drop)
 }
 
 /// Writes a row by hand: `baseline` and `repair`.
@@ -186,6 +190,13 @@ pub async fn note(
          VALUES ($1, nullif($2, ''), $3, $4)";
     let checksum = checksum.map(|checksum| checksum.hex()).unwrap_or_default();
     client.query("write the ledger", SQL, &[key, &checksum, outcome.as_str(), version]).await.map(drop)
+}
+
+/// Takes what an unfinished row has done as the begin of the file as it is now: `repair`.
+pub async fn set_progress(client: &Client, row: i64, checksum: Checksum, progress: &Progress) -> Result<(), PgError> {
+    const SQL: &str = "UPDATE pgdb.migrations SET sha256 = $2, progress = $3::jsonb WHERE id = $1::bigint";
+    let progress = serde_json::to_string(progress).unwrap_or_default();
+    client.query("write the ledger", SQL, &[&row.to_string(), &checksum.hex(), &progress]).await.map(drop)
 }
 
 /// A moment, as PostgreSQL sends it.

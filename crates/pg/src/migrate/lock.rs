@@ -9,6 +9,8 @@ use tokio::time::{self, Instant};
 
 /// The number of the lock, `pgdbmig` in ASCII. Advisory locks are per database by themselves.
 const NUMBER: i64 = 0x7067_6462_6d69_6701_u64.cast_signed() & i64::MAX;
+/// How long to wait for another migrator.
+pub(crate) const WAIT: Duration = Duration::from_secs(600);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 

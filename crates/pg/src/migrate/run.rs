@@ -1,21 +1,21 @@
 //! Running what a plan says.
 
 use crate::error::PgError;
+use crate::migrate::attempt::is_loss;
 use crate::migrate::error::MigrateError;
 use crate::migrate::file::run_file;
 use crate::migrate::ledger;
 use crate::migrate::lock;
+use crate::migrate::mark;
 use crate::migrate::report::{Event, FileReport, Listener, RefusedFile, RunReport};
 use crate::migrate::session::Session;
 use crate::migrate::setup::Setup;
+use crate::migrate::wall::{self, Ledger};
 use pgdb_core::migration::file::File;
-use pgdb_core::migration::ledger::LedgerRow;
+use pgdb_core::migration::ledger::{LedgerRow, Outcome};
 use pgdb_core::migration::plan::{Plan, Policy, plan};
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// How long to wait for another migrator.
-const WAIT: Duration = Duration::from_secs(600);
 
 /// How files are run.
 #[derive(Debug, Clone)]
@@ -30,7 +30,8 @@ pub struct Options {
     pub lock_retries: u32,
     /// How long to wait for another migrator.
     pub wait: Duration,
-    /// The role that files run as; the ledger stays the login's. No wall: a file can give the role back.
+    /// The role that files run as; the ledger stays the login's. No wall, for a file can give the role back: that is
+    /// [`Session::open_apart`].
     pub role: Option<String>,
     /// What the ledger calls this program: its version.
     pub version: String,
@@ -46,7 +47,7 @@ impl Options {
             keep_going: false,
             lock_timeout: Duration::from_secs(5),
             lock_retries: 10,
-            wait: WAIT,
+            wait: lock::WAIT,
             role: None,
             version: version.to_owned(),
             notify: true,
@@ -65,24 +66,31 @@ pub async fn run(
     listener: Listener<'_>,
 ) -> Result<RunReport, MigrateError> {
     let begin = Instant::now();
-    let rows = ledger::read(&session.client).await?.unwrap_or_default();
+    let rows = first_look(session).await?;
     let plan = checked(files, &rows, options)?;
     let mut report = if plan.to_run().next().is_none() {
         listener(Event::Planned { to_run: 0, files: files.len() });
         begun(&plan)
     } else {
-        lock::acquire(&session.client, options.wait, listener).await?;
+        lock::acquire(session.keeper(), options.wait, listener).await?;
         let outcome = locked(session, files, options, listener).await;
-        // With a lost session the lock is lost too.
-        let released = lock::release(&session.client).await;
+        let released = lock::release(session.keeper()).await;
         let report = outcome?;
-        if !session.client.is_closed() {
-            released?;
-        }
+        // With a lost session the lock is lost too.
+        unless_lost(released)?;
         report
     };
     report.took_ms = milliseconds(begin);
     Ok(report)
+}
+
+/// What the ledger says before anything is locked.
+async fn first_look(session: &Session) -> Result<Vec<LedgerRow>, MigrateError> {
+    let keeper = session.keeper();
+    if session.is_apart() && wall::check(keeper, session.user()).await? == Ledger::Absent {
+        return Ok(Vec::new());
+    }
+    Ok(ledger::read(keeper).await?.unwrap_or_default())
 }
 
 async fn locked(
@@ -91,9 +99,17 @@ async fn locked(
     options: &Options,
     listener: Listener<'_>,
 ) -> Result<RunReport, MigrateError> {
-    ledger::ensure(&session.client).await?;
+    let keeper = session.keeper();
+    ledger::ensure(keeper).await?;
+    if session.is_apart() {
+        wall::check_kept(keeper, session.user()).await?;
+    }
     // Another migrator may have been at work while we waited.
-    let rows = ledger::read(&session.client).await?.unwrap_or_default();
+    let mut rows = ledger::read(keeper).await?.unwrap_or_default();
+    if rows.iter().any(|row| row.outcome == Outcome::Unfinished) && mark::settle(keeper, options.wait, listener).await?
+    {
+        rows = ledger::read(keeper).await?.unwrap_or_default();
+    }
     let plan = checked(files, &rows, options)?;
     let mut report = begun(&plan);
     let setup = Setup::new(&session.client, options)?;
@@ -102,22 +118,27 @@ async fn locked(
     for (index, item) in items.iter().enumerate() {
         let key = item.file.key.as_str();
         listener(Event::Started { key, number: index + 1, of: items.len() });
-        if !session.prepared {
+        if !session.prepared && !session.is_apart() {
             ledger::prepare(&session.client).await?;
             session.prepared = true;
         }
         let file = run_file(session, &setup, item, options, listener).await;
         listener(Event::Ended(&file));
         let failed = note_end(&mut report, file);
-        if failed && (!options.keep_going || session.client.is_closed()) {
+        if failed && (!options.keep_going || session.is_lost()) {
             report.not_reached = items[index + 1..].iter().map(|item| item.file.key.to_string()).collect();
             break;
         }
     }
-    if report.applied > 0 && options.notify && !session.client.is_closed() {
-        session.client.batch("tell PostgREST", "NOTIFY pgrst, 'reload schema'").await?;
+    if report.applied > 0 && options.notify && !session.is_lost() {
+        unless_lost(session.keeper().batch("tell PostgREST", "NOTIFY pgrst, 'reload schema'").await)?;
     }
     Ok(report)
+}
+
+/// What is not worth an error when the session was lost meanwhile: the report tells what that means.
+fn unless_lost(done: Result<(), PgError>) -> Result<(), PgError> {
+    done.or_else(|error| if is_loss(&error) { Ok(()) } else { Err(error) })
 }
 
 fn note_end(report: &mut RunReport, file: FileReport) -> bool {
@@ -154,9 +175,9 @@ pub async fn with_lock<T>(
     session: &Session,
     work: impl AsyncFnOnce() -> Result<T, PgError>,
 ) -> Result<T, MigrateError> {
-    lock::acquire(&session.client, WAIT, &mut |_| {}).await?;
+    lock::acquire(session.keeper(), lock::WAIT, &mut |_| {}).await?;
     let outcome = work().await;
-    let released = lock::release(&session.client).await;
+    let released = lock::release(session.keeper()).await;
     let done = outcome?;
     released?;
     Ok(done)

@@ -1,7 +1,9 @@
 //! A database that is made for a moment, beside the one that it is compared with.
 //!
 //! Its name comes from that one's number, and a session in that one holds a lock as long as it is in use. So when we are
-//! killed the lock goes with the session, and whoever makes the next one finds the rest by its name and drops it.
+//! killed the lock goes with the session, and whoever makes the next one finds the rest by its name and drops it. So it
+//! does with those that belong to other databases, whose checks were killed too: ours by name and comment, and in use by
+//! nobody.
 
 use crate::connect::Client;
 use crate::error::PgError;
@@ -64,6 +66,7 @@ impl Scratch {
         let text = |index: usize| row.get::<_, Option<String>>(index).unwrap_or_default();
         let (name, target) = (format!("{PREFIX}{}", text(0)), text(1));
         drop_leftover(client, &name).await?;
+        drop_strays(client).await;
         let create = create(&name, &[text(2), text(3), text(4), text(5), text(6), text(7)])?;
         client.batch("create a scratch database", &create).await?;
         let scratch = Self { name };
@@ -106,6 +109,28 @@ async fn drop_leftover(client: &Client, name: &str) -> Result<(), PgError> {
         None => Ok(()),
         Some(Some(comment)) if comment != COMMENT => Err(PgError::InTheWay { kind: "database", name: name.to_owned() }),
         Some(_) => drop_database(client, name).await,
+    }
+}
+
+/// Drops what killed checks of other databases have left, as far as we may. Failing at that is nobody's concern.
+async fn drop_strays(client: &Client) {
+    // A check holds the lock in the database that its scratch is named after, and has sessions in it while it works.
+    let sql = format!(
+        "SELECT d.datname::text FROM pg_database d WHERE d.datname ~ '^{PREFIX}[0-9]+$' \
+         AND shobj_description(d.oid, 'pg_database') = {} AND pg_has_role(d.datdba, 'USAGE') \
+         AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid) \
+         AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 2 \
+           AND (l.classid::text || ', ' || l.objid::text) = '{LOCK}' \
+           AND l.database::text = substr(d.datname::text, length('{PREFIX}') + 1))",
+        literal(COMMENT).unwrap_or_default()
+    );
+    let strays = client.query("look for what killed checks left", &sql, &[]).await.unwrap_or_default();
+    for name in strays.iter().map(|row| row.get::<_, &str>(0)) {
+        // Without force: should somebody use it after all, it stays.
+        let Ok(quoted) = identifier(name) else { continue };
+        if let Err(error) = client.batch("drop what a killed check left", &format!("DROP DATABASE {quoted}")).await {
+            tracing::debug!(%error, name, "what a killed drift check left stays");
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The one session that migrates.
+//! The session that migrates, and the one that keeps the ledger when that is another.
 
 use crate::connect::{Client, Target, connect_hearing};
 use crate::error::{PgError, ServerError};
@@ -32,22 +32,60 @@ impl From<ParsedUrl> for Login {
     }
 }
 
-/// A session that migrates.
+/// What migrates: one session, or one that runs the files and one that keeps the ledger.
 #[derive(Debug)]
 pub struct Session {
+    /// Runs the files.
     pub(crate) client: Client,
+    /// Holds the migrators' lock and writes the ledger, where the files' session must not be able to.
+    keeper: Option<Client>,
+    /// How the files' session was logged in.
+    login: Login,
     notices: Mutex<mpsc::UnboundedReceiver<ServerError>>,
     /// Whether the statement that writes a row of the ledger is prepared.
     pub(crate) prepared: bool,
 }
 
 impl Session {
-    /// Logs in.
+    /// Logs in: one session for all, and files have its rights.
     pub async fn open(login: &Login) -> Result<Self, PgError> {
         let Login { target, user, password, db, timeout } = login;
         let (heard, notices) = mpsc::unbounded_channel();
         let client = connect_hearing(target, user, password.as_ref(), db, *timeout, heard).await?;
-        Ok(Self { client, notices: Mutex::new(notices), prepared: false })
+        Ok(Self { client, keeper: None, login: login.clone(), notices: Mutex::new(notices), prepared: false })
+    }
+
+    /// Logs in for the files alone; the ledger is kept by another role's session in the same database, made by
+    /// [`connect`](crate::connect::connect), which looks for names in `pg_catalog` alone. For files that are not trusted:
+    /// whatever they do, they do with the rights of their own role. A run with such a session begins with a look whether
+    /// that is a wall ([`MigrateError::NoWall`](crate::migrate::error::MigrateError::NoWall)).
+    pub async fn open_apart(files: &Login, keeper: Client) -> Result<Self, PgError> {
+        Ok(Self { keeper: Some(keeper), ..Self::open(files).await? })
+    }
+
+    /// The session that holds the lock and writes the ledger.
+    pub(crate) fn keeper(&self) -> &Client {
+        self.keeper.as_ref().unwrap_or(&self.client)
+    }
+
+    /// Whether that is another than the one that runs the files.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.keeper.is_some()
+    }
+
+    /// Whether one of them was lost, so that nothing more can be run.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.client.is_closed() || self.keeper().is_closed()
+    }
+
+    /// The role that runs the files.
+    pub(crate) fn user(&self) -> &str {
+        &self.login.user
+    }
+
+    /// How the files' session was logged in, for another one that looks at it.
+    pub(crate) fn login(&self) -> &Login {
+        &self.login
     }
 
     /// What the server has said since this was asked last.
@@ -70,14 +108,17 @@ impl Session {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The session itself, for questions that are no migration.
+    /// The session that keeps the ledger, for questions that are no migration.
     pub fn client(&self) -> &Client {
-        &self.client
+        self.keeper()
     }
 
     /// Ends it, and waits for that.
     pub async fn close(self) {
         self.client.close().await;
+        if let Some(keeper) = self.keeper {
+            keeper.close().await;
+        }
     }
 }
 

@@ -20,16 +20,17 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Puts everything back that a file may have set, so that the ledger's row is written as the login would.
-    pub(crate) const BACK: &'static str =
-        "RESET SESSION AUTHORIZATION; RESET ROLE; SET LOCAL search_path TO pg_catalog";
+    /// Runs what the file has put off until its commit, with what the file has set, and puts everything back, so that the
+    /// ledger's row is written as the login would.
+    pub(crate) const BACK: &'static str = "SET CONSTRAINTS ALL IMMEDIATE; RESET SESSION AUTHORIZATION; RESET ROLE; \
+         SET LOCAL search_path TO pg_catalog, pg_temp";
 
     /// The same for a session that ran a file without a transaction.
     pub(crate) const LOOSE_BACK: &'static str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL";
 
     /// The same until the end of a transaction, after which everything is again as the file has set it.
-    pub(crate) const FOR_A_NOTE: &'static str =
-        "SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL ROLE NONE; SET LOCAL search_path TO pg_catalog";
+    pub(crate) const FOR_A_NOTE: &'static str = "SET CONSTRAINTS ALL IMMEDIATE; \
+         SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL ROLE NONE; SET LOCAL search_path TO pg_catalog, pg_temp";
 
     pub(crate) fn new(client: &Client, options: &Options) -> Result<Self, PgError> {
         let mut settings = vec![format!("lock_timeout = {}", options.lock_timeout.as_millis())];

@@ -4,7 +4,9 @@ use crate::error::PgError;
 use crate::migrate::attempt::{Failed, copy, run_counting};
 use crate::migrate::failure::Teller;
 use crate::migrate::ledger;
+use crate::migrate::mark::{self, NewRow};
 use crate::migrate::report::Failure;
+use crate::migrate::run::milliseconds;
 use crate::migrate::session::Session;
 use crate::migrate::setup::Setup;
 use crate::migrate::split::{Kind, Outer, Statement, blank_words};
@@ -13,6 +15,7 @@ use futures::join;
 use pgdb_core::migration::file::File;
 use pgdb_core::migration::ledger::SeenLock;
 use std::ops::Range;
+use tokio::time::Instant;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row};
 
@@ -62,16 +65,22 @@ impl Whole<'_> {
         let quoted = |text: &str| quote::literal(text).map_err(|error| self.failed_ours(error.into()));
         let (begin, before) = setup.begin("");
         let begin = format!("{begin};\n");
+        let end = if session.is_apart() {
+            mark::WHICH.to_owned()
+        } else {
+            format!(
+                "{}; EXECUTE {} ({}, '{}', {}); COMMIT",
+                Setup::BACK,
+                ledger::PREPARED_NOTE,
+                quoted(self.file.key.as_str())?,
+                self.file.checksum,
+                quoted(&setup.version)?,
+            )
+        };
+        let begun = Instant::now();
         // The file may end with a comment, or without its last semicolon.
-        let text = format!(
-            "{begin}{sql}\n;{}; EXECUTE {} ({}, '{}', {}); COMMIT",
-            Setup::BACK,
-            ledger::PREPARED_NOTE,
-            quoted(self.file.key.as_str())?,
-            self.file.checksum,
-            quoted(&setup.version)?,
-        );
-        match run_counting(session, &text).await {
+        match run_counting(session, &format!("{begin}{sql}\n;{end}")).await {
+            Ok(last) if session.is_apart() => self.end_apart(session, setup, last, begun).await,
             Ok(last) => Ok(last.as_deref().map(ledger::locks).unwrap_or_default()),
             Err((error, done)) => {
                 let error = PgError::query("run the file", error);
@@ -100,6 +109,7 @@ impl Whole<'_> {
         messages: &[Message],
     ) -> Result<Vec<SeenLock>, Failed> {
         let raw = session.client.raw();
+        let begun = Instant::now();
         let done = async {
             raw.batch_execute(&setup.begin(modes).0)
                 .await
@@ -124,7 +134,34 @@ impl Whole<'_> {
             let _ = raw.batch_execute("ROLLBACK").await;
             return Err(failed);
         }
-        self.end(session, setup).await
+        if !session.is_apart() {
+            return self.end(session, setup).await;
+        }
+        let asked = session.client.first_value("ask for the transaction", mark::WHICH).await;
+        let xid = asked.map_err(|error| self.failed_ours(error))?;
+        self.end_apart(session, setup, xid.flatten(), begun).await
+    }
+
+    /// The ledger's row and the COMMIT, in a session each.
+    async fn end_apart(
+        &self,
+        session: &Session,
+        setup: &Setup,
+        xid: Option<String>,
+        begun: Instant,
+    ) -> Result<Vec<SeenLock>, Failed> {
+        let row = NewRow {
+            key: self.file.key.as_str(),
+            checksum: self.file.checksum,
+            version: &setup.version,
+            took_ms: milliseconds(begun),
+        };
+        let done = mark::commit_file(session, row, xid.as_deref().unwrap_or_default()).await;
+        if done.is_err() {
+            // It may not have come to its COMMIT; a lost session has taken its transaction with it.
+            let _ = session.client.batch("roll back", "ROLLBACK").await;
+        }
+        done.map_err(|error| self.failed_ours(error))
     }
 
     /// The ledger's row and the COMMIT, sent together.
@@ -134,7 +171,8 @@ impl Whole<'_> {
         let checksum = self.file.checksum.hex();
         let params: [(&(dyn ToSql + Sync), Type); 3] =
             [(&key, Type::TEXT), (&checksum, Type::TEXT), (&setup.version, Type::TEXT)];
-        let noted = raw.query_typed(ledger::NOTE, &params);
+        let note = ledger::note_sql();
+        let noted = raw.query_typed(&note, &params);
         let (own, noted, committed) = join!(raw.batch_execute(Setup::BACK), noted, raw.batch_execute("COMMIT"));
         own.map_err(|error| self.ours("become the ledger's role again", error))?;
         let rows: Vec<Row> = noted.map_err(|error| self.ours("write the ledger", error))?;

@@ -3,19 +3,21 @@
 use crate::server::{ADMIN, PATIENCE, Server, give_away, one};
 use pgdb_pg::challenge::{Challenge, challenge};
 use pgdb_pg::{PgError, TlsMode, connect, provision, scram};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use secrecy::SecretString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-struct Made {
-    authority: String,
+pub(crate) struct Made {
+    pub(crate) authority: String,
     certificate: String,
     key: String,
 }
 
-fn certificate(name: &str) -> Made {
+pub(crate) fn certificate(name: &str) -> Made {
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+    // Of another name than the server, whose certificate would otherwise look as if it had signed itself.
+    params.distinguished_name.push(DnType::CommonName, "an authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority_key = KeyPair::generate().expect("a key");
     let authority = params.self_signed(&authority_key).expect("signed").pem();
@@ -26,7 +28,7 @@ fn certificate(name: &str) -> Made {
     Made { authority, certificate, key: key.serialize_pem() }
 }
 
-async fn encrypted_server(made: &Made) -> Server {
+pub(crate) async fn encrypted_server(made: &Made) -> Server {
     Server::start_with("ssl = on", |data| {
         for (name, text) in [("server.crt", &made.certificate), ("server.key", &made.key)] {
             let path = data.join(name);

@@ -9,7 +9,7 @@ use crate::docker::{DockerConfig, exec, logs};
 use crate::error::RuntimeError;
 use crate::net;
 use crate::reasons::{LAST_LINES, reason};
-use crate::spec::{ADMIN_ROLE, ServerSpec, Tool};
+use crate::spec::{ADMIN_ROLE, Adoptable, ServerSpec, Tool};
 use bollard::body_full;
 use bollard::errors::Error;
 use bollard::models::ContainerInspectResponse;
@@ -59,6 +59,7 @@ pub(crate) async fn find(
 fn read(seen: ContainerInspectResponse, spec: &ServerSpec, name: &str) -> Result<Container, RuntimeError> {
     let id = seen.id.unwrap_or_default();
     let labels = seen.config.and_then(|config| config.labels).unwrap_or_default();
+    // Of the original daemon: it knew no labels, and the record knows the container.
     let adopted = !labels.contains_key(LABEL_DAEMON) && spec.container.as_ref() == Some(&id);
     if labels.get(LABEL_ID) != Some(&spec.id) && !adopted {
         let detail = format!(
@@ -77,6 +78,26 @@ fn read(seen: ContainerInspectResponse, spec: &ServerSpec, name: &str) -> Result
         exit_code: state.exit_code.unwrap_or(0),
         plan: labels.get(LABEL_PLAN).cloned(),
     })
+}
+
+/// What a container of this id is, if it is the one of this name.
+pub(crate) async fn adoptable(engine: &Engine, id: &str, name: &str) -> Result<Option<Adoptable>, RuntimeError> {
+    let seen = if_there(engine.api().await?.inspect_container(name, None::<InspectContainerOptions>).await);
+    let seen = seen.map_err(engine.failed(format!("look at the container {name}")))?;
+    // Registries have it in full or cut short.
+    let Some(seen) = seen.filter(|seen| id.len() >= 12 && seen.id.as_ref().is_some_and(|found| found.starts_with(id)))
+    else {
+        return Ok(None);
+    };
+    let labels = seen.config.and_then(|config| config.labels).unwrap_or_default();
+    let bindings = seen.host_config.and_then(|host| host.port_bindings).unwrap_or_default();
+    let address = bindings.into_values().flatten().flatten().find_map(|binding| binding.host_ip);
+    Ok(Some(Adoptable {
+        container: seen.id.unwrap_or_default(),
+        id: labels.get(LABEL_ID).cloned(),
+        system_identifier: labels.get(plan::LABEL_DATA).and_then(|hex| u64::from_str_radix(hex, 16).ok()),
+        listen: address.and_then(|address| address.parse().ok()),
+    }))
 }
 
 /// Makes the container for data that has never been started, unless there is one.
@@ -201,7 +222,7 @@ pub(crate) async fn start(
             let log = logs::last_lines(engine, &container.id).await.unwrap_or_default();
             let waited = config.start_timeout.as_secs();
             let reason = format!("its container runs, but it did not accept connections within {waited} s");
-            return Err(RuntimeError::ServerFailed { reason, log });
+            return Err(RuntimeError::NotReady { reason, log });
         }
         sleep(ASK).await;
     }

@@ -61,6 +61,12 @@ impl Engine {
         Ok(client)
     }
 
+    /// Whether the engine is podman.
+    pub(crate) async fn is_podman(&self) -> Result<bool, RuntimeError> {
+        let version = self.api().await?.version().await.map_err(self.failed("tell its version"))?;
+        Ok(version.components.into_iter().flatten().any(|component| component.name.contains("Podman")))
+    }
+
     /// Forgets the client: the engine may be another one when it is back.
     fn forget(&self) {
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -122,11 +128,16 @@ pub(crate) fn status(error: &Error) -> Option<u16> {
     }
 }
 
+/// Podman has another status for a container that is being removed at the moment.
+fn is_missing(error: &Error) -> bool {
+    status(error) == Some(404) || (status(error).is_some() && error.to_string().contains("no such container"))
+}
+
 /// What a missing thing is: nothing, and no error.
 pub(crate) fn if_there<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     match result {
         Ok(found) => Ok(Some(found)),
-        Err(error) if status(&error) == Some(404) => Ok(None),
+        Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -134,7 +145,7 @@ pub(crate) fn if_there<T>(result: Result<T, Error>) -> Result<Option<T>, Error> 
 /// A call that changes nothing when what it asks for is so already (304), or is about something that is gone (404).
 pub(crate) fn unless_done(result: Result<(), Error>) -> Result<(), Error> {
     match result {
-        Err(error) if matches!(status(&error), Some(304 | 404)) => Ok(()),
+        Err(error) if status(&error) == Some(304) || is_missing(&error) => Ok(()),
         outcome => outcome,
     }
 }

@@ -20,9 +20,11 @@ use tokio::task::JoinHandle;
 /// How much of a program's output may wait for its reader.
 const BUFFER: usize = 256 * 1024;
 /// Ends the program when whoever wanted its output is gone: an engine closes the input of what it runs for a client
-/// that left, and does nothing else about it.
-const WATCHED: &str = "exec 3<&0; \"$@\" </dev/null 3<&- & p=$!; { cat <&3; kill $p; } >/dev/null 2>&1 & w=$!; \
-                       wait $p; s=$?; kill $w 2>/dev/null; exit $s";
+/// that left, and does nothing else about it. Every child is waited for: what is orphaned becomes PostgreSQL's own, which
+/// takes the death of such a child for a crash of its own and ends all sessions.
+const WATCHED: &str = "exec 3<&0; \"$@\" </dev/null 3<&- & p=$!
+{ cat <&3 & c=$!; trap 'kill $c; wait $c; exit 0' TERM; wait $c; kill $p; } >/dev/null 2>&1 & w=$!
+wait $p; s=$?; kill $w 2>/dev/null; wait $w; exit $s";
 
 /// What ran, once it has ended.
 struct Ended {

@@ -20,7 +20,7 @@ pub use image::{ImageName, PullPolicy};
 use crate::conf::PROBE_ROLE;
 use crate::error::RuntimeError;
 use crate::net::{self, reachable};
-use crate::spec::{AdminTarget, Engine as Installed, LogOptions, Observed, ServerSpec, Tool};
+use crate::spec::{AdminTarget, Adoptable, Engine as Installed, LogOptions, Observed, ServerSpec, Tool};
 use crate::{ByteStream, RunningTool, Runtime};
 use async_trait::async_trait;
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
@@ -63,8 +63,8 @@ pub struct DockerConfig {
     pub shm_mb: u64,
     /// The driver of volumes; the engine's default if not given.
     pub volume_driver: Option<String>,
-    /// What the driver calls the option that holds a volume to a size.
-    pub volume_size_option: String,
+    /// What the driver calls the option that holds a volume to a size; that of Docker's own driver if not given.
+    pub volume_size_option: Option<String>,
     /// The host by which this daemon reaches published ports; found out if not given.
     pub connect_host: Option<String>,
     /// How long a start waits until the server accepts connections.
@@ -114,6 +114,14 @@ impl DockerRuntime {
         container::find(&self.engine, spec, &self.config).await
     }
 
+    /// The same where one that is somebody else's does not matter: what is not ours is neither stopped nor removed.
+    async fn find_own(&self, spec: &ServerSpec) -> Result<Option<Container>, RuntimeError> {
+        match self.find(spec).await {
+            Err(RuntimeError::InTheWay { .. }) => Ok(None),
+            outcome => outcome,
+        }
+    }
+
     /// The container where there has to be one.
     async fn present(&self, spec: &ServerSpec) -> Result<Container, RuntimeError> {
         let missing = || RuntimeError::Unsupported(format!("there is no container of '{}'", spec.name));
@@ -131,7 +139,7 @@ impl DockerRuntime {
     }
 
     async fn without_container(&self, spec: &ServerSpec) -> Result<Observed, RuntimeError> {
-        let there = volumes::find(&self.engine, &spec.volume).await?.is_some();
+        let there = volumes::find_own(&self.engine, spec).await?.is_some();
         Ok(if there { Observed::Stopped } else { Observed::Missing })
     }
 
@@ -144,7 +152,7 @@ impl DockerRuntime {
 
     /// Removes a stopped container, if there is one.
     async fn remove_container(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
-        if let Some(found) = self.find(spec).await? {
+        if let Some(found) = self.find_own(spec).await? {
             self.refuse_running(&found, spec).await?;
             container::remove(&self.engine, &found.id).await?;
         }
@@ -228,7 +236,7 @@ impl Runtime for DockerRuntime {
     async fn start(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
         let _alone = self.lock(&spec.id).await;
         if self.find(spec).await?.is_none() {
-            if volumes::find(&self.engine, &spec.volume).await?.is_none() {
+            if volumes::find_own(&self.engine, spec).await?.is_none() {
                 let reason = format!("its volume {} is gone", spec.volume);
                 return Err(RuntimeError::ServerFailed { reason, log: Vec::new() });
             }
@@ -242,7 +250,7 @@ impl Runtime for DockerRuntime {
 
     async fn stop(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
         let _alone = self.lock(&spec.id).await;
-        match self.find(spec).await? {
+        match self.find_own(spec).await? {
             Some(found) => container::stop(&self.engine, &found.id, self.config.stop_timeout).await,
             None => Ok(()),
         }
@@ -258,12 +266,15 @@ impl Runtime for DockerRuntime {
     async fn remove(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
         let _alone = self.lock(&spec.id).await;
         self.remove_container(spec).await?;
-        volumes::remove(&self.engine, &spec.volume).await
+        match volumes::find_own(&self.engine, spec).await? {
+            Some(volume) => volumes::remove(&self.engine, &volume.name).await,
+            None => Ok(()),
+        }
     }
 
     async fn keep(&self, spec: &ServerSpec, _: &BTreeSet<String>) -> Result<String, RuntimeError> {
         let _alone = self.lock(&spec.id).await;
-        if volumes::find(&self.engine, &spec.volume).await?.is_none() {
+        if volumes::find_own(&self.engine, spec).await?.is_none() {
             let what = format!("the volume {}", spec.volume);
             return Err(RuntimeError::InTheWay { what, detail: "it is gone, so there is no data to keep".to_owned() });
         }
@@ -276,7 +287,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn restore_kept(&self, volume: &str, spec: &ServerSpec) -> Result<(), RuntimeError> {
-        let found = volumes::find(&self.engine, volume).await?;
+        let found = volumes::find_own(&self.engine, &ServerSpec { volume: volume.to_owned(), ..spec.clone() }).await?;
         let gone = || {
             let detail = "there is no data kept under this name".to_owned();
             RuntimeError::InTheWay { what: format!("the volume {volume}"), detail }
@@ -290,8 +301,12 @@ impl Runtime for DockerRuntime {
         self.configure(spec).await
     }
 
+    async fn adoptable(&self, container: &str, name: &str) -> Result<Option<Adoptable>, RuntimeError> {
+        container::adoptable(&self.engine, container, &format!("{}{name}", self.config.prefix)).await
+    }
+
     async fn observe(&self, spec: &ServerSpec) -> Result<Observed, RuntimeError> {
-        match self.find(spec).await? {
+        match self.find_own(spec).await? {
             Some(found) if found.running => Ok(self.running(spec, found.id).await),
             Some(found) if found.restarting => Ok(Observed::Starting { pid: None }),
             Some(_) => Ok(Observed::Stopped),

@@ -17,6 +17,8 @@ pub(crate) const PORT: u16 = 5432;
 pub(crate) const LABEL_DAEMON: &str = "pgdb.daemon";
 /// Our identifier of the server.
 pub(crate) const LABEL_ID: &str = "pgdb.id";
+/// Which data it is: the system identifier that was drawn for it, which stays with it when it is kept and used again.
+pub(crate) const LABEL_DATA: &str = "pgdb.data";
 /// What the server is called.
 const LABEL_NAME: &str = "pgdb.name";
 /// PostgreSQL major.
@@ -142,12 +144,10 @@ impl Plan {
     }
 }
 
-/// The volume of a server. With `size`, the driver is asked to hold it to what was asked for.
-pub(crate) fn volume(spec: &ServerSpec, config: &DockerConfig, size: Option<u32>) -> VolumeCreateRequest {
-    let mut options: HashMap<String, String> = HashMap::new();
-    if let Some(size) = size {
-        options.insert(config.volume_size_option.clone(), format!("{size}G"));
-    }
+/// The volume of a server. With `size`, an option and its value, the driver is asked to hold it to that.
+pub(crate) fn volume(spec: &ServerSpec, config: &DockerConfig, size: Option<(&str, u32)>) -> VolumeCreateRequest {
+    let options: HashMap<String, String> =
+        size.into_iter().map(|(option, gigabytes)| (option.to_owned(), format!("{gigabytes}G"))).collect();
     VolumeCreateRequest {
         name: Some(spec.volume.clone()),
         driver: config.volume_driver.clone(),
@@ -157,12 +157,25 @@ pub(crate) fn volume(spec: &ServerSpec, config: &DockerConfig, size: Option<u32>
     }
 }
 
+fn data(spec: &ServerSpec) -> String {
+    format!("{:016x}", spec.system_identifier)
+}
+
+/// Whether a volume with these labels holds the data of a server. That of a server which was taken over has none.
+pub(crate) fn is_data_of(spec: &ServerSpec, labels: &HashMap<String, String>) -> bool {
+    match labels.get(LABEL_DATA) {
+        Some(label) => *label == data(spec),
+        None => spec.container.is_some() && !labels.contains_key(LABEL_DAEMON),
+    }
+}
+
 fn labels(spec: &ServerSpec, config: &DockerConfig) -> HashMap<String, String> {
     let labels = [
         (LABEL_DAEMON, config.daemon.clone()),
         (LABEL_ID, spec.id.clone()),
         (LABEL_NAME, spec.name.clone()),
         (LABEL_MAJOR, spec.major.to_string()),
+        (LABEL_DATA, data(spec)),
     ];
     labels.into_iter().map(|(label, value)| (label.to_owned(), value)).collect()
 }

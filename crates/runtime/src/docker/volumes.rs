@@ -2,11 +2,19 @@
 
 use crate::docker::DockerConfig;
 use crate::docker::engine::{Engine, if_there, status, unless_done};
-use crate::docker::plan::{self, LABEL_ID, LABEL_MAJOR};
+use crate::docker::plan::{self, LABEL_MAJOR};
 use crate::error::RuntimeError;
 use crate::spec::ServerSpec;
 use bollard::models::Volume;
 use bollard::query_parameters::RemoveVolumeOptions;
+
+/// What the local driver of Docker calls the size of a volume.
+const DOCKERS_SIZE: &str = "size";
+
+/// The volume with the server's data.
+pub(crate) async fn find_own(engine: &Engine, spec: &ServerSpec) -> Result<Option<Volume>, RuntimeError> {
+    Ok(find(engine, &spec.volume).await?.filter(|volume| plan::is_data_of(spec, &volume.labels)))
+}
 
 /// The volume of this name.
 pub(crate) async fn find(engine: &Engine, name: &str) -> Result<Option<Volume>, RuntimeError> {
@@ -17,7 +25,7 @@ pub(crate) async fn find(engine: &Engine, name: &str) -> Result<Option<Volume>, 
 /// Makes the volume of new data. One of its name that is not this server's is never touched.
 pub(crate) async fn ensure(engine: &Engine, spec: &ServerSpec, config: &DockerConfig) -> Result<(), RuntimeError> {
     if let Some(volume) = find(engine, &spec.volume).await? {
-        if volume.labels.get(LABEL_ID) == Some(&spec.id) {
+        if plan::is_data_of(spec, &volume.labels) {
             return Ok(());
         }
         let detail = format!(
@@ -27,8 +35,14 @@ pub(crate) async fn ensure(engine: &Engine, spec: &ServerSpec, config: &DockerCo
         return Err(RuntimeError::InTheWay { what: format!("the volume {}", spec.volume), detail });
     }
     let api = engine.api().await?;
-    if spec.size_gb.is_some() {
-        match api.create_volume(plan::volume(spec, config, spec.size_gb)).await {
+    let option = match (&config.volume_size_option, spec.size_gb) {
+        (_, None) => None,
+        (Some(option), Some(_)) => Some(option.as_str()),
+        // Podman takes Docker's option for one of `mount`, which then fails.
+        (None, Some(_)) => (!engine.is_podman().await?).then_some(DOCKERS_SIZE),
+    };
+    if let Some(size) = option.zip(spec.size_gb) {
+        match api.create_volume(plan::volume(spec, config, Some(size))).await {
             Ok(_) => return Ok(()),
             // Most drivers and file systems cannot: then the size is watched.
             Err(error) if status(&error).is_some() => {

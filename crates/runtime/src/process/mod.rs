@@ -24,7 +24,7 @@ use crate::conf;
 use crate::conf::AdminAccess;
 use crate::error::RuntimeError;
 use crate::net::reachable;
-use crate::spec::{AdminTarget, Engine, LogOptions, Observed, ServerSpec, Tool, ToolServer};
+use crate::spec::{AdminTarget, Adoptable, Engine, LogOptions, Observed, ServerSpec, Tool, ToolServer};
 use crate::{ByteStream, ClientPrograms, RunningTool, Runtime};
 use account::Account;
 use async_trait::async_trait;
@@ -283,6 +283,10 @@ impl Runtime for ProcessRuntime {
         let account = self.account()?.clone();
         let (volume, major) = (volume.to_owned(), spec.major);
         self.change(&spec.id, move |layout, place| volumes::restore(layout, place, &volume, major, &account)).await
+    }
+
+    async fn adoptable(&self, _: &str, _: &str) -> Result<Option<Adoptable>, RuntimeError> {
+        Ok(None)
     }
 
     async fn observe(&self, spec: &ServerSpec) -> Result<Observed, RuntimeError> {

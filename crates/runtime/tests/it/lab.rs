@@ -70,7 +70,7 @@ async fn open(on: &On, bed: &Bed) -> Arc<dyn Runtime> {
             cpus: Some(1.5),
             shm_mb: 64,
             volume_driver: None,
-            volume_size_option: "size".to_owned(),
+            volume_size_option: None,
             connect_host: None,
             start_timeout: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(30),

@@ -132,6 +132,7 @@ async fn data_is_kept_and_taken_into_use_again(on: &On) {
     }
     assert_eq!(lab.runtime.kept(&first.volume).await.expect("looked"), Some(first.major));
     let mut second = lab.spec("k2").await;
+    second.system_identifier = first.system_identifier;
     if lab.runtime.volumes_keep_their_name() {
         second.volume.clone_from(&first.volume);
     }

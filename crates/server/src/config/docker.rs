@@ -105,7 +105,7 @@ impl DockerOptions {
             cpus: self.cpus,
             shm_mb: self.shm_mb.unwrap_or(256).clamp(1, 1 << 20),
             volume_driver: given(self.volume_driver),
-            volume_size_option: given(self.volume_size_option).unwrap_or_else(|| "size".to_owned()),
+            volume_size_option: given(self.volume_size_option),
             connect_host: given(self.connect_host),
             start_timeout: Duration::from_secs(self.start_timeout_s.unwrap_or(100).clamp(1, 3600)),
             stop_timeout: Duration::from_secs(60),

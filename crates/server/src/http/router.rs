@@ -22,6 +22,7 @@ fn capabilities() -> Routes {
         .merge(crate::instances::routes::routes())
         .merge(crate::previews::routes::routes())
         .merge(crate::templates::routes::routes())
+        .merge(crate::migrations::routes::routes())
         .merge(crate::operations::routes::routes())
         .merge(crate::engines::routes::routes())
         .merge(crate::tokens::routes::routes())

@@ -7,6 +7,7 @@ use crate::http::limiter::Limiter;
 use crate::http::metrics::Metrics;
 use crate::instances::reconcile::Reconciler;
 use crate::instances::{InstanceService, World, record};
+use crate::migrations::MigrationService;
 use crate::operations::{Engine, EngineConfig, Observer, OperationRecord, StepRecord};
 use crate::previews::reconcile::{Keeper, Nudge};
 use crate::previews::{PreviewService, PreviewWorld};
@@ -64,6 +65,8 @@ pub struct Parts {
     pub previews: PreviewService,
     /// What templates can be asked.
     pub templates: TemplateService,
+    /// What migrations of many databases can be asked.
+    pub migrations: MigrationService,
     /// What PostgreSQL installations can be asked.
     pub engines: EngineService,
     /// Keeps previews as they should be.
@@ -104,6 +107,7 @@ impl App {
             crate::engines::steps::kinds(&world),
             crate::previews::steps::kinds(&previews),
             crate::templates::kinds(&previews),
+            crate::migrations::steps::kinds(&previews),
         ]
         .concat();
         let nudge = Nudge(Arc::clone(&previews));
@@ -113,12 +117,14 @@ impl App {
         let limits = EngineConfig::default();
         let operations = Engine::new(store.clone(), engine_clock, engine_entropy, limits, kinds, observers);
         let instances = InstanceService::new(Arc::clone(&world), operations.clone());
+        let migrations = MigrationService::new(Arc::clone(&previews), operations.clone());
         let templates = TemplateService::new(Arc::clone(&previews), operations.clone());
         let previews = PreviewService::new(previews, operations.clone(), instances.clone());
         Self(Arc::new(Parts {
             keeper: Keeper::new(previews.clone(), operations.clone()),
             previews,
             templates,
+            migrations,
             instances,
             engines: EngineService::new(world, operations.clone()),
             operations,

@@ -279,14 +279,14 @@ impl Reconciler {
                 }
                 return Ok(Outcome::Again(ENGINE_PAUSE));
             }
+            // Two who act on one container get in each other's way for a moment.
+            Err(error @ RuntimeError::Containers { .. }) => {
+                tracing::warn!(instance = %instance.name, %error, "a container could not be looked at");
+                return Ok(Outcome::Again(ENGINE_PAUSE));
+            }
             Err(error) => return Err(runtime_problem(&error)),
         };
-        if let Observed::Running { container: Some(container), .. } = &observed
-            && instance.container.as_ref() != Some(container)
-        {
-            let (id, container) = (instance.id.clone(), container.clone());
-            world.store.write(move |connection| record::set_container(connection, &id, &container)).await?;
-        }
+        self.note_container(&instance, &observed).await?;
         match (instance.desired, observed) {
             _ if instance.state == InstanceState::Creating => {
                 let reason = "its deploy neither ended nor could be taken back; destroy it";
@@ -358,6 +358,9 @@ impl Reconciler {
         let outcome = match started {
             Ok(()) => {
                 history.started_ms = Some(now_ms);
+                if let Ok(observed) = runtime.observe(spec).await {
+                    self.note_container(instance, &observed).await?;
+                }
                 if history.failures < CRASH_LOOP {
                     self.note(instance, InstanceState::Running, None).await?;
                 }
@@ -374,6 +377,18 @@ impl Reconciler {
         };
         self.history().insert(instance.id.clone(), history);
         Ok(outcome)
+    }
+
+    /// Notes which container a server runs in: it is another one after somebody has removed it.
+    async fn note_container(&self, instance: &InstanceRecord, observed: &Observed) -> Result<(), Problem> {
+        match observed {
+            Observed::Running { container: Some(container), .. } if instance.container.as_ref() != Some(container) => {
+                let (id, container) = (instance.id.clone(), container.clone());
+                let note = move |connection: &rusqlite::Connection| record::set_container(connection, &id, &container);
+                self.shared.world.store.write(note).await
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn note(&self, instance: &InstanceRecord, state: InstanceState, reason: Option<&str>) -> Result<(), Problem> {

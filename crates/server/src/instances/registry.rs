@@ -9,8 +9,22 @@ use pgdb_core::id::InstanceId;
 use pgdb_core::instance::{DesiredState, InstanceState, RequestedSettings, RuntimeKind};
 use pgdb_core::name::InstanceName;
 use pgdb_core::registry::{Registry, RegistryItem};
-use pgdb_runtime::spec::Observed;
+use pgdb_runtime::spec::{Adoptable, Observed};
 use secrecy::{ExposeSecret, SecretString};
+
+/// What an item of a registry is taken over as.
+struct Imported {
+    id: InstanceId,
+    runtime: RuntimeKind,
+    /// Its container, if it has one.
+    adoptable: Option<Adoptable>,
+}
+
+impl Imported {
+    fn process(id: InstanceId) -> Self {
+        Self { id, runtime: RuntimeKind::Process, adoptable: None }
+    }
+}
 
 impl InstanceService {
     /// Everything in the documented format of `registry.json`, passwords in clear as the format has them.
@@ -52,43 +66,78 @@ impl InstanceService {
     async fn import(&self, item: RegistryItem) -> Result<(), Problem> {
         let name =
             InstanceName::parse(&item.name).map_err(|error| Problem::invalid("invalid_name", error.to_string()))?;
-        let Some(id) = InstanceId::parse(&item.container_id) else {
-            let message = "it runs in a container, and this daemon has no container runtime";
-            return Err(Problem::invalid("runtime_unavailable", message));
-        };
-        let password = SecretString::from(item.password);
         let world = &self.world;
+        let imported = match InstanceId::parse(&item.container_id) {
+            Some(id) => Imported::process(id),
+            None => self.contained(&item.container_id, name.as_str()).await?,
+        };
+        let Imported { id, runtime, adoptable } = imported;
+        let password = SecretString::from(item.password);
+        let ours = adoptable.as_ref().and_then(|found| found.system_identifier);
         let instance = InstanceRecord {
             id: id.to_string(),
             name: name.to_string(),
-            runtime: RuntimeKind::Process,
+            runtime,
             major: item.postgres_version,
-            listen: world.listen_address(),
+            listen: adoptable.as_ref().and_then(|found| found.listen).unwrap_or_else(|| world.listen_address()),
             port: item.host_port,
             db: item.db,
             user: item.user,
             password: world.sealer.seal(&*world.entropy, &record::password_aad(id.as_str()), &password)?,
             next_password: None,
-            admin_password: None,
-            container: None,
+            // The original's role is a superuser, and so its own administrator.
+            admin_password: ours.map(|_| world.new_admin_password(id.as_str())).transpose()?,
+            container: adoptable.as_ref().map(|found| found.container.clone()),
             volume: item.volume_name,
-            system_identifier: 0,
+            system_identifier: ours.unwrap_or(0),
             size_gb: item.size_gb,
             settings: RequestedSettings::default(),
             tls: false,
-            superuser: false,
+            superuser: adoptable.is_some() && ours.is_none(),
             protected: false,
             desired: DesiredState::Running,
-            state: InstanceState::Stopped,
+            // As one that is being made has: its administrator gets the password that we have drawn.
+            state: InstanceState::Creating,
             reason: None,
             disk_bytes: None,
             created_at: item.created_at,
         };
-        let observed = world.runtime(instance.runtime)?.observe(&world.spec(&instance)?).await;
-        if observed.map_err(|error| runtime_problem(&error))? == Observed::Missing {
-            let message = format!("this machine holds no data of '{name}' ({id})");
-            return Err(Problem::not_found("database_not_found", message));
+        let acts = world.runtime(runtime)?;
+        let spec = world.spec(&instance)?;
+        match acts.observe(&spec).await.map_err(|error| runtime_problem(&error))? {
+            Observed::Missing => {
+                let message = format!("this machine holds no data of '{name}' ({id})");
+                return Err(Problem::not_found("database_not_found", message));
+            }
+            Observed::Running { .. } if ours.is_some() => {
+                acts.admit_admin(&spec).await.map_err(|error| runtime_problem(&error))?;
+            }
+            // Its password can be set from inside of a running container alone.
+            _ if ours.is_some() => {
+                let message = format!("the container of '{name}' does not run; start it first");
+                return Err(Problem::conflict("not_running", message));
+            }
+            _ => {}
         }
+        let instance = InstanceRecord { state: InstanceState::Stopped, ..instance };
         world.store.write(move |connection| record::insert(connection, &instance)).await
+    }
+
+    /// An item that is known by its container.
+    async fn contained(&self, container: &str, name: &str) -> Result<Imported, Problem> {
+        let world = &self.world;
+        let runtime = world.runtime(RuntimeKind::Docker)?;
+        let found = runtime.adoptable(container, name).await.map_err(|error| runtime_problem(&error))?;
+        let missing = || {
+            let message = format!("the container engine has no container pgdb-{name} with the id of the registry");
+            Problem::not_found("database_not_found", message)
+        };
+        let found = found.ok_or_else(missing)?;
+        let id = found.id.as_deref().and_then(InstanceId::parse);
+        Ok(Imported {
+            id: id.unwrap_or_else(|| InstanceId::generate(&*world.clock, &*world.entropy)),
+            runtime: RuntimeKind::Docker,
+            adoptable: Some(found),
+        })
     }
 }

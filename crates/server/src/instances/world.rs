@@ -202,21 +202,35 @@ impl World {
             AdminTarget::Tcp { host, port } => {
                 let tls = if instance.tls { TlsMode::Require } else { TlsMode::Disable };
                 let target = Target::Tcp { host, port, tls };
-                // Without an administrator of ours the role itself is one: the original daemon made it so.
-                let (role, password) = match self.admin_password(instance)? {
-                    Some(password) => (ADMIN_ROLE, password),
-                    None => (instance.user.as_str(), self.password(instance)?),
+                if let Some(password) = self.admin_password(instance)? {
+                    return connect(&target, ADMIN_ROLE, Some(&password), db, ADMIN_TIMEOUT).await.map_err(pg);
+                }
+                // Without an administrator of ours the role itself is one: the original daemon made it so. While its
+                // password is being changed it has the old one or the next.
+                let log_in = |password: SecretString| {
+                    let target = &target;
+                    async move { connect(target, &instance.user, Some(&password), db, ADMIN_TIMEOUT).await }
                 };
-                connect(&target, role, Some(&password), db, ADMIN_TIMEOUT).await.map_err(pg)
+                match (log_in(self.password(instance)?).await, &instance.next_password) {
+                    (Err(PgError::AuthenticationRefused { .. }), Some(next)) => {
+                        log_in(self.sealer.open_sealed(&instance.password_aad(), next)?).await.map_err(pg)
+                    }
+                    (outcome, _) => outcome.map_err(pg),
+                }
             }
         }
     }
 
-    /// Connects as a client does: over TCP, with the role's password.
-    pub async fn login(&self, instance: &InstanceRecord, password: &SecretString) -> Result<Client, StepError> {
+    /// Where clients of an instance connect to, from this machine.
+    pub fn client_target(&self, instance: &InstanceRecord) -> Result<Target, Problem> {
         let (host, port) = self.runtime(instance.runtime)?.address(&self.spec(instance)?);
         let tls = if instance.tls { TlsMode::VerifyCa(self.ca.pem().to_owned()) } else { TlsMode::Disable };
-        let target = Target::Tcp { host, port, tls };
+        Ok(Target::Tcp { host, port, tls })
+    }
+
+    /// Connects as a client does: over TCP, with the role's password.
+    pub async fn login(&self, instance: &InstanceRecord, password: &SecretString) -> Result<Client, StepError> {
+        let target = self.client_target(instance)?;
         connect(&target, &instance.user, Some(password), &instance.db, ADMIN_TIMEOUT).await.map_err(pg)
     }
 }
@@ -240,7 +254,7 @@ pub(crate) fn runtime_problem(error: &RuntimeError) -> Problem {
         RuntimeError::ImageMissing { .. } => Problem::invalid("image_missing", message),
         RuntimeError::ContainersUnavailable { .. } => Problem::upstream("docker_unavailable", message),
         RuntimeError::Containers { .. } => Problem::upstream("docker_failed", message),
-        RuntimeError::ServerFailed { log, .. } => {
+        RuntimeError::ServerFailed { log, .. } | RuntimeError::NotReady { log, .. } => {
             let log = if log.is_empty() { String::new() } else { format!("; its log ends with: {}", log.join(" | ")) };
             Problem::upstream("server_failed", message + &log)
         }

@@ -1,7 +1,7 @@
 //! A folder tree `schema/NNN_name.sql`; files beside the folders carry their schema in their names.
 
 use pgdb_core::migration::file::File;
-use pgdb_core::migration::key::{Key, is_candidate};
+use pgdb_core::migration::key::{InvalidKey, Key, is_candidate};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,39 +29,55 @@ pub struct ReadError {
 /// Reads a tree of two levels.
 ///
 /// Names that begin with a dot (`..data` of a mounted ConfigMap, an editor's files) and files that do not end with
-/// `.sql` are passed over without a word; so is what lies deeper.
+/// `.sql` are passed over without a word; so is what lies deeper. A file or a folder that cannot be read is left out
+/// with a word, and the others are there: an error means that nothing is known of any.
 pub fn read(root: &Path) -> Result<Found, ReadError> {
+    read_with(root, &mut |path| fs::read(path))
+}
+
+/// The same, with one's own way to read a file.
+pub(super) fn read_with(root: &Path, reader: &mut Reader<'_>) -> Result<Found, ReadError> {
     let mut found = Found::default();
-    for (name, path, is_folder) in entries(root)? {
+    let listed = entries(root, &mut found).map_err(|source| ReadError { path: root.to_owned(), source })?;
+    for (name, path, is_folder) in listed {
         if !is_folder {
-            found.take(&name, Key::flat(&name), &path)?;
+            found.take(&name, Key::flat(&name), &path, reader);
             continue;
         }
-        for (file, path, is_folder) in entries(&path)? {
-            if !is_folder {
-                found.take(&file, Key::new(&name, &file), &path)?;
+        match entries(&path, &mut found) {
+            Ok(inside) => {
+                for (file, path, _) in inside.into_iter().filter(|(_, _, is_folder)| !is_folder) {
+                    found.take(&file, Key::new(&name, &file), &path, reader);
+                }
             }
+            Err(error) => found.unreadable(&path, &error),
         }
     }
     // `gcp_1.sql` beside `gcp/1.sql`: one key, and two files that want it.
     Ok(found.in_order(|key| format!("there are two files for '{key}', one in a folder and one beside it")))
 }
 
+/// Gives a file's bytes.
+pub(super) type Reader<'a> = dyn FnMut(&Path) -> io::Result<Vec<u8>> + 'a;
+
 impl Found {
-    fn take(
-        &mut self,
-        name: &str,
-        key: Result<Key, pgdb_core::migration::key::InvalidKey>,
-        path: &Path,
-    ) -> Result<(), ReadError> {
+    fn take(&mut self, name: &str, key: Result<Key, InvalidKey>, path: &Path, reader: &mut Reader<'_>) {
         if !is_candidate(name) {
-            return Ok(());
+            return;
         }
-        match key {
-            Ok(key) => self.files.push(File::new(key, fs::read(path).map_err(explain(path))?)),
+        match key.map(|key| (key, reader(path))) {
+            Ok((key, Ok(bytes))) => self.files.push(File::new(key, bytes)),
+            Ok((_, Err(error))) => self.unreadable(path, &error),
             Err(error) => self.left_out.push(error.to_string()),
         }
-        Ok(())
+    }
+
+    /// Leaves out what cannot be read, unless it is not there any more: it was removed since it was listed.
+    fn unreadable(&mut self, path: &Path, error: &io::Error) {
+        let gone = error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err();
+        if !gone {
+            self.left_out.push(format!("could not read {}: {error}", path.display()));
+        }
     }
 
     /// Puts the files into the order of their keys. Of several with one key the first stays; `double` is what is told
@@ -81,28 +97,29 @@ impl Found {
 }
 
 /// Names, paths and whether they are folders; links are followed, and what is neither file nor folder is passed over.
-fn entries(folder: &Path) -> Result<Vec<(String, PathBuf, bool)>, ReadError> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(explain(folder))? {
-        let entry = entry.map_err(explain(folder))?;
+fn entries(folder: &Path, found: &mut Found) -> io::Result<Vec<(String, PathBuf, bool)>> {
+    let mut listed = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with('.') {
             continue;
         }
         let path = entry.path();
-        let mut kind = entry.file_type().map_err(explain(&path))?;
-        if kind.is_symlink() {
-            kind = fs::metadata(&path).map_err(explain(&path))?.file_type();
-        }
-        if kind.is_dir() || kind.is_file() {
-            found.push((name, path, kind.is_dir()));
+        match kind(&entry) {
+            Ok(kind) if kind.is_dir() || kind.is_file() => listed.push((name, path, kind.is_dir())),
+            Ok(_) => {}
+            // A link to nowhere matters when it is called like a migration, or as folders are.
+            Err(error) if is_candidate(&name) || !name.contains('.') => found.unreadable(&path, &error),
+            Err(_) => {}
         }
     }
-    Ok(found)
+    Ok(listed)
 }
 
-fn explain(path: &Path) -> impl Fn(io::Error) -> ReadError {
-    move |source| ReadError { path: path.to_owned(), source }
+fn kind(entry: &fs::DirEntry) -> io::Result<fs::FileType> {
+    let kind = entry.file_type()?;
+    if kind.is_symlink() { Ok(fs::metadata(entry.path())?.file_type()) } else { Ok(kind) }
 }
 
 #[cfg(test)]
@@ -135,5 +152,27 @@ mod tests {
     fn a_folder_that_is_not_there_is_named() {
         let error = read(Path::new("/nowhere/at/all")).expect_err("not there");
         assert_eq!(error.to_string(), "could not read /nowhere/at/all");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_and_hides_nothing_else() {
+        let root = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir(at("gcp")).expect("a folder");
+        fs::write(at("gcp/001_a.sql"), "").expect("written");
+        symlink("nowhere", at("gcp/002_dangling.sql")).expect("a link");
+        symlink("nowhere", at("gcp/notes.md")).expect("a link");
+        symlink("loop_1.sql", at("loop_1.sql")).expect("a link");
+        fs::write(at("gcp_003_c.sql"), "").expect("written");
+        let found = read_with(root.path(), &mut |path| {
+            // Who runs this test may be allowed to read everything.
+            if path.ends_with("gcp_003_c.sql") { Err(io::ErrorKind::PermissionDenied.into()) } else { fs::read(path) }
+        })
+        .expect("read");
+        assert_eq!(found.files.iter().map(|file| file.key.as_str()).collect::<Vec<_>>(), ["gcp/001_a.sql"]);
+        let told =
+            |name: &str| found.left_out.iter().any(|word| word.contains(name) && word.contains("could not read"));
+        assert!(told("gcp/002_dangling.sql") && told("loop_1.sql") && told("gcp_003_c.sql"), "{:?}", found.left_out);
+        assert_eq!(found.left_out.len(), 3);
     }
 }

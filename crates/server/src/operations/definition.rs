@@ -1,5 +1,6 @@
 //! What a kind of operation is: its steps as data, and what each does and undoes.
 
+use super::engine::Engine;
 use super::record::OperationRecord;
 use crate::problem::{Problem, ProblemKind};
 use async_trait::async_trait;
@@ -36,10 +37,10 @@ pub trait OperationKind: Send + Sync + 'static {
         active == new
     }
 
-    /// Whether an operation for this input may take hours and so gets one of the places for such, where nobody else has
-    /// to wait for it. What a step may take at most says nothing of that: a clone may take an hour, and takes a second.
-    fn long(&self, _input: &Value) -> bool {
-        false
+    /// Where an operation for this input is at work. What a step may take at most says nothing of that: a clone may take
+    /// an hour, and takes a second.
+    fn place(&self, _input: &Value) -> Place {
+        Place::Usual
     }
 
     /// Whether a failure takes back what was done. An operation that only removes things goes forward instead: it
@@ -47,6 +48,23 @@ pub trait OperationKind: Send + Sync + 'static {
     fn undoes(&self) -> bool {
         true
     }
+
+    /// Whether it can be told to end early. One that takes nothing back then ends where it stands.
+    fn cancellable(&self) -> bool {
+        self.undoes()
+    }
+}
+
+/// Where an operation is at work: who has to wait for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// One of the places for what takes seconds.
+    Usual,
+    /// One of the places for what may take hours, where nobody else has to wait for it.
+    Long,
+    /// None: it waits for other operations, which must find a place, and sets its own limits. There can be only a few
+    /// of such, one for each subject.
+    Aside,
 }
 
 /// One step of a plan.
@@ -182,6 +200,8 @@ pub struct StepContext {
     pub operation: Arc<OperationRecord>,
     /// Cancelled when the operation should end early: a long wait listens to it.
     pub cancelled: CancellationToken,
+    /// For a step that waits for other operations.
+    pub engine: Engine,
 }
 
 impl StepContext {

@@ -1,6 +1,6 @@
 //! Starting, joining, cancelling and resuming operations.
 
-use super::definition::{OperationKind, StepPlan};
+use super::definition::{OperationKind, Place, StepPlan};
 use super::execute;
 use super::record::{self, OperationRecord, StepRecord};
 use crate::problem::Problem;
@@ -219,8 +219,9 @@ impl Engine {
                 let plan = definition.plan(&operation.input);
                 operation.steps = plan.into_iter().map(|plan: StepPlan| StepRecord::planned(plan)).collect();
                 record::insert(connection, &mut operation)?;
-                // A long one waits for a place of its own.
-                let begins_at = begins_at.filter(|_| !operation.steps.is_empty() && !definition.long(&operation.input));
+                // Others wait for a place of their own.
+                let begins_at = begins_at
+                    .filter(|_| !operation.steps.is_empty() && definition.place(&operation.input) == Place::Usual);
                 if let Some(now) = begins_at {
                     operation.begin_first(now);
                     record::update(connection, &operation, &[0])?;
@@ -301,7 +302,7 @@ impl Engine {
     /// Asks an operation to end early: its current step is let finish, then everything is undone.
     pub async fn cancel(&self, id: &str) -> Result<(), Problem> {
         let operation = self.get(id).await?;
-        if !self.definition(&operation.kind)?.undoes() {
+        if !self.definition(&operation.kind)?.cancellable() {
             let message = format!("{} cannot be taken back; it goes forward to its end", operation.kind);
             return Err(Problem::conflict("not_cancellable", message).with_operation(operation.id));
         }
@@ -365,7 +366,7 @@ impl Engine {
         self.shared.tasks.spawn(async move {
             match engine.definition(&operation.kind) {
                 Ok(definition) => {
-                    execute::run(&engine.shared, &*definition, operation, (&publisher, cancel), permit).await;
+                    execute::run(&engine, &*definition, operation, (&publisher, cancel), permit).await;
                 }
                 Err(problem) => {
                     tracing::error!(%problem, operation = %id, "an operation of an unknown kind is left as it is")

@@ -1,7 +1,7 @@
 //! Running one operation from where it stands to its end.
 
-use super::definition::{Commit, OperationKind, StepContext, StepDone, StepError};
-use super::engine::Shared;
+use super::definition::{Commit, OperationKind, Place, StepContext, StepDone, StepError};
+use super::engine::{Engine, Shared};
 use super::record::{self, OperationRecord};
 use crate::problem::{Problem, ProblemKind};
 use futures::FutureExt;
@@ -18,6 +18,7 @@ const UNDO_TRIES: u32 = 8;
 
 /// One operation at work.
 struct Execution<'a> {
+    engine: &'a Engine,
     shared: &'a Shared,
     kind: &'a dyn OperationKind,
     operation: OperationRecord,
@@ -29,23 +30,28 @@ struct Execution<'a> {
 struct Stopped;
 
 pub(super) async fn run(
-    shared: &Shared,
+    engine: &Engine,
     kind: &dyn OperationKind,
     operation: OperationRecord,
     (publisher, cancel): (&watch::Sender<Arc<OperationRecord>>, CancellationToken),
     permit: Option<OwnedSemaphorePermit>,
 ) {
+    let shared = &*engine.shared;
     let begun = permit.is_some() && operation.state == Running;
     let limit = operation.longest().max(shared.config.deadline);
-    let permits = if kind.long(&operation.input) { &shared.long_permits } else { &shared.permits };
-    let _permit = match permit {
-        Some(permit) => permit,
-        None => {
-            let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return };
-            permit
-        }
+    let permits = match kind.place(&operation.input) {
+        Place::Usual => Some(&shared.permits),
+        Place::Long => Some(&shared.long_permits),
+        Place::Aside => None,
     };
-    let mut execution = Execution { shared, kind, operation, publisher, cancel: cancel.clone() };
+    let _permit = match (permit, permits) {
+        (None, Some(permits)) => {
+            let Ok(permit) = Arc::clone(permits).acquire_owned().await else { return };
+            Some(permit)
+        }
+        (permit, _) => permit,
+    };
+    let mut execution = Execution { engine, shared, kind, operation, publisher, cancel: cancel.clone() };
     let deadline = async {
         tokio::time::sleep(limit).await;
         cancel.cancel();
@@ -283,7 +289,11 @@ impl Execution<'_> {
     }
 
     fn context(&self) -> StepContext {
-        StepContext { operation: Arc::new(self.operation.clone()), cancelled: self.cancel.clone() }
+        StepContext {
+            operation: Arc::new(self.operation.clone()),
+            cancelled: self.cancel.clone(),
+            engine: self.engine.clone(),
+        }
     }
 
     async fn persist(&self, positions: &[usize]) -> Result<(), Stopped> {

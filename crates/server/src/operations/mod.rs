@@ -20,7 +20,7 @@ pub mod routes;
 #[cfg(test)]
 mod tests;
 
-pub use definition::{OperationKind, StepContext, StepDone, StepError, StepPlan};
+pub use definition::{OperationKind, Place, StepContext, StepDone, StepError, StepPlan};
 pub use engine::{Choice, Engine, EngineConfig, NewOperation, Observer, Started};
 pub use outcome::{outcome, step_problem};
 pub use record::{OperationRecord, StepRecord};

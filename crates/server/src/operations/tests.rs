@@ -1,6 +1,6 @@
 //! The engine with made-up kinds of operations, a real state file and a clock of the test's own.
 
-use super::definition::{OperationKind, StepContext, StepDone, StepError, StepPlan};
+use super::definition::{OperationKind, Place, StepContext, StepDone, StepError, StepPlan};
 use super::{Engine, EngineConfig, NewOperation, Observer, OperationRecord, StepRecord, record};
 use crate::problem::Problem;
 use crate::store::Store;
@@ -73,8 +73,8 @@ impl OperationKind for Scripted {
         self.joinable
     }
 
-    fn long(&self, input: &Value) -> bool {
-        input["hours"].as_u64().is_some_and(|hours| hours > 1)
+    fn place(&self, input: &Value) -> Place {
+        if input["hours"].as_u64().is_some_and(|hours| hours > 1) { Place::Long } else { Place::Usual }
     }
 
     fn undoes(&self) -> bool {

@@ -6,6 +6,7 @@ use super::world::PreviewWorld;
 use crate::config::TargetConfig;
 use crate::instances::world::{not_found, pg};
 use crate::operations::StepError;
+use pgdb_pg::migrate::session::Login;
 use pgdb_pg::{Client, Target, connect_for_scripts};
 use pgdb_runtime::spec::{OtherServer, ServerSpec, ToolServer};
 use secrecy::SecretString;
@@ -35,6 +36,22 @@ impl Loader {
     /// A session in a database, for what people have written.
     pub async fn connect(&self, db: &str) -> Result<Client, StepError> {
         connect_for_scripts(&self.target, &self.role, self.password.as_ref(), db, LOGIN).await.map_err(pg)
+    }
+
+    /// How it logs in to a database.
+    pub fn login(&self, db: &str) -> Login {
+        Login {
+            target: self.target.clone(),
+            user: self.role.clone(),
+            password: self.password.clone(),
+            db: db.to_owned(),
+            timeout: LOGIN,
+        }
+    }
+
+    /// Whether nobody is above it: then there is no role that could keep a ledger from it.
+    pub fn is_operator(&self) -> bool {
+        self.superuser || matches!(self.place, Place::Other(_))
     }
 
     /// The server, for client programs.

@@ -146,10 +146,7 @@ impl PreviewWorld {
         if let Some(name) = &server.instance {
             let instance = self.instances.by_id(&server.key).await?;
             let instance = instance.ok_or_else(|| crate::instances::world::not_found(name))?;
-            let tls = if instance.tls { TlsMode::Require } else { TlsMode::Disable };
-            let host =
-                if instance.listen.is_unspecified() { "127.0.0.1".to_owned() } else { instance.listen.to_string() };
-            return Ok(Target::Tcp { host, port: instance.port, tls });
+            return self.instances.client_target(&instance);
         }
         match &self.config.target {
             TargetConfig::External(external) => Ok(external_target(external)),
@@ -185,7 +182,7 @@ impl PreviewWorld {
 }
 
 /// No semaphore of ours is ever closed.
-pub(super) fn ending(_: AcquireError) -> StepError {
+pub fn ending(_: AcquireError) -> StepError {
     StepError::passing("internal", "the daemon is ending")
 }
 

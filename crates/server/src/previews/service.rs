@@ -191,7 +191,7 @@ impl PreviewService {
 
 impl PreviewWorld {
     /// The template that a request means; `-` is the configured one.
-    pub(super) fn template_name(&self, given: &str) -> Result<String, Problem> {
+    pub fn template_name(&self, given: &str) -> Result<String, Problem> {
         let settings = &self.config.settings;
         if given == "-" || given == settings.template() {
             return Ok(settings.template().to_owned());

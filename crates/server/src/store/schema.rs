@@ -195,6 +195,22 @@ const MIGRATIONS: &[&str] = &[
     ) WITHOUT ROWID;
     ",
     "
+    -- Files with migrations, once for all operations that run them. JSON.
+    CREATE TABLE migration_sets (digest TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID;
+
+    -- Databases that an operation has brought up to date, or could not; JSON as it is sent.
+    CREATE TABLE rollout_items (
+        operation_seq INTEGER NOT NULL REFERENCES operations (seq) ON DELETE CASCADE,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        item TEXT NOT NULL,
+        PRIMARY KEY (operation_seq, kind, name)
+    ) WITHOUT ROWID;
+
+    -- Digest of the migrations that a template holds.
+    ALTER TABLE template_definitions ADD COLUMN migrated_to TEXT;
+    ",
+    "
     ALTER TABLE instances ADD COLUMN admin_password BLOB;
     ALTER TABLE instances ADD COLUMN container TEXT;
     ",

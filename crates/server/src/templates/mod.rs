@@ -8,5 +8,5 @@ mod service;
 mod source;
 mod steps;
 
-pub use service::TemplateService;
+pub use service::{TemplateService, Which};
 pub use steps::kinds;

@@ -8,6 +8,15 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 /// How many tables are dumped and read at the same time, where nobody says.
 pub const DEFAULT_JOBS: u32 = 2;
 
+/// Which files a template holds, as digests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holds {
+    /// Migrations and seed that it was built from, with nothing else in it.
+    pub built_from: Option<String>,
+    /// Migrations.
+    pub migrated_to: Option<String>,
+}
+
 /// How one template is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefinitionRecord {
@@ -33,8 +42,8 @@ pub struct DefinitionRecord {
     pub jobs: u32,
     /// Whether it is to stay as it is.
     pub locked: bool,
-    /// Digest of the files that it was built from.
-    pub built_from: Option<String>,
+    /// Which files it holds.
+    pub holds: Holds,
     /// When it was last refreshed or built.
     pub refreshed_at: Option<Timestamp>,
 }
@@ -54,7 +63,7 @@ impl DefinitionRecord {
             checks: Vec::new(),
             jobs: DEFAULT_JOBS,
             locked: false,
-            built_from: None,
+            holds: Holds::default(),
             refreshed_at: None,
         }
     }
@@ -66,7 +75,7 @@ pub fn subject(target: &str, name: &str) -> String {
 }
 
 const COLUMNS: &str = "id, target, name, source_url, admin_url, source, exclude_table_data, mask, checks, jobs, locked, \
-                       built_from, refreshed_at";
+                       built_from, migrated_to, refreshed_at";
 
 /// One definition.
 pub fn find(connection: &Connection, target: &str, name: &str) -> Result<Option<DefinitionRecord>, Problem> {
@@ -83,11 +92,12 @@ pub fn all(connection: &Connection) -> Result<Vec<DefinitionRecord>, Problem> {
 /// Writes a definition, in the place of one with its id.
 pub fn put(connection: &Connection, definition: &DefinitionRecord) -> Result<(), Problem> {
     let sql = format!(
-        "INSERT INTO template_definitions ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
+        "INSERT INTO template_definitions ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
+         ?14) \
          ON CONFLICT (id) DO UPDATE SET source_url = excluded.source_url, admin_url = excluded.admin_url, \
          source = excluded.source, exclude_table_data = excluded.exclude_table_data, mask = excluded.mask, \
          checks = excluded.checks, jobs = excluded.jobs, locked = excluded.locked, built_from = excluded.built_from, \
-         refreshed_at = excluded.refreshed_at"
+         migrated_to = excluded.migrated_to, refreshed_at = excluded.refreshed_at"
     );
     connection.execute(
         &sql,
@@ -103,23 +113,30 @@ pub fn put(connection: &Connection, definition: &DefinitionRecord) -> Result<(),
             list(&definition.checks),
             definition.jobs,
             definition.locked,
-            definition.built_from,
+            definition.holds.built_from,
+            definition.holds.migrated_to,
             definition.refreshed_at.map(micros),
         ],
     )?;
     Ok(())
 }
 
-/// Notes that the template was made anew, and from which files.
-pub fn made_anew(connection: &Connection, id: &str, at: Timestamp, built_from: Option<&str>) -> Result<(), Problem> {
-    let sql = "UPDATE template_definitions SET refreshed_at = ?2, built_from = ?3 WHERE id = ?1";
-    connection.execute(sql, params![id, micros(at), built_from])?;
+/// Notes that the template was made anew, and which files it holds.
+pub fn made_anew(connection: &Connection, id: &str, at: Timestamp, holds: &Holds) -> Result<(), Problem> {
+    let sql = "UPDATE template_definitions SET refreshed_at = ?2, built_from = ?3, migrated_to = ?4 WHERE id = ?1";
+    connection.execute(sql, params![id, micros(at), holds.built_from, holds.migrated_to])?;
     Ok(())
 }
 
-/// Notes that nobody knows which files the template was built from.
+/// Notes that the template was found to hold these migrations.
+pub fn found_migrated(connection: &Connection, id: &str, migrated_to: &str) -> Result<(), Problem> {
+    connection.execute("UPDATE template_definitions SET migrated_to = ?2 WHERE id = ?1", [id, migrated_to])?;
+    Ok(())
+}
+
+/// Notes that nobody knows which files the template holds.
 pub fn forget_files(connection: &Connection, target: &str, name: &str) -> Result<(), Problem> {
-    let sql = "UPDATE template_definitions SET built_from = NULL WHERE target = ?1 AND name = ?2";
+    let sql = "UPDATE template_definitions SET built_from = NULL, migrated_to = NULL WHERE target = ?1 AND name = ?2";
     connection.execute(sql, [target, name])?;
     Ok(())
 }
@@ -150,7 +167,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<DefinitionRecord> {
         checks: items("checks")?,
         jobs: row.get("jobs")?,
         locked: row.get("locked")?,
-        built_from: row.get("built_from")?,
+        holds: Holds { built_from: row.get("built_from")?, migrated_to: row.get("migrated_to")? },
         refreshed_at: row.get::<_, Option<i64>>("refreshed_at")?.map(from_micros),
     })
 }

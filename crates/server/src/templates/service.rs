@@ -1,16 +1,21 @@
 //! What is asked of templates: checked, and turned into operations.
 
 use super::record::{self, DefinitionRecord, subject};
-use super::steps::{BUILD, BuildInput, DELETE, DeleteInput, REFRESH, ROLLBACK, RefreshInput, RollbackInput, names};
+use super::steps::{
+    BUILD, BuildInput, DELETE, DeleteInput, MIGRATE, MigrateInput, REFRESH, ROLLBACK, RefreshInput, RollbackInput,
+    names,
+};
 use super::{checks, source};
 use crate::instances::world::pg;
+use crate::migrations::{self, Set};
 use crate::operations::{Engine, NewOperation, Started, step_problem};
 use crate::previews::PreviewWorld;
 use crate::previews::record as previews;
 use crate::previews::server::Server;
 use crate::previews::templates::{self, TemplateRecord};
 use crate::problem::Problem;
-use pgdb_api::templates::{BuildTemplate, DeletedTemplate, Template, TemplateDefinition};
+use pgdb_api::migrations::MigrationPolicy;
+use pgdb_api::templates::{BuildTemplate, DeletedTemplate, MigrateTemplate, Template, TemplateDefinition};
 use pgdb_core::preview::Member;
 use pgdb_core::random;
 use pgdb_pg::look::{self, Seen};
@@ -37,6 +42,15 @@ pub struct Which {
     pub name: String,
 }
 
+/// What is written together with an operation.
+#[derive(Default)]
+struct Change {
+    /// The template's definition, where it has none.
+    define: Option<DefinitionRecord>,
+    /// The files.
+    keep: Option<Set>,
+}
+
 impl Which {
     /// Its subject in operations and the audit log.
     pub fn subject(&self) -> String {
@@ -60,6 +74,12 @@ impl TemplateService {
     pub async fn which(&self, on: Option<&str>, name: &str) -> Result<Which, Problem> {
         self.check_name(name)?;
         Ok(Which { server: self.world.server(on).await?, name: name.to_owned() })
+    }
+
+    /// The same on a server with this key; none where the server is gone.
+    pub(crate) async fn which_on(&self, key: &str, name: &str) -> Result<Option<Which>, Problem> {
+        let server = self.world.server_of(key).await?;
+        Ok(server.map(|server| Which { server, name: name.to_owned() }))
     }
 
     /// Changes how a template is made. What is left out stays as it was.
@@ -135,20 +155,48 @@ impl TemplateService {
             return Err(Problem::conflict("template_source_missing", message));
         }
         let input = RefreshInput { names: self.names(which), spool: dump };
-        self.start(REFRESH, which, &input, Some(definition)).await
+        self.start(REFRESH, which, &input, Change { define: Some(definition), keep: None }).await
     }
 
     /// Begins a build from files; none where it was built from the same ones.
-    pub async fn start_build(&self, which: &Which, mut build: BuildTemplate) -> Result<Option<Started>, Problem> {
-        let digest = checks::files(&mut build)?;
-        let definition = self.definition(which).await?;
-        let same = definition.built_from.as_ref() == Some(&digest);
+    pub async fn start_build(&self, which: &Which, build: BuildTemplate) -> Result<Option<Started>, Problem> {
+        let set = Set::new(build.files, build.seed)?;
+        let digest = set.digest();
         // A database that somebody else has put there was not built from anything that is known.
-        if !build.force && same && self.look(which).await?.built_from.is_some() {
+        if !build.force && self.look(which).await?.built_from.as_ref() == Some(&digest) {
             return Ok(None);
         }
-        let input = BuildInput { names: self.names(which), digest, files: build.files };
-        self.start(BUILD, which, &input, Some(definition)).await.map(Some)
+        let definition = self.definition(which).await?;
+        let input = BuildInput { names: self.names(which), set: digest };
+        self.start(BUILD, which, &input, Change { define: Some(definition), keep: Some(set) }).await.map(Some)
+    }
+
+    /// Begins to migrate a template; none where it holds these migrations already.
+    pub async fn start_migrate(&self, which: &Which, migrate: MigrateTemplate) -> Result<Option<Started>, Problem> {
+        let set = Set::new(migrate.files, None)?;
+        migrations::options(&migrate.policy)?;
+        self.start_migrate_to(which, set, migrate.policy).await
+    }
+
+    /// The same with files that were checked.
+    pub(crate) async fn start_migrate_to(
+        &self,
+        which: &Which,
+        set: Set,
+        policy: MigrationPolicy,
+    ) -> Result<Option<Started>, Problem> {
+        let digest = set.migrations_digest();
+        let seen = self.look(which).await?;
+        if !seen.exists {
+            let message = format!("there is no database '{0}'; `pgdb template build {0}` makes it", which.name);
+            return Err(Problem::conflict("template_missing", message));
+        }
+        if seen.migrated_to.as_ref() == Some(&digest) {
+            return Ok(None);
+        }
+        let definition = self.definition(which).await?;
+        let input = MigrateInput { names: self.names(which), set: digest, policy };
+        self.start(MIGRATE, which, &input, Change { define: Some(definition), keep: Some(set) }).await.map(Some)
     }
 
     /// Begins a rollback: the template and the one before it change places.
@@ -162,7 +210,7 @@ impl TemplateService {
                 format!("no template is kept from before '{}': there is no database {}", which.name, names.previous);
             Problem::conflict("template_previous_missing", message)
         })?;
-        self.start(ROLLBACK, which, &RollbackInput { names, previous }, None).await
+        self.start(ROLLBACK, which, &RollbackInput { names, previous }, Change::default()).await
     }
 
     /// Begins to remove a template and everything of it but previews, which must be gone.
@@ -214,7 +262,7 @@ impl TemplateService {
         kind: &'static str,
         which: &Which,
         input: &impl Serialize,
-        definition: Option<DefinitionRecord>,
+        change: Change,
     ) -> Result<Started, Problem> {
         let (target, name) = (which.server.key.clone(), which.name.clone());
         let prepare = move |connection: &Connection| {
@@ -222,10 +270,10 @@ impl TemplateService {
             if known.as_ref().is_some_and(|known| known.locked) {
                 return Err(locked(&name));
             }
-            match (known, definition) {
-                (None, Some(definition)) => record::put(connection, &definition),
-                _ => Ok(()),
+            if let (None, Some(definition)) = (known, &change.define) {
+                record::put(connection, definition)?;
             }
+            change.keep.as_ref().map_or(Ok(()), |set| set.keep(connection))
         };
         let input = serde_json::to_value(input).map_err(|error| Problem::internal(error.to_string()))?;
         self.engine.start(NewOperation { kind, subject: which.subject(), input }, prepare).await
@@ -295,7 +343,8 @@ impl TemplateService {
             masked: definition.mask.is_some(),
             checks: definition.checks,
             jobs: definition.jobs,
-            built_from: definition.built_from.filter(|_| known.is_some()),
+            built_from: definition.holds.built_from.filter(|_| known.is_some()),
+            migrated_to: definition.holds.migrated_to.filter(|_| known.is_some()),
             unchanged: false,
             problem: None,
         })

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a test engine needs root for: `engine.sh start | kill | stop | end | watch`.
+# What a test engine needs root for: `engine.sh start | kill | stop | forget | end | watch`.
 #
 # ENGINE is docker or podman, FOLDER holds all that it keeps, and NAME is what its bridge and its control groups are
 # called. They come as variables: whose arguments name the folder is of the engine. `watch` waits until the process OWNER
@@ -84,8 +84,9 @@ TOML
 JSON
 }
 
-podman_here() {
-  CONTAINERS_CONF="$FOLDER/containers.conf" CONTAINERS_STORAGE_CONF="$FOLDER/storage.conf" exec setsid podman "$@"
+# Becomes a program that uses this engine's podman.
+with_podman() {
+  CONTAINERS_CONF="$FOLDER/containers.conf" CONTAINERS_STORAGE_CONF="$FOLDER/storage.conf" exec setsid "$@"
 }
 
 start() {
@@ -95,7 +96,7 @@ start() {
   if [[ "$ENGINE" == docker ]]; then
     setsid dockerd --config-file "$FOLDER/daemon.json" </dev/null >>"$FOLDER/log" 2>&1 &
   else
-    podman_here --log-level warn system service --time 0 "unix://$FOLDER/socket" </dev/null >>"$FOLDER/log" 2>&1 &
+    with_podman podman --log-level warn system service --time 0 "unix://$FOLDER/socket" </dev/null >>"$FOLDER/log" 2>&1 &
     printf '%s' $! >"$FOLDER/pid"
     # docker gives its socket to a group by itself.
     until [[ -S "$FOLDER/socket" ]] || ! kill -0 $!; do sleep 0.01; done
@@ -136,6 +137,21 @@ find_pids() {
   pids=("${!found[@]}")
 }
 
+# podman's rules of the firewall for published ports. Those of a container that did not end in order stay, and would send
+# everybody who asks for that port of this machine to where nobody answers. To be called when there is no container.
+forget() {
+  local third chain
+  [[ "$ENGINE" == podman && -e "$FOLDER/subnet" ]] || return 0
+  third="$(<"$FOLDER/subnet")"
+  while read -r chain; do
+    iptables --wait --table nat --list-rules NETAVARK-HOSTPORT-DNAT | grep --fixed-strings -- "-j $chain" |
+      sed 's/^-A/-D/' | xargs --no-run-if-empty --max-lines=1 iptables --wait --table nat || true
+    iptables --wait --table nat --flush "$chain" || true
+    iptables --wait --table nat --delete-chain "$chain" || true
+  done < <(iptables --wait --table nat --list-rules |
+    sed -n "s/^-A \(NETAVARK-DN-[^ ]*\) .*--to-destination 198\.18\.$third\..*/\1/p" | sort --unique)
+}
+
 unmount_all() {
   local point
   while read -r _ point _; do
@@ -149,7 +165,7 @@ end() {
   [[ "$FOLDER" == */pgdb-engine-* ]] || fail "$FOLDER is no folder of a test engine"
   # Its rules of the firewall are removed with its containers.
   if [[ "$ENGINE" == podman && -e "$FOLDER/containers.conf" ]]; then
-    (podman_here rm --all --force --time 0) >/dev/null 2>&1 </dev/null || true
+    (with_podman timeout 60 podman rm --all --force --time 0) >/dev/null 2>&1 </dev/null || true
   fi
   for ((try = 0; try < 500; try++)); do
     find_pids
@@ -158,6 +174,7 @@ end() {
     sleep 0.01
   done
   ((${#pids[@]} == 0)) || fail "processes outlived SIGKILL: ${pids[*]}"
+  forget
   # The sockets of the processes that held containers lie beside everybody's.
   for shim in "$FOLDER"/exec/containerd/daemon/io.containerd.runtime.v2.task/*/*/address; do
     [[ ! -e "$shim" ]] || rm -f -- "$(sed 's,^unix://,,' "$shim")"
@@ -183,7 +200,7 @@ watch() {
 }
 
 case "$1" in
-  start | end | watch) "$1" ;;
+  start | forget | end | watch) "$1" ;;
   kill) signal KILL ;;
   stop) signal TERM ;;
   *) fail "no such action: $1" ;;

@@ -48,6 +48,7 @@ impl Engine {
         let engine = Self { slot, client };
         if engine.slot.is_watched() && engine.answers().await {
             clear(&engine.client).await;
+            engine.slot.run("forget");
         } else {
             engine.slot.run("end");
             engine.slot.watch();
@@ -145,7 +146,9 @@ impl Drop for Engine {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(clear(&client(&socket)));
         });
-        let _ = cleaning.join();
+        if cleaning.join().is_ok() {
+            let _ = self.slot.attempt("forget");
+        }
     }
 }
 

@@ -75,9 +75,15 @@ impl Slot {
 
     /// Does one thing with the engine's processes, and panics with what was said if it fails.
     pub(super) fn run(&self, action: &str) {
-        let output = self.command(action).stderr(Stdio::piped()).output().expect("run bash");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "the engine's {action} failed: {said}");
+        if let Err(said) = self.attempt(action) {
+            panic!("the engine's {action} failed: {said}");
+        }
+    }
+
+    /// The same, or what was said.
+    pub(super) fn attempt(&self, action: &str) -> Result<(), String> {
+        let output = self.command(action).stderr(Stdio::piped()).output().map_err(|error| error.to_string())?;
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 
     fn command(&self, action: &str) -> Command {

@@ -6,16 +6,20 @@ use super::schema::pg_dump;
 use super::source::SourceArgs;
 use super::{Context, VERSION};
 use crate::error::Found;
+use anyhow::Context as _;
 use clap::Args;
 use pgdb_pg::migrate::check::{DriftReport, check};
 use pgdb_pg::migrate::run::Options;
 use pgdb_pg::migrate::session::Session;
+use pgdb_pg::migrate::shared::Skipped;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Compare the schema with that of a new database, built from the files that were run.
 #[derive(Debug, Args)]
 #[command(
     after_help = "The new database is made beside the target, which needs the right to create databases, and dropped \
-                        again.\n\nExit status: 0 no drift, 1 the check failed, 2 wrong use, 3 drift."
+                        again. Statements that would act outside it (roles, ALTER SYSTEM, COPY … TO PROGRAM…) are left out \
+                        and told.\n\nExit status: 0 no drift, 1 the check failed, 2 wrong use, 3 drift."
 )]
 pub(crate) struct Drift {
     #[command(flatten)]
@@ -35,10 +39,13 @@ impl Drift {
         let dump = pg_dump(&session).await?;
         session.close().await;
         let options = Options { role: self.role, ..Options::new(VERSION) };
+        // Asked for before anything is made, so that neither ends us with the new database left behind.
+        let mut interrupt = signal(SignalKind::interrupt()).context("watch SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
         let interrupted = async {
-            // Without the signal there is nothing to wait for.
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
             }
         };
         let report = check(&login, &files, &options, &dump, interrupted).await?;
@@ -47,6 +54,10 @@ impl Drift {
         }
         for key in &report.without_file {
             cx.printer.warn(format!("{key} was run and has no file any more"));
+        }
+        for skipped in &report.skipped {
+            let Skipped { key, line, what } = skipped;
+            cx.printer.warn(format!("{key}:{line}: {what} was left out: it would act outside the new database"));
         }
         cx.printer.either(&report, |printer| print(printer, &report))?;
         if report.drifts.is_empty() {

@@ -98,11 +98,17 @@ fn heard(key: &str, notice: &Notice) -> String {
     text
 }
 
-/// `locked a.t (AccessExclusiveLock) for at most 12 ms`.
+/// `locked a.t (AccessExclusive) for at most 12 ms`; of locks that were looked for from outside
+/// `seen to lock a.t (ShareUpdateExclusive) for about 340 ms`.
 pub(super) fn locked(locks: &[SeenLock]) -> String {
-    let each = locks.iter().map(|lock| format!("{} ({})", lock.relation, lock.mode.trim_end_matches("Lock")));
-    let longest = locks.iter().map(|lock| lock.held_ms).max().unwrap_or_default();
-    format!("locked {} for at most {longest} ms", each.collect::<Vec<_>>().join(", "))
+    let told = |sampled: bool, verb: &str, how: &str| {
+        let locks: Vec<&SeenLock> = locks.iter().filter(|lock| lock.sampled == sampled).collect();
+        let longest = locks.iter().map(|lock| lock.held_ms).max()?;
+        let each = locks.iter().map(|lock| format!("{} ({})", lock.relation, lock.mode.trim_end_matches("Lock")));
+        Some(format!("{verb} {} for {how} {longest} ms", each.collect::<Vec<_>>().join(", ")))
+    };
+    let both = [told(false, "locked", "at most"), told(true, "seen to lock", "about")];
+    both.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// A moment, to the second.

@@ -7,8 +7,9 @@ use clap::Args;
 use pgdb_core::migration::file::File;
 use pgdb_core::migration::plan::{Policy, plan};
 use pgdb_pg::migrate::ledger;
-use pgdb_pg::migrate::lint::{Finding, Severity, lint_file, rule_names, weigh};
+use pgdb_pg::migrate::lint::{Finding, Severity, file_finding, lint_file, rule_names, weigh};
 use pgdb_pg::migrate::session::Session;
+use pgdb_server::migrations::directory::Found as FoundFiles;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -56,22 +57,27 @@ impl Lint {
             let names = rule_names();
             return cx.printer.either(&names, |printer| names.iter().for_each(|name| printer.line(name)));
         }
-        let files = self.source.read(cx)?;
+        let FoundFiles { files, left_out } = self.source.find(cx)?;
         let known: BTreeSet<&str> = files.iter().map(|file| file.key.as_str()).collect();
         if let Some(stranger) = self.keys.iter().find(|key| !known.contains(key.as_str())) {
             return Err(Usage(format!("there is no migration '{stranger}' in {}", self.source.dir.display())).into());
         }
         let wanted = |key: &str| self.keys.is_empty() || self.keys.iter().any(|one| one == key);
-        let looked: Vec<FileFindings> = files
+        let mut looked: Vec<FileFindings> = files
             .iter()
             .filter(|file| wanted(file.key.as_str()))
             .map(|file| FileFindings { key: file.key.to_string(), findings: lint_file(file, self.postgres) })
             .collect();
+        if self.keys.is_empty() && !left_out.is_empty() {
+            let findings = left_out.into_iter().map(|message| file_finding("unreadable", Severity::Error, message));
+            let key = self.source.dir.display().to_string();
+            looked.push(FileFindings { key, findings: findings.collect() });
+        }
         let count = |severity| {
             let all = looked.iter().flat_map(|file| &file.findings);
             all.filter(|one| one.counts() && one.severity == severity).count()
         };
-        let number = looked.len();
+        let number = files.iter().filter(|file| wanted(file.key.as_str())).count();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
         let found = Looked { errors, warnings, notes: count(Severity::Note), files: looked };
         cx.printer.either(&found, |printer| {

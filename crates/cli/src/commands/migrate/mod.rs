@@ -1,8 +1,9 @@
-//! `pgdb migrate …`: a subcommand a file. Needs no daemon, unless `--on` names one of its databases.
+//! `pgdb migrate …`: a subcommand a file. Needs no daemon but for `rollout`, and where `--on` names one of its databases.
 
 mod baseline;
 mod connection;
 mod drift;
+pub(super) mod files;
 mod history;
 mod import;
 mod lines;
@@ -10,6 +11,7 @@ mod lint;
 mod new;
 mod plan;
 mod repair;
+mod rollout;
 mod run;
 mod schema;
 mod source;
@@ -31,6 +33,8 @@ use clap::Subcommand;
 pub(crate) enum Migrate {
     /// Run what has not been run.
     Run(run::Run),
+    /// Bring many databases of the daemon up to date: instances, a template, its previews.
+    Rollout(rollout::Rollout),
     /// Keep a database up to date with a ConfigMap or a folder, for as long as this runs: the sidecar.
     Watch(watch::Watch),
     /// Tell what is dangerous about migrations before they run.
@@ -80,6 +84,7 @@ impl Migrate {
         runtime.block_on(async {
             match self {
                 Self::Run(command) => command.run(&cx).await,
+                Self::Rollout(command) => command.run(&cx).await,
                 Self::Watch(_) => Ok(()),
                 Self::Lint(command) => command.run(&cx),
                 Self::Drift(command) => command.run(&cx).await,

@@ -38,7 +38,7 @@ impl New {
     pub(crate) fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         let plain = |c: char| if c.is_alphanumeric() || c == '_' { c } else { '_' };
         let name: String = self.name.trim().trim_end_matches(".sql").chars().map(plain).collect();
-        let files = if self.source.dir.exists() { self.source.read(cx)? } else { Vec::new() };
+        let files = if self.source.dir.exists() { self.source.find(cx)?.files } else { Vec::new() };
         let file = if self.repeatable {
             format!("R__{name}.sql")
         } else {

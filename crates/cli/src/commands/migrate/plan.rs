@@ -2,7 +2,7 @@
 
 use super::connection::ConnectionArgs;
 use super::run::PolicyArgs;
-use super::source::SourceArgs;
+use super::source::{SourceArgs, count};
 use super::{Context, lint};
 use crate::error::Found;
 use clap::Args;
@@ -11,6 +11,7 @@ use pgdb_pg::migrate::ledger;
 use pgdb_pg::migrate::lint::Finding;
 use pgdb_pg::migrate::session::Session;
 use pgdb_pg::migrate::split;
+use pgdb_server::migrations::directory::Found as FoundFiles;
 use serde::Serialize;
 
 /// What `run` would do, without doing it.
@@ -32,6 +33,8 @@ struct Printed<'a> {
     to_run: Vec<PrintedFile<'a>>,
     /// What keeps `run` from running anything.
     refused: Vec<PrintedRefusal<'a>>,
+    /// What lies in the folder and cannot be used, which keeps `run` from running anything too; sentences.
+    left_out: &'a [String],
 }
 
 #[derive(Debug, Serialize)]
@@ -56,7 +59,7 @@ struct PrintedRefusal<'a> {
 
 impl Plan {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
-        let files = self.source.read(cx)?;
+        let FoundFiles { files, left_out } = self.source.find(cx)?;
         let session = Session::open(&self.connection.login(cx).await?).await?;
         let rows = ledger::read(session.client()).await?.unwrap_or_default();
         let plan = plan(&files, &rows, self.policy.policy());
@@ -72,8 +75,9 @@ impl Plan {
                 .refusals()
                 .map(|(item, refusal)| PrintedRefusal { key: item.file.key.as_str(), why: refusal.to_string() })
                 .collect(),
+            left_out: &left_out,
         };
-        let nothing = printed.to_run.is_empty() && printed.refused.is_empty();
+        let nothing = printed.to_run.is_empty() && printed.refused.is_empty() && left_out.is_empty();
         cx.printer.either(&printed, |printer| {
             for file in &printed.to_run {
                 let late = if file.out_of_order { ", out of order" } else { "" };
@@ -87,6 +91,9 @@ impl Plan {
             }
             for refused in &printed.refused {
                 printer.line(format!("{}  refused: {}", refused.key, refused.why));
+            }
+            if !left_out.is_empty() {
+                printer.line(format!("Nothing runs while {} cannot be used.", count(&left_out)));
             }
             if nothing {
                 printer.line("Nothing to run.");

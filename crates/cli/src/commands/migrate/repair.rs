@@ -7,15 +7,18 @@ use crate::error::Usage;
 use clap::Args;
 use pgdb_core::migration::checksum::Checksum;
 use pgdb_core::migration::ledger::Outcome;
-use pgdb_core::migration::plan::{Plan, Policy, State, plan};
+use pgdb_core::migration::ledger::Progress;
+use pgdb_core::migration::plan::{Item, Plan, Policy, Refusal, State, plan};
 use pgdb_pg::migrate::ledger;
 use pgdb_pg::migrate::run::with_lock;
 use pgdb_pg::migrate::session::Session;
+use pgdb_pg::migrate::steps::progress_of;
 use serde::Serialize;
 
 /// Take changed files as they are now, and forget those that are gone.
 #[derive(Debug, Args)]
-#[command(after_help = "Nothing of the files is run: only the ledger changes, by further rows.")]
+#[command(after_help = "Nothing of the files is run: only the ledger changes, by further rows.\n\n\
+                  Of a file of which only a part is done that part is taken as it is now; the next run goes on behind it.")]
 pub(crate) struct Repair {
     /// Only these files, SCHEMA/NAME.
     keys: Vec<String>,
@@ -33,6 +36,9 @@ struct Change {
     key: String,
     outcome: Outcome,
     sha256: Option<Checksum>,
+    /// The row of a file that is half done, and what of it is.
+    #[serde(skip)]
+    half: Option<(i64, Progress)>,
 }
 
 impl Repair {
@@ -45,8 +51,13 @@ impl Repair {
             let names: Vec<&str> = changes.iter().map(|change| change.key.as_str()).collect();
             cx.confirm(&format!("Change what the ledger says of {}?", names.join(", ")))?;
             with_lock(&session, async || {
-                for change in &changes {
-                    ledger::note(session.client(), &change.key, change.sha256, change.outcome, VERSION).await?;
+                for Change { key, outcome, sha256, half } in &changes {
+                    match (half, sha256) {
+                        (Some((row, progress)), Some(sha256)) => {
+                            ledger::set_progress(session.client(), *row, *sha256, progress).await?;
+                        }
+                        _ => ledger::note(session.client(), key, *sha256, *outcome, VERSION).await?,
+                    }
                 }
                 Ok(())
             })
@@ -72,11 +83,14 @@ impl Repair {
                     key: item.file.key.to_string(),
                     outcome: Outcome::Repaired,
                     sha256: Some(item.file.checksum),
+                    half: None,
                 });
+            } else if let Some(Refusal::DonePartChanged { done }) = &item.refusal {
+                changes.push(half_done(item, *done)?);
             }
         }
         for row in plan.missing.iter().filter(|row| meant(&row.key)) {
-            changes.push(Change { key: row.key.clone(), outcome: Outcome::Forgotten, sha256: None });
+            changes.push(Change { key: row.key.clone(), outcome: Outcome::Forgotten, sha256: None, half: None });
         }
         for key in &self.keys {
             let known = plan.items.iter().any(|item| item.file.key.as_str() == key)
@@ -87,4 +101,20 @@ impl Repair {
         }
         Ok(changes)
     }
+}
+
+/// Takes the part that is done as it is now.
+fn half_done(item: &Item<'_>, done: i64) -> anyhow::Result<Change> {
+    let key = &item.file.key;
+    let sql = item.file.content.as_ref().map_or("", |content| content.sql.as_str());
+    let progress = usize::try_from(done).ok().and_then(|done| progress_of(sql, done));
+    let (Some(row), Some(progress)) = (item.unfinished, progress) else {
+        let why = format!(
+            "of '{key}' {done} statements are done, and it now has fewer; if all that it should do is done, \
+             `pgdb migrate repair {key} --done` takes it as run"
+        );
+        return Err(Usage(why).into());
+    };
+    let (outcome, sha256) = (Outcome::Unfinished, Some(item.file.checksum));
+    Ok(Change { key: key.to_string(), outcome, sha256, half: Some((row.id, progress)) })
 }

@@ -2,14 +2,16 @@
 
 use super::connection::ConnectionArgs;
 use super::lines::Lines;
-use super::source::SourceArgs;
+use super::source::{SourceArgs, count};
 use super::{Context, VERSION, lint, schema};
 use clap::Args;
+use pgdb_api::migrations::MigrationPolicy;
 use pgdb_core::duration::parse_seconds;
 use pgdb_core::migration::plan::{Changed, OutOfOrder, Policy};
-use pgdb_pg::migrate::report::RunReport;
+use pgdb_pg::migrate::report::{RefusedFile, RunReport};
 use pgdb_pg::migrate::run::{Options, run};
 use pgdb_pg::migrate::session::Session;
+use pgdb_server::migrations::directory::Found;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -66,6 +68,16 @@ pub(super) struct PolicyArgs {
 }
 
 impl PolicyArgs {
+    /// As it is sent to a daemon.
+    pub(super) fn sent(&self, keep_going: bool) -> MigrationPolicy {
+        MigrationPolicy {
+            out_of_order: self.out_of_order.as_str().to_owned(),
+            rerun_changed: self.rerun_changed,
+            keep_going,
+            ..MigrationPolicy::default()
+        }
+    }
+
     pub(super) fn policy(&self) -> Policy {
         let changed = if self.rerun_changed { Changed::Rerun } else { Changed::Refuse };
         Policy { out_of_order: self.out_of_order, changed }
@@ -82,7 +94,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 impl Run {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
-        let files = self.source.read(cx)?;
+        let Found { files, left_out } = self.source.find(cx)?;
+        anyhow::ensure!(
+            left_out.is_empty() || self.keep_going,
+            "nothing was run: {} cannot be used; mend or remove what is told above, or use --keep-going",
+            count(&left_out)
+        );
         let options = Options {
             policy: self.policy.policy(),
             keep_going: self.keep_going,
@@ -97,7 +114,7 @@ impl Run {
         let mut session = Session::open(&login).await?;
         // Before anything runs: a run whose schema cannot be written is not what was asked for.
         let dump = match self.dump {
-            Some(file) => Some((schema::pg_dump(&session).await?, file)),
+            Some(file) => Some((schema::reaching(&session, &login).await?, file)),
             None => None,
         };
         if self.lint {
@@ -106,8 +123,10 @@ impl Run {
         let mut lines = Lines::new(cx.printer);
         let outcome = run(&mut session, &files, &options, &mut |event| lines.show(&event)).await;
         lines.finish();
-        let report = outcome?;
+        let mut report = outcome?;
         session.close().await;
+        let place = self.source.dir.display().to_string();
+        report.refused.extend(left_out.into_iter().map(|why| RefusedFile { key: place.clone(), why }));
         if let Some((dump, file)) = dump.filter(|_| report.is_complete()) {
             schema::write(&dump, &login, &file).await?;
         }
@@ -139,7 +158,7 @@ fn verdict(report: &RunReport) -> anyhow::Result<()> {
             parts.push(format!("{count} {what}"));
         }
     }
-    let refused: Vec<String> = report.refused.iter().map(|file| format!("'{}' {}", file.key, file.why)).collect();
+    let refused: Vec<String> = report.refused.iter().map(|file| format!("'{}': {}", file.key, file.why)).collect();
     let why = if refused.is_empty() { String::new() } else { format!(" ({})", refused.join("; ")) };
     anyhow::bail!("migrations are not complete: {}{why}", parts.join(", "))
 }

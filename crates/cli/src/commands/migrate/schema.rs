@@ -13,6 +13,13 @@ pub(super) async fn pg_dump(session: &Session) -> anyhow::Result<PgDump> {
     Ok(PgDump::find(engines.as_deref(), path.as_deref(), session.client().major()).await?)
 }
 
+/// The same, once it is known that it gets in where `login` leads.
+pub(super) async fn reaching(session: &Session, login: &Login) -> anyhow::Result<PgDump> {
+    let dump = pg_dump(session).await?;
+    dump.reach(login).await?;
+    Ok(dump)
+}
+
 /// Writes the schema, aside and then renamed: a broken dump never has the name of a whole one.
 pub(super) async fn write(dump: &PgDump, login: &Login, to: &Path) -> anyhow::Result<()> {
     let schema = dump.schema(login, &login.db).await?;

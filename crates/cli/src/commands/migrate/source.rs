@@ -1,10 +1,11 @@
 //! Where the files are.
 
 use super::Context;
+use super::lint::counted;
 use anyhow::Context as _;
 use clap::Args;
 use pgdb_core::migration::file::File;
-use pgdb_server::migrations::directory;
+use pgdb_server::migrations::directory::{self, Found};
 use std::path::PathBuf;
 
 /// Where the files are.
@@ -16,13 +17,26 @@ pub(crate) struct SourceArgs {
 }
 
 impl SourceArgs {
-    /// The files in the order of their keys; what is left out is told.
+    /// The files in the order of their keys. Refuses to go on when one of the folder's has to be left out: whoever acts
+    /// on all files must not take such a one for none.
     pub(crate) fn read(&self, cx: &Context<'_>) -> anyhow::Result<Vec<File>> {
+        let found = self.find(cx)?;
+        anyhow::ensure!(found.left_out.is_empty(), "nothing was done: {} cannot be used", count(&found.left_out));
+        Ok(found.files)
+    }
+
+    /// The files in the order of their keys, and those that have to be left out, which are told.
+    pub(crate) fn find(&self, cx: &Context<'_>) -> anyhow::Result<Found> {
         let found =
             directory::read(&self.dir).context("there are no migrations to be had; name the folder with --dir")?;
         for sentence in &found.left_out {
             cx.printer.warn(sentence);
         }
-        Ok(found.files)
+        Ok(found)
     }
+}
+
+/// `1 file`, `2 files`.
+pub(super) fn count(left_out: &[String]) -> String {
+    counted(left_out.len(), "file")
 }

@@ -11,6 +11,7 @@ use pgdb_core::migration::checksum::Checksum;
 use pgdb_core::migration::plan::{Item, Policy, State, plan};
 use pgdb_pg::migrate::ledger;
 use pgdb_pg::migrate::session::Session;
+use pgdb_server::migrations::directory::Found as FoundFiles;
 use serde::Serialize;
 
 /// How every file stands to the database.
@@ -31,6 +32,8 @@ struct Printed<'a> {
     files: Vec<PrintedFile<'a>>,
     /// Run, and their files are gone.
     missing: Vec<&'a str>,
+    /// What lies in the folder and cannot be used; sentences.
+    left_out: &'a [String],
 }
 
 #[derive(Debug, Serialize)]
@@ -46,15 +49,16 @@ struct PrintedFile<'a> {
 
 impl Status {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
-        let files = self.source.read(cx)?;
+        let FoundFiles { files, left_out } = self.source.find(cx)?;
         let session = Session::open(&self.connection.login(cx).await?).await?;
         let rows = ledger::read(session.client()).await?.unwrap_or_default();
         session.close().await;
         let plan = plan(&files, &rows, Policy::default());
         let printed = Printed {
-            up_to_date: plan.is_up_to_date(),
+            up_to_date: plan.is_up_to_date() && left_out.is_empty(),
             files: plan.items.iter().map(printed).collect(),
             missing: plan.missing.iter().map(|row| row.key.as_str()).collect(),
+            left_out: &left_out,
         };
         cx.printer.either(&printed, |printer| {
             let rows = printed.files.iter().map(|file| {

@@ -9,6 +9,7 @@ use pgdb_core::migration::plan::{Policy, plan};
 use pgdb_core::migration::validate::{Problem, Severity, problems};
 use pgdb_pg::migrate::session::Session;
 use pgdb_pg::migrate::{ledger, place, split};
+use pgdb_server::migrations::directory::Found;
 
 /// What is odd about the files and the ledger. Ends with 1 if there is an error, not for warnings.
 #[derive(Debug, Args)]
@@ -21,13 +22,20 @@ pub(crate) struct Validate {
 
 impl Validate {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
-        let files = self.source.read(cx)?;
+        let Found { files, left_out } = self.source.find(cx)?;
         let session = Session::open(&self.connection.login(cx).await?).await?;
         let rows = ledger::read(session.client()).await?.unwrap_or_default();
         session.close().await;
         let plan = plan(&files, &rows, Policy::default());
         let mut found = problems(&files, &plan);
         found.extend(plan.to_run().filter_map(|item| unfit(item.file)));
+        let place = self.source.dir.display().to_string();
+        found.extend(left_out.into_iter().map(|message| Problem {
+            severity: Severity::Error,
+            kind: "left_out",
+            key: place.clone(),
+            message,
+        }));
         found.sort_by_key(|problem| problem.severity);
         cx.printer.either(&found, |printer| {
             for problem in &found {

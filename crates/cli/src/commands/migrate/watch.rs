@@ -1,5 +1,6 @@
 //! `pgdb migrate watch`.
 
+use super::connection::UrlArgs;
 use crate::commands::serve::log_format;
 use crate::error::Usage;
 use anyhow::Context as _;
@@ -18,16 +19,13 @@ const LOG: &str = "info,kube_runtime=error,kube_client=error";
 #[derive(Debug, Args)]
 #[command(
     after_help = "Where migrations come from, the first that has any: a ConfigMap through the Kubernetes API, the same \
-                        mounted, a folder SCHEMA/NNN_name.sql.\nThe health port answers /liveness, /readiness and /metrics. \
+                        mounted, a folder SCHEMA/NNN_name.sql.\nWithout a URL the database is pact_mock_servers on this \
+                        machine; it is made if there is none.\nThe health port answers /liveness, /readiness and /metrics. \
                         When everything is applied the log says so: All migrations applied."
 )]
 pub(crate) struct Watch {
-    /// The database's URL; it is made if there is none. Where nothing says so it is pact_mock_servers on this machine.
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    database_url: Option<String>,
-    /// A file that holds the URL.
-    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
-    database_url_file: Option<PathBuf>,
+    #[command(flatten)]
+    url: UrlArgs,
     /// PostgreSQL's host, where no URL is given [default: localhost].
     #[arg(long, env = "POSTGRES_HOST", value_name = "HOST")]
     postgres_host: Option<String>,
@@ -92,13 +90,7 @@ impl Watch {
     }
 
     fn options(self) -> anyhow::Result<Options> {
-        let database_url = match &self.database_url_file {
-            Some(file) if !file.as_os_str().is_empty() => {
-                let text = std::fs::read_to_string(file).with_context(|| format!("could not read {}", file.display()));
-                Some(text?.trim().to_owned())
-            }
-            _ => self.database_url,
-        };
+        let database_url = self.url.url()?;
         let only = self.only.iter().map(|place| match place {
             Place::Api => Origin::Api,
             Place::Mount => Origin::Mount,

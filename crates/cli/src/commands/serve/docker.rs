@@ -44,7 +44,7 @@ pub(super) struct DockerArgs {
         value_name = "DRIVER"
     )]
     volume_driver: Option<String>,
-    /// What that driver calls the option for a volume's size [default: size].
+    /// What that driver calls the option for a volume's size [default: size, and none with podman].
     #[arg(
         id = "docker-volume-size-option",
         long = "docker-volume-size-option",

@@ -6,6 +6,7 @@ mod define;
 mod delete;
 mod list;
 mod lock;
+mod migrate;
 mod refresh;
 mod rollback;
 mod show;
@@ -26,8 +27,10 @@ pub(crate) enum Template {
     Define(define::Define),
     /// Make a template anew from its source or from a dump.
     Refresh(refresh::Refresh),
-    /// Make a template anew by running a folder of SQL files and a seed script.
+    /// Make a template anew by running a folder of migrations and a seed script.
     Build(build::Build),
+    /// Run migrations in a copy of a template, which takes its place.
+    Migrate(migrate::Migrate),
     /// Let a template and the one before it change places.
     Rollback(rollback::Rollback),
     /// Every template.
@@ -60,6 +63,7 @@ impl Template {
             Self::Delete(command) => command.run(cx).await,
             Self::Refresh(command) => command.run(cx).await,
             Self::Build(command) => command.run(cx).await,
+            Self::Migrate(command) => command.run(cx).await,
             Self::Rollback(command) => command.run(cx).await,
             Self::List(command) => command.run(cx).await,
             Self::Show(command) => command.run(cx).await,
@@ -90,7 +94,7 @@ fn told(cx: &Context<'_>, item: &Item) -> anyhow::Result<()> {
     cx.printer.either(item, |printer| {
         let size = item.size_bytes.map(|bytes| format!(", {} MB", bytes / 1_000_000)).unwrap_or_default();
         let generation = item.generation.map(|number| format!(", generation {number}")).unwrap_or_default();
-        let done = if item.unchanged { "unchanged, for it was built from the same files" } else { "ready" };
+        let done = if item.unchanged { "unchanged, for it holds the same files already" } else { "ready" };
         printer.line(format!("{}: {done}{size}{generation}", item.name));
     })
 }

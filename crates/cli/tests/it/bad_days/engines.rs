@@ -66,8 +66,9 @@ async fn a_removed_container_comes_back_on_its_volume(on: &On) {
     let before = daemon.item("phoenix").await["container_id"].clone();
     engine(&daemon).ask(Method::DELETE, "/containers/pgdb-phoenix?force=true", Value::Null).await;
     wait_for_note(&url).await;
-    let item = daemon.wait_state("phoenix", "running").await;
-    assert_ne!(item["container_id"], before);
+    daemon.wait_state("phoenix", "running").await;
+    let look = || async { Some(daemon.item("phoenix").await).filter(|item| item["container_id"] != before) };
+    let item = wait::until(LIMIT, "the new container to be noted", look).await;
     let seen = engine(&daemon).ask(Method::GET, "/containers/pgdb-phoenix/json", Value::Null).await;
     assert_eq!(seen["Id"], item["container_id"]);
 
@@ -202,8 +203,10 @@ async fn an_image_that_is_missing_is_named(on: &On) {
 async fn a_container_that_never_becomes_ready_says_what_it_said(on: &On) {
     let mut daemon = on.prepare(BINARY);
     // An image whose entrypoint talks and never comes to the point, and one that gives up.
-    for (tag, script) in [("waits", "echo looking for a needle; sleep 1000"), ("ends", "echo no needle found; exit 3")]
-    {
+    for (tag, script) in [
+        ("waits", "trap 'exit 1' INT; echo looking for a needle; while :; do sleep 0.1; done"),
+        ("ends", "echo no needle found; exit 3"),
+    ] {
         let body = json!({ "Image": "postgres:16", "Entrypoint": ["sh", "-c", script] });
         let made = engine(&daemon).ask(Method::POST, "/containers/create?name=model", body).await;
         let id = made["Id"].as_str().expect("an id");

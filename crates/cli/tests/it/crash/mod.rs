@@ -9,6 +9,7 @@ mod deploy;
 mod destroy;
 mod driver;
 mod engines;
+mod migrations;
 mod password;
 mod power;
 mod previews;
@@ -38,8 +39,10 @@ const SCENARIOS: &[&str] = &[
     previews::PrepareTemplate::KIND,
     templates::Refresh::KIND,
     templates::Build::KIND,
+    templates::Migrate::KIND,
     templates::Rollback::KIND,
     templates::Delete::KIND,
+    migrations::Rollout::KIND,
 ];
 
 on_runtimes!(
@@ -149,6 +152,16 @@ async fn a_refresh_from_a_source_gives_the_new_template_or_the_old_one() {
 #[tokio::test]
 async fn a_build_gives_the_new_template_or_the_old_one() {
     drive(templates::Build).await;
+}
+
+#[tokio::test]
+async fn migrations_of_a_template_give_the_new_one_or_the_old_one() {
+    drive(templates::Migrate).await;
+}
+
+#[tokio::test]
+async fn a_rollout_applies_everything_once() {
+    drive(migrations::Rollout).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! `template.refresh`, `template.build`, `template.rollback` and `template.delete`, on an instance of the daemon's own.
+//! `template.refresh`, `template.build`, `template.migrate`, `template.rollback` and `template.delete`, on an instance of the daemon's own.
 
 use super::driver::Scenario;
 use super::previews::{INSTANCE, NO_POOL, Server};
@@ -98,6 +98,38 @@ impl Scenario for Build {
             { "name": "2.sql", "sql": "INSERT INTO stock SELECT generate_series(1, 70)" },
         ] });
         (Method::POST, format!("{PATH}/build?wait=false"), Body::Json(files))
+    }
+
+    async fn check_done(&self, daemon: &Daemon, subject: &Subject) {
+        check(daemon, subject, "70", WITH_PREVIOUS).await;
+    }
+
+    async fn check_taken_back(&self, daemon: &Daemon, subject: &Subject) {
+        check(daemon, subject, "50", ALONE).await;
+    }
+
+    async fn clean_up(&self, daemon: &Daemon, subject: Subject) {
+        subject.server.clean_up(daemon).await;
+    }
+}
+
+/// A copy of a template is migrated and takes its place.
+pub(super) struct Migrate;
+
+impl Scenario for Migrate {
+    const KIND: &'static str = "template.migrate";
+    const ENV: &'static [(&'static str, &'static str)] = NO_POOL;
+    type Subject = Subject;
+
+    async fn setup(&self, daemon: &Daemon, _: &str) -> Subject {
+        setup(daemon).await
+    }
+
+    fn request(&self, _: &Subject) -> (Method, String, Body) {
+        // Fails if it is run twice.
+        let files = json!({ "files": [{ "name": "shop/001_more.sql", "sql":
+            "INSERT INTO stock SELECT generate_series(51, 70); ALTER TABLE stock ADD PRIMARY KEY (n)" }] });
+        (Method::POST, format!("{PATH}/migrate?wait=false"), Body::Json(files))
     }
 
     async fn check_done(&self, daemon: &Daemon, subject: &Subject) {

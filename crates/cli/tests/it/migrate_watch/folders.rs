@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 /// A file that can be run again and leaves what it says.
-fn says(table: &str, text: &str) -> String {
+pub(super) fn says(table: &str, text: &str) -> String {
     format!(
         "CREATE TABLE IF NOT EXISTS public.{table} (text text);\nTRUNCATE public.{table};\n\
          INSERT INTO public.{table} VALUES ('{text}');\n"
@@ -13,7 +13,7 @@ fn says(table: &str, text: &str) -> String {
 }
 
 /// The ledger's word: how often a file was applied.
-fn applied(key: &str) -> String {
+pub(super) fn applied(key: &str) -> String {
     format!("SELECT count(*)::text FROM pgdb.migrations WHERE key = '{key}' AND outcome = 'applied'")
 }
 

@@ -2,6 +2,8 @@
 
 mod bed;
 mod command_line;
+mod contents;
 mod folders;
 mod kubernetes;
+mod other;
 mod postgres;

@@ -1,6 +1,7 @@
 //! PostgreSQL that is not there yet, goes away, or loses what was in it.
 
 use super::bed::Bed;
+use super::other::Other;
 use pgdb_testkit::sql;
 
 const FILE: &str = "public/001_a.sql";
@@ -64,19 +65,33 @@ async fn a_database_that_was_dropped_is_made_and_filled_again() {
 #[tokio::test]
 async fn two_watchers_of_one_database_take_turns() {
     let mut bed = Bed::start().await;
+    bed.admin("CREATE DATABASE pact_mock_servers").await;
+    // The first file goes on when we let it: until then one of the two is in it, and the other waits.
+    let held = sql::login(&bed.url()).await.expect("in");
+    held.run("SELECT pg_advisory_lock(4242)").await.expect("locked");
+    let waits = "DO $$ BEGIN WHILE NOT pg_try_advisory_xact_lock(4242) LOOP PERFORM pg_sleep(0.01); END LOOP; END $$;";
+    bed.write_tree("public/000_wait.sql", waits);
     for number in 1..=20 {
         bed.write_tree(&format!("public/{number:03}_t.sql"), &creates(&format!("t{number}")));
     }
-    let other_port = (bed.daemon.first_port() + 11).to_string();
-    let mut command = bed.command();
-    let mut other = command.env("HEALTH_PORT", &other_port).spawn().expect("pgdb runs");
+    let mut other = Other::watch(&bed, &[]);
+    let runs = |_: u16, body: &serde_json::Value| body["running"] == "public/000_wait.sql";
+    other.until("the other to run the first file", runs).await;
     bed.watch();
+    bed.not_ready("another migrator is at work on this database").await;
+    held.run("SELECT pg_advisory_unlock(4242)").await.expect("unlocked");
     bed.ready().await;
-    let twice = "SELECT count(*)::text FROM pgdb.migrations";
-    let rows = bed.sql(twice).await;
-    let _ = other.kill();
-    let _ = other.wait();
-    assert_eq!(rows, "20");
+    other.ready().await;
+    assert_eq!(bed.sql("SELECT count(*)::text || count(DISTINCT key) FROM pgdb.migrations").await, "2121");
+    // What comes now both see, and one of them runs it.
+    for number in 21..=40 {
+        bed.write_tree(&format!("public/{number:03}_t.sql"), &creates(&format!("t{number}")));
+    }
+    bed.until_sql("SELECT count(*)::text FROM pgdb.migrations WHERE outcome = 'applied'", "41").await;
+    let all = |status, body: &serde_json::Value| status == 200 && body["applied"] == 41;
+    other.until("the other to know of all", all).await;
+    bed.ready().await;
+    assert_eq!(bed.sql("SELECT count(*)::text FROM pgdb.migrations").await, "41");
 }
 
 #[tokio::test]

@@ -6,12 +6,14 @@
 //! fault of the file: the rest of it is looked at, and a note says so.
 
 mod allow;
+mod depth;
 mod rules;
 mod weigh;
 
 pub use weigh::weigh;
 
 use self::allow::Allows;
+use self::depth::is_deep;
 use self::rules::{NEEDS_NO_TRANSACTION, Rank, judge};
 use crate::migrate::place::of_byte;
 use crate::migrate::split::{Statement, outer, split};
@@ -23,6 +25,11 @@ use squawk_syntax::{Parse, SourceFile};
 
 /// Bytes of a file from which on it is not looked at: such a file is data, and a tree of it takes gigabytes.
 const TOO_LARGE: usize = 2 << 20;
+
+const TOO_LARGE_RULE: &str = "too-large";
+/// Bytes of stack for the parser, which are taken as they are needed: what it needs for the deepest text that it gets,
+/// many times over.
+const STACK: usize = 256 << 20;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -99,17 +106,41 @@ pub fn lint_file(file: &File, major: u16) -> Vec<Finding> {
     }
 }
 
+/// Something about a file as a whole, or about what is none.
+pub fn file_finding(rule: &str, severity: Severity, message: String) -> Finding {
+    plain(rule, severity, (1, 1), message)
+}
+
 /// Looks at a file's text, without a byte order mark. Findings come in the order of the text.
+///
+/// The parser goes as deep as the text is nested, and so does what it leaves behind: it gets a thread with room for
+/// that, and nothing that is nested deeper.
 pub fn lint(text: &str, setting: Setting) -> Vec<Finding> {
+    let unseen = |message: String| vec![plain(TOO_LARGE_RULE, Severity::Note, (1, 1), message)];
     if text.len() > TOO_LARGE {
-        let message = format!("{} bytes are too many to look at; split statements from data", text.len());
-        return vec![plain("too-large", Severity::Note, (1, 1), message)];
+        return unseen(format!("{} bytes are too many to look at; split statements from data", text.len()));
     }
+    let looked = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("lint".to_owned()).stack_size(STACK);
+        thread.spawn_scoped(scope, || look(text, setting)).map(|running| running.join())
+    });
+    match looked {
+        Ok(Ok(found)) => found,
+        Ok(Err(_)) => unseen("the linter cannot look at this file: it gave up".to_owned()),
+        Err(error) => unseen(format!("the linter cannot look at this file: it got no memory ({error})")),
+    }
+}
+
+fn look(text: &str, setting: Setting) -> Vec<Finding> {
     let statements = match split(text) {
         Ok(statements) => statements,
         Err(error) => return vec![plain("not-runnable", Severity::Error, place(text, error.at()), error.to_string())],
     };
     let text = &without_data(text, &statements);
+    if let Some(statement) = statements.iter().find(|statement| is_deep(&text[statement.span.clone()])) {
+        let message = "this statement is nested too deeply to look at, and so the file was not".to_owned();
+        return vec![plain(TOO_LARGE_RULE, Severity::Note, place(text, statement.span.start), message)];
+    }
     let parsed = SourceFile::parse(text);
     let allows = Allows::read(&parsed, text);
     let wrapped = outer(text, &statements).is_some();

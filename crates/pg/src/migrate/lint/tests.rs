@@ -122,3 +122,26 @@ fn every_rule_has_a_name_that_can_be_typed() {
     assert!(names.len() > 30 && names.contains(&"require-concurrent-index-creation".to_owned()), "{names:?}");
     assert!(names.iter().all(|name| name.bytes().all(|byte| byte == b'-' || byte.is_ascii_lowercase())), "{names:?}");
 }
+
+#[test]
+fn what_is_nested_without_end_is_a_note_and_no_crash() {
+    for text in [
+        format!("SELECT {}1{};", "(".repeat(20_000), ")".repeat(20_000)),
+        format!("SELECT 1{};", " + 1".repeat(200_000)),
+        format!("SELECT {}true;", "NOT ".repeat(200_000)),
+    ] {
+        assert_eq!(told(&text, IN_ONE), ["note too-large@1:1"]);
+    }
+    // The deepest that is looked at, in each way to be deep.
+    for text in [
+        format!("SELECT {}1{};", "(".repeat(4900), ")".repeat(4900)),
+        format!("SELECT 1{};", " + 1".repeat(2400)),
+        format!("SELECT {}true;", "NOT ".repeat(4900)),
+        format!("SELECT {}1{};", "CASE WHEN true THEN ".repeat(900), " END".repeat(900)),
+        format!("SELECT 1{};", " UNION ALL SELECT 1".repeat(900)),
+        format!("SELECT {}1{};", "(SELECT ".repeat(2400), ")".repeat(2400)),
+    ] {
+        let text = format!("{text}\nALTER TABLE t DROP COLUMN a;\n");
+        assert!(told(&text, IN_ONE).iter().any(|one| one.starts_with("warning ban-drop-column")), "{}", &text[..40]);
+    }
+}

@@ -16,7 +16,7 @@ pub async fn weigh(client: &Client, findings: &mut [Finding]) -> Result<(), PgEr
     let mut sizes: BTreeMap<String, Option<i64>> = BTreeMap::new();
     for name in names {
         // A name that is none makes `to_regclass` fail; then nothing is known, and nothing is lowered.
-        let sql = "SELECT pg_total_relation_size(to_regclass($1))";
+        let sql = "SELECT pg_catalog.pg_total_relation_size(pg_catalog.to_regclass($1))";
         let Ok(rows) = client.query("measure a table", sql, &[&name]).await else { continue };
         sizes.insert(name, rows.first().and_then(|row| row.get(0)));
     }

@@ -11,7 +11,11 @@ pub enum Kind {
     Commit,
     /// `ROLLBACK`, `ABORT`; not back to a savepoint.
     Rollback,
-    /// Whatever else ends the transaction that is open: `PREPARE TRANSACTION`, `COMMIT AND CHAIN`.
+    /// `COMMIT AND CHAIN`: the next transaction begins at once.
+    CommitAndChain,
+    /// `ROLLBACK AND CHAIN`.
+    RollbackAndChain,
+    /// Whatever else ends a transaction: `PREPARE TRANSACTION`, `COMMIT PREPARED`.
     OtherEnd,
     /// `COPY … FROM STDIN`; its data follows.
     CopyFromStdin,
@@ -36,7 +40,12 @@ pub enum Kind {
 impl Kind {
     /// Whether it begins or ends a transaction.
     pub fn controls_transaction(self) -> bool {
-        matches!(self, Self::Begin | Self::Commit | Self::Rollback | Self::OtherEnd)
+        self == Self::Begin || self.ends_transaction() || matches!(self, Self::CommitAndChain | Self::RollbackAndChain)
+    }
+
+    /// Whether no transaction is open after it.
+    pub fn ends_transaction(self) -> bool {
+        matches!(self, Self::Commit | Self::Rollback | Self::OtherEnd)
     }
 
     /// Whether PostgreSQL refuses it inside a transaction.
@@ -62,8 +71,10 @@ pub(super) struct Reader {
     count: usize,
     previous: Short,
     parentheses: usize,
-    /// How many of BEGIN ATOMIC and CASE are open.
-    blocks: usize,
+    /// Whether a BEGIN ATOMIC is open.
+    body: bool,
+    /// Whether a statement of that body could begin here.
+    between: bool,
     from_stdin: bool,
     to_stdout: bool,
     concurrently: bool,
@@ -72,40 +83,44 @@ pub(super) struct Reader {
 impl Reader {
     /// Whether a semicolon here ends the statement.
     pub(super) fn can_end(&self) -> bool {
-        self.parentheses == 0 && self.blocks == 0
+        self.parentheses == 0 && !self.body
     }
 
     pub(super) fn read(&mut self, text: &str, token: &Token) {
+        let between = std::mem::take(&mut self.between);
+        let previous = std::mem::take(&mut self.previous);
         match token {
             Token::Open(_) => self.parentheses += 1,
             // One too many is PostgreSQL's to complain about.
             Token::Close(_) => self.parentheses = self.parentheses.saturating_sub(1),
-            Token::Word(span) => self.word(Short::of(&text[span.clone()])),
-            Token::Other(_) => self.previous = Short::default(),
-            Token::Semicolon(_) | Token::Backslash(_) => {}
+            Token::Word(span) => self.word(Short::of(&text[span.clone()]), previous, between),
+            Token::Semicolon(_) => self.between = self.parentheses == 0,
+            Token::Other(_) | Token::Backslash(_) => {}
         }
     }
 
-    fn word(&mut self, word: Short) {
-        if self.parentheses == 0 {
-            if self.count < WORDS {
-                self.words[self.count] = word;
-            }
-            self.count += 1;
-            self.from_stdin |= self.previous.is("from") && word.is("stdin");
-            self.to_stdout |= self.previous.is("to") && word.is("stdout");
-            self.concurrently |= word.is("concurrently");
-        }
-        if self.blocks > 0 {
-            if word.is("case") {
-                self.blocks += 1;
-            } else if word.is("end") {
-                self.blocks -= 1;
-            }
-        } else if self.previous.is("begin") && word.is("atomic") && self.makes_routine() {
-            self.blocks = 1;
-        }
+    fn word(&mut self, word: Short, previous: Short, between: bool) {
         self.previous = word;
+        // REINDEX (CONCURRENTLY) is the same as REINDEX … CONCURRENTLY.
+        self.concurrently |= word.is("concurrently") && (self.parentheses == 0 || self.at(0, "reindex"));
+        if self.parentheses > 0 {
+            return;
+        }
+        if self.count < WORDS {
+            self.words[self.count] = word;
+        }
+        self.count += 1;
+        // Either word means the client, whichever way the data goes.
+        let client = word.is("stdin") || word.is("stdout");
+        self.from_stdin |= previous.is("from") && client;
+        self.to_stdout |= previous.is("to") && client;
+        if self.body {
+            // Each statement of a body has its semicolon, and none begins with END. So an END behind a semicolon is the
+            // body's, and every other one is a CASE's or a name: `t.end`, `AS end`, `SELECT 1 end`.
+            self.body = !(between && word.is("end"));
+        } else if previous.is("begin") && word.is("atomic") && self.makes_routine() {
+            (self.body, self.between) = (true, true);
+        }
     }
 
     /// CREATE [OR REPLACE] FUNCTION or PROCEDURE.
@@ -120,15 +135,16 @@ impl Reader {
 
     pub(super) fn kind(self) -> Kind {
         let at = |index: usize, word: &str| self.at(index, word);
-        let chained = at(1, "and") || at(2, "and");
+        // AND NO CHAIN is the same as nothing.
+        let chained = (at(1, "and") || at(2, "and")) && !at(2, "no") && !at(3, "no");
         match self.words[0].as_str() {
             "begin" => Kind::Begin,
             "start" if at(1, "transaction") => Kind::Begin,
-            // COMMIT AND NO CHAIN is a plain one.
-            "commit" | "end" if at(1, "prepared") || (chained && !at(2, "no") && !at(3, "no")) => Kind::OtherEnd,
+            "commit" | "rollback" if at(1, "prepared") => Kind::OtherEnd,
+            "commit" | "end" if chained => Kind::CommitAndChain,
             "commit" | "end" => Kind::Commit,
             "rollback" | "abort" if at(1, "to") || at(2, "to") => Kind::Other,
-            "rollback" | "abort" if at(1, "prepared") || chained => Kind::OtherEnd,
+            "rollback" | "abort" if chained => Kind::RollbackAndChain,
             "rollback" | "abort" => Kind::Rollback,
             "prepare" if at(1, "transaction") => Kind::OtherEnd,
             "copy" if self.from_stdin => Kind::CopyFromStdin,

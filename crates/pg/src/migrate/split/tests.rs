@@ -38,11 +38,29 @@ fn semicolons_end_statements_where_postgresql_says_so() {
 fn bodies_in_plain_sql_stay_whole() {
     let body = "CREATE OR REPLACE FUNCTION f(a int) RETURNS int BEGIN ATOMIC SELECT CASE WHEN a > 1 THEN 2 END; SELECT 1; END;";
     assert_eq!(texts(&format!("{body} SELECT 2;")), [body, "SELECT 2;"]);
+    for inner in [
+        "SELECT 1 AS case;",
+        "SELECT 1 AS end; SELECT 2 AS \"end\";",
+        "SELECT t.case, t.end FROM t;",
+        "SELECT 1 case; SELECT (SELECT 1 end) end;",
+        "SELECT t . end; ;",
+        "SELECT begin atomic FROM t;",
+        "SELECT CASE WHEN (SELECT 1 end) = 1 THEN 2 END case;",
+        "SELECT CASE CASE 1 WHEN 1 THEN 2 END WHEN 2 THEN 3 END AS case;",
+        "UPDATE t SET \"case\" = CASE WHEN a THEN b END; /* end; */ -- end;\n",
+        "SELECT ';' \"end\", $$ ; end $$ end;",
+        "",
+    ] {
+        let body = format!("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC {inner} END;");
+        assert_eq!(kinds(&format!("{body} COMMIT; x")), [Kind::Other, Kind::Commit, Kind::Other], "{inner}");
+        assert_eq!(texts(&format!("{body} COMMIT; x")), [&body, "COMMIT;", "x"], "{inner}");
+    }
     let procedure = "create procedure p() begin atomic insert into t values (1); end;";
     assert_eq!(texts(&format!("{procedure}x")), [procedure, "x"]);
     // Elsewhere these words mean nothing.
     assert_eq!(texts("BEGIN; SELECT 1; END; x").len(), 4);
     assert_eq!(texts("CREATE TABLE atomic (begin int); x").len(), 2);
+    assert_eq!(texts("CREATE FUNCTION f(begin atomic) RETURNS int AS 'x' LANGUAGE sql; x").len(), 2);
 }
 
 #[test]
@@ -56,6 +74,7 @@ fn data_of_copy_is_no_sql() {
     assert_eq!(split(empty).expect("good")[0].data, Some(44..44));
     assert_eq!(kinds("COPY t FROM '/tmp/x'; COPY (SELECT 1) TO '/tmp/x';"), [Kind::Other; 2]);
 
+    assert_eq!(kinds("COPY t FROM STDOUT;\n1\n\\.\n"), [Kind::CopyFromStdin]);
     assert!(matches!(split("COPY t FROM STDIN;\n1\n"), Err(SplitError::CopyWithoutEnd { at: 0 })));
     assert!(matches!(split("COPY t FROM STDIN"), Err(SplitError::CopyWithoutEnd { at: 0 })));
     assert!(matches!(split("COPY t FROM STDIN; SELECT 1;\n\\.\n"), Err(SplitError::TextAfterCopy { at: 19 })));
@@ -73,7 +92,8 @@ fn commands_of_psql_are_told() {
 #[test]
 fn transactions_are_recognised() {
     use Kind::{
-        Alone, Begin, Commit, CreateIndexConcurrently, Discard, Other, OtherEnd, ReindexConcurrently, Rollback,
+        Alone, Begin, Commit, CommitAndChain, CreateIndexConcurrently, Discard, Other, OtherEnd, ReindexConcurrently,
+        Rollback, RollbackAndChain,
     };
     for (text, kind) in [
         ("begin", Begin),
@@ -82,8 +102,11 @@ fn transactions_are_recognised() {
         ("commit work", Commit),
         ("COMMIT AND NO CHAIN", Commit),
         ("END", Commit),
-        ("COMMIT AND CHAIN", OtherEnd),
-        ("COMMIT WORK AND CHAIN", OtherEnd),
+        ("COMMIT AND CHAIN", CommitAndChain),
+        ("END WORK AND CHAIN", CommitAndChain),
+        ("ROLLBACK AND CHAIN", RollbackAndChain),
+        ("ABORT TRANSACTION AND NO CHAIN", Rollback),
+        ("ROLLBACK PREPARED 'x'", OtherEnd),
         ("COMMIT PREPARED 'x'", OtherEnd),
         ("PREPARE TRANSACTION 'x'", OtherEnd),
         ("PREPARE q AS SELECT 1", Other),
@@ -95,6 +118,8 @@ fn transactions_are_recognised() {
         ("CREATE UNIQUE INDEX CONCURRENTLY i ON t (a)", CreateIndexConcurrently),
         ("CREATE INDEX i ON t (a)", Other),
         ("REINDEX (VERBOSE) TABLE CONCURRENTLY t", ReindexConcurrently),
+        ("REINDEX (VERBOSE, CONCURRENTLY) TABLE t", ReindexConcurrently),
+        ("REINDEX (VERBOSE) TABLE t", Other),
         ("VACUUM t", Alone),
         ("DROP INDEX CONCURRENTLY i", Alone),
         ("ALTER SYSTEM SET x = 1", Alone),

@@ -19,7 +19,7 @@ const SCHEMA: &str = "CREATE SCHEMA shop;
     CREATE VIEW shop.latest AS SELECT id FROM shop.orders ORDER BY id DESC LIMIT 10;
     CREATE FUNCTION shop.twice(n int) RETURNS int LANGUAGE sql AS $$ SELECT 2 * n $$";
 
-fn login(server: &Server) -> Login {
+pub(super) fn login(server: &Server) -> Login {
     Login {
         target: server.socket(),
         user: ADMIN.to_owned(),
@@ -29,17 +29,17 @@ fn login(server: &Server) -> Login {
     }
 }
 
-async fn pg_dump(client: &Client) -> PgDump {
+pub(super) async fn pg_dump(client: &Client) -> PgDump {
     let engines = std::env::var_os("PGDB_ENGINES_DIR").map(PathBuf::from);
     PgDump::find(engines.as_deref(), std::env::var_os("PATH").as_deref(), client.major()).await.expect("a pg_dump")
 }
 
-async fn made(client: &Client) -> Result<Scratch, PgError> {
+pub(super) async fn made(client: &Client) -> Result<Scratch, PgError> {
     Scratch::take_turn(client).await?;
     Scratch::make(client).await
 }
 
-async fn scratches(client: &Client) -> String {
+pub(super) async fn scratches(client: &Client) -> String {
     one(client, "SELECT count(*)::text FROM pg_database WHERE datname LIKE 'pgdb\\_drift\\_%'").await
 }
 
@@ -152,7 +152,7 @@ async fn without_a_program_that_is_new_enough_it_says_so() {
     assert!(missing.to_string().starts_with("no pg_dump of version 99 or newer is here"), "{missing}");
 }
 
-fn files(texts: &[(&str, &str)]) -> Vec<File> {
+pub(super) fn files(texts: &[(&str, &str)]) -> Vec<File> {
     texts.iter().map(|(key, text)| File::new(Key::parse(key).expect(key), text.as_bytes().to_vec())).collect()
 }
 
@@ -162,7 +162,7 @@ const FILES: [(&str, &str); 3] = [
     ("shop/R__latest.sql", "CREATE OR REPLACE VIEW shop.latest AS SELECT max(id) FROM shop.orders;\n"),
 ];
 
-async fn checked(server: &Server, files: &[File]) -> Result<DriftReport, CheckError> {
+pub(super) async fn checked(server: &Server, files: &[File]) -> Result<DriftReport, CheckError> {
     let admin = server.admin("postgres").await;
     let (login, options, dump) = (login(server), Options::new("test"), pg_dump(&admin).await);
     let report = check(&login, files, &options, &dump, std::future::pending()).await;

@@ -1,8 +1,9 @@
 //! One migrator at a time, locks of others, and the locks that a file takes.
 
-use super::{Bed, file, on_both, options, word};
+use super::{Bed, apart, file, on_both, options, word};
 use crate::server::one;
 use pgdb_core::migration::file::File;
+use pgdb_core::migration::ledger::SeenLock;
 use pgdb_pg::migrate::error::MigrateError;
 use pgdb_pg::migrate::ledger;
 use pgdb_pg::migrate::report::Event;
@@ -13,6 +14,8 @@ on_both!(of_four_migrators_all_succeed_and_each_file_runs_once);
 on_both!(a_migrator_waits_for_another_and_says_for_whom);
 on_both!(a_lock_that_cannot_be_had_is_tried_again);
 on_both!(what_a_file_locks_is_in_the_ledger);
+on_both!(what_a_file_in_steps_locks_is_in_the_ledger);
+on_both!(what_a_file_locks_in_a_session_of_its_own_is_in_the_ledger);
 
 async fn of_four_migrators_all_succeed_and_each_file_runs_once(bed: &Bed) {
     let mut files = vec![file("a/000.sql", "CREATE TABLE ran (n int); INSERT INTO ran VALUES (0);")];
@@ -139,4 +142,95 @@ async fn what_a_file_locks_is_in_the_ledger(bed: &Bed) {
     let age = one(&client, "SELECT (extract(epoch FROM now()))::bigint::text").await.parse::<i64>().expect("a number");
     assert!((rows[0].applied_at.as_second() - age).abs() < 60, "{rows:?}");
     client.close().await;
+}
+
+async fn what_a_file_in_steps_locks_is_in_the_ledger(bed: &Bed) {
+    let files = [
+        file("a/1.sql", "CREATE TABLE t (a int); CREATE TABLE u (a int); CREATE TABLE v (a int);"),
+        file(
+            "a/2.sql",
+            "-- no-transaction\nALTER TABLE t ADD COLUMN b int;\nINSERT INTO t VALUES (1);\nCREATE TABLE fresh ();\n\
+             BEGIN; LOCK TABLE u IN EXCLUSIVE MODE; COMMIT;\nBEGIN; LOCK TABLE v; ROLLBACK;\n\
+             CREATE INDEX CONCURRENTLY ON t (a);\nALTER TABLE t ADD COLUMN c int;",
+        ),
+    ];
+    bed.run(&files[..1]).await;
+    let writer = bed.client().await;
+    let hold = "BEGIN; LOCK TABLE t IN ROW EXCLUSIVE MODE";
+    // Held once the file is at its index, which then waits for us while it is looked at.
+    let (done, mut is_done) = tokio::sync::oneshot::channel::<()>();
+    let client = bed.client().await;
+    let gate = bed.client().await;
+    gate.batch("close the gate", "SELECT pg_advisory_lock(4711)").await.expect("closed");
+    let gated = [files[0].clone(), gated(&files[1])];
+    let patient = Options { lock_timeout: Duration::from_secs(60), ..options() };
+    let running = async {
+        let report = bed.try_run(&gated, &patient).await.expect("a run");
+        done.send(()).expect("the test listens");
+        report
+    };
+    let holding = async {
+        while one(&client, "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").await
+            == "0"
+        {
+            tokio::task::yield_now().await;
+        }
+        writer.batch("hold", hold).await.expect("held");
+        gate.batch("open the gate", "SELECT pg_advisory_unlock(4711)").await.expect("opened");
+        let looked = "SELECT count(*)::text FROM pg_stat_activity a, pg_locks l WHERE a.query LIKE '%pg_locks l JOIN pg_class%' \
+             AND a.pid <> pg_backend_pid() AND a.state = 'idle' AND l.locktype = 'virtualxid' AND NOT l.granted \
+             AND l.pid <> a.pid AND a.query_start > (SELECT query_start FROM pg_stat_activity WHERE pid = l.pid)";
+        while is_done.try_recv().is_err() {
+            if one(&client, looked).await != "0" {
+                writer.batch("let go", "COMMIT").await.expect("let go");
+                break;
+            }
+        }
+    };
+    let (report, ()) = tokio::join!(running, holding);
+    assert!(report.is_complete(), "{report:#?}");
+    let told = |locks: &[SeenLock]| -> Vec<String> {
+        let how = |lock: &SeenLock| if lock.sampled { "seen" } else { "exact" };
+        locks.iter().map(|lock| format!("{} {} {}", lock.relation, lock.mode, how(lock))).collect()
+    };
+    let expected = [
+        "public.t AccessExclusiveLock exact",
+        "public.t ShareUpdateExclusiveLock seen",
+        "public.u ExclusiveLock exact",
+    ];
+    assert_eq!(told(&report.files[0].locks), expected);
+    let rows = ledger::history(&client, Some("a/2.sql"), 10).await.expect("read").expect("a ledger");
+    assert_eq!((rows.len(), &rows[0].locks), (1, &report.files[0].locks));
+    for client in [client, writer, gate] {
+        client.close().await;
+    }
+}
+
+/// The same file, waiting at the gate before it makes its index.
+fn gated(file: &File) -> File {
+    let sql = &file.content.as_ref().expect("good").sql;
+    let wait = "SELECT pg_advisory_xact_lock(4711);\nCREATE INDEX";
+    File::new(file.key.clone(), sql.replace("CREATE INDEX", wait).into_bytes())
+}
+
+async fn what_a_file_locks_in_a_session_of_its_own_is_in_the_ledger(bed: &Bed) {
+    let admin = apart::roles(bed).await;
+    let files = [
+        file("a/1.sql", "CREATE TABLE public.t (a int);"),
+        file(
+            "a/2.sql",
+            "-- no-transaction\nALTER TABLE public.t ADD COLUMN b int;\nVACUUM public.t;\n\
+             BEGIN; LOCK TABLE public.t IN SHARE MODE; INSERT INTO public.t VALUES (1); COMMIT AND CHAIN;\n\
+             LOCK TABLE public.t IN EXCLUSIVE MODE; COMMIT;",
+        ),
+    ];
+    let report = apart::try_run(bed, &files, &options()).await.expect("a run");
+    assert!(report.is_complete(), "{report:#?}");
+    let mut exact = report.files[1].locks.clone();
+    // Whether the VACUUM was seen is a matter of luck.
+    exact.retain(|lock| !lock.sampled);
+    let exact: Vec<String> = exact.iter().map(|lock| format!("{} {}", lock.relation, lock.mode)).collect();
+    let modes = ["AccessExclusiveLock", "ExclusiveLock", "ShareLock"];
+    assert_eq!(exact, modes.map(|mode| format!("public.t {mode}")));
+    admin.close().await;
 }

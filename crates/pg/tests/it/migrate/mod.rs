@@ -1,14 +1,19 @@
 //! Migrations against real servers: PostgreSQL 15 and the newest that there is.
 
+mod apart;
+mod apart_killed;
 mod cut;
 mod drift;
+mod drift_outside;
 mod failures;
 mod import;
+mod leftovers;
 mod lint;
 mod locks;
 mod order;
 mod splitter;
 mod steps;
+mod steps_anew;
 mod texts;
 
 use crate::server::{ADMIN, Server, one};

@@ -1,12 +1,47 @@
 //! The splitter against PostgreSQL itself: what the server takes for one statement is one here.
 
 use super::Bed;
-use crate::server::{ADMIN, newest};
+use crate::server::{ADMIN, newest, oldest};
 use pgdb_pg::Target;
 use pgdb_pg::migrate::split::split;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+/// The words that begin and end a body and a CASE, where they are no more than names.
+fn label() -> impl Strategy<Value = String> {
+    let word = prop_oneof![
+        Just("case"),
+        Just("CASE"),
+        Just("end"),
+        Just("End"),
+        Just("begin"),
+        Just("atomic"),
+        Just("commit"),
+        Just("function"),
+        Just("when"),
+        Just("\"end\""),
+        Just("\"case;\"")
+    ];
+    // AS takes every word for a name, and so does a dot; without them a label is one of those that PostgreSQL's list of
+    // keywords calls bare labels, which all of these are.
+    (word, 0..4usize).prop_map(|(word, way)| match way {
+        0 => format!("1 AS {word}"),
+        1 => format!("1 /* ; */ {word}"),
+        2 => format!("(SELECT t.{word} FROM (SELECT 1 AS {word}) AS t) AS {word}"),
+        _ => format!("CASE WHEN (SELECT 1 {word}) = 1 THEN 2 END {word}"),
+    })
+}
+
+/// A function whose body is SQL, as PostgreSQL reads it; what follows its END is another statement.
+fn routine() -> impl Strategy<Value = String> {
+    let inner = prop::collection::vec(prop::collection::vec(prop_oneof![label(), value()], 1..3), 0..3);
+    let wrap = "CREATE OR REPLACE FUNCTION pg_temp.g() RETURNS SETOF record";
+    inner.prop_map(move |statements| {
+        let statements = statements.iter().map(|values| format!("SELECT {};", values.join(", "))).collect::<String>();
+        format!("{wrap} BEGIN ATOMIC {statements} SELECT 1, 2; END")
+    })
+}
 
 /// Something that has a value, written so that it could be taken for the end of a statement.
 fn value() -> impl Strategy<Value = String> {
@@ -32,7 +67,10 @@ fn statement() -> impl Strategy<Value = String> {
     let select = prop::collection::vec(value(), 1..4).prop_map(|values| format!("SELECT {}", values.join(", ")));
     prop_oneof![
         8 => select,
+        3 => prop::collection::vec(label(), 1..4).prop_map(|labels| format!("SELECT {}", labels.join(", "))),
+        4 => routine(),
         1 => Just("CREATE OR REPLACE FUNCTION pg_temp.f(a int) RETURNS int BEGIN ATOMIC SELECT CASE a WHEN 1 THEN 2 END; SELECT 3; END".to_owned()),
+        1 => Just("COMMIT".to_owned()),
         1 => Just("SET application_name TO 'a;b'".to_owned()),
         1 => Just("DO $do$ BEGIN PERFORM ';'; END $do$".to_owned()),
     ]
@@ -58,8 +96,16 @@ async fn told(client: &Client, text: &str) -> Result<Vec<String>, String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_sees_the_same_statements() {
-    let bed = Bed::start(&newest()).await;
+async fn the_newest_server_sees_the_same_statements() {
+    agreed(&Bed::start(&newest()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_server_sees_the_same_statements() {
+    agreed(&Bed::start(&oldest()).await).await;
+}
+
+async fn agreed(bed: &Bed) {
     let Target::Socket { dir, port } = bed.server.socket() else { unreachable!() };
     let mut config = tokio_postgres::Config::new();
     config.host_path(dir).port(port).user(ADMIN).dbname(super::DB);

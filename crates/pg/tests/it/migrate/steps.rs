@@ -59,12 +59,6 @@ async fn what_was_done_stays_and_the_rest_is_made_up_for(bed: &Bed) {
         bed.ask("SELECT count(*) || max(outcome) || coalesce(max(error), '') FROM pgdb.migrations").await,
         "1applied"
     );
-
-    // What was changed meanwhile begins anew.
-    let begun = with(&files, "a/2.sql", "-- no-transaction\nINSERT INTO log VALUES (7);\nx;");
-    bed.fail(&begun).await;
-    bed.run(&with(&files, "a/2.sql", "-- no-transaction\nINSERT INTO log VALUES (8);\n")).await;
-    assert_eq!(bed.ask("SELECT string_agg(n::text, ' ' ORDER BY n) FROM log").await, "1 2 3 4 7 8");
 }
 
 async fn an_invalid_index_is_told_and_made_anew(bed: &Bed) {

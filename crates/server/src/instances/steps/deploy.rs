@@ -2,7 +2,7 @@
 
 use super::super::record;
 use super::super::world::{World, pg, runtime_step};
-use super::{Subject, present, subject, unknown_step};
+use super::{START_LIMIT, Subject, present, subject, unknown_step};
 use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
 use async_trait::async_trait;
 use pgdb_core::instance::InstanceState;
@@ -40,7 +40,9 @@ impl OperationKind for Deploy {
         // The first deploy of a major makes its prepared directory, which takes a second or, on a slow disk, many.
         let prepare = StepPlan::new("prepare").timeout(Duration::from_secs(600));
         let copy = StepPlan::new("copy").timeout(Duration::from_secs(600));
-        [vec![prepare, copy], ["configure", "start", "claim", "verify"].map(StepPlan::new).to_vec()].concat()
+        let start = StepPlan::new("start").timeout(START_LIMIT);
+        let rest = ["claim", "verify"].map(StepPlan::new).to_vec();
+        [vec![prepare, copy, StepPlan::new("configure"), start], rest].concat()
     }
 
     async fn run(&self, step: &str, cx: &StepContext) -> Result<StepDone, StepError> {

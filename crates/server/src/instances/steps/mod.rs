@@ -13,6 +13,7 @@ use pgdb_runtime::Runtime;
 use pgdb_runtime::spec::ServerSpec;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) use deploy::{DEPLOY, DeployInput};
 pub(super) use destroy::{DESTROY, DestroyInput};
@@ -20,6 +21,9 @@ pub(super) use password::ROTATE_PASSWORD;
 pub(super) use power::{RESTART, START, STOP};
 pub(crate) use restore::load_failed;
 pub(super) use restore::{RESTORE, RestoreInput};
+
+/// Above what a runtime can be told to wait for a server: it knows why none came, and is to say so first.
+const START_LIMIT: Duration = Duration::from_secs(3700);
 
 /// Input of operations that need to know only which instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

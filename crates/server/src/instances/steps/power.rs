@@ -5,7 +5,7 @@
 
 use super::super::record;
 use super::super::world::{World, runtime_step};
-use super::{present, start, unknown_step};
+use super::{START_LIMIT, present, start, unknown_step};
 use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
 use async_trait::async_trait;
 use pgdb_core::instance::InstanceState;
@@ -30,10 +30,11 @@ impl OperationKind for Power {
 
     fn plan(&self, _: &Value) -> Vec<StepPlan> {
         let stop = || StepPlan::new("stop").timeout(Duration::from_secs(300));
+        let start = || StepPlan::new("start").timeout(START_LIMIT);
         match self.kind {
-            START => vec![StepPlan::new("start")],
+            START => vec![start()],
             STOP => vec![stop()],
-            _ => vec![stop(), StepPlan::new("configure"), StepPlan::new("start")],
+            _ => vec![stop(), StepPlan::new("configure"), start()],
         }
     }
 

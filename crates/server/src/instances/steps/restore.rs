@@ -5,7 +5,7 @@
 use super::super::world::{World, pg, runtime_step};
 use super::{present, subject, unknown_step};
 use crate::operations::record::{self, Filter};
-use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
+use crate::operations::{OperationKind, Place, StepContext, StepDone, StepError, StepPlan};
 use async_trait::async_trait;
 use pgdb_core::operation::OperationState;
 use pgdb_pg::connect::Client;
@@ -56,8 +56,8 @@ impl OperationKind for Restore {
         ]
     }
 
-    fn long(&self, _: &Value) -> bool {
-        true
+    fn place(&self, _: &Value) -> Place {
+        Place::Long
     }
 
     async fn run(&self, step: &str, cx: &StepContext) -> Result<StepDone, StepError> {

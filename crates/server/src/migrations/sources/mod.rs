@@ -2,10 +2,14 @@
 //!
 //! The API is stronger than the mount, and the mount than the folder, whose content an init container copied once and
 //! nobody renews. A stronger place takes over when it appears. A weaker one never does: what it holds may be old, and
-//! old files would be run again over new ones. So what a place held last counts until it can be read again.
+//! old files would be run again over new ones. So what a place held last counts until there is something in it again.
+//! A place that is there and cannot be read is not empty: weaker ones are not looked at, and that is told.
 
 mod folder;
+pub(super) mod writes;
 
+use self::folder::Reading;
+use self::writes::Writes;
 use super::directory::Found;
 use super::settings::{Origin, Settings};
 use pgdb_core::migration::checksum::Checksum;
@@ -13,6 +17,7 @@ use pgdb_core::migration::file::File;
 use pgdb_core::migration::key::{Key, is_candidate};
 use pgdb_runtime::kubernetes::configmap::{ConfigMapWatch, Content, Entries};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -25,6 +30,8 @@ pub(super) struct Sources {
     configmap: String,
     mount: Option<PathBuf>,
     directory: Option<PathBuf>,
+    /// Which files of plain folders are being written.
+    writes: Arc<Writes>,
     since: Instant,
     /// The last that counted.
     last: Option<Snapshot>,
@@ -38,10 +45,20 @@ pub(super) struct Snapshot {
     pub(super) place: String,
     /// In the order of their keys, no key twice.
     pub(super) files: Vec<File>,
-    /// Names that cannot be used, each with why. A migration that is not run for its name must not go unseen.
+    /// Names that cannot be used and files that cannot be read, each with why. A migration that is not run must not go
+    /// unseen.
     pub(super) refused: Vec<String>,
     /// Why this may not be the newest.
     pub(super) trouble: Option<String>,
+}
+
+/// Why nothing counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// No place holds anything.
+    Nothing(String),
+    /// The place that counts is being changed; it can be read in a moment.
+    Busy(String),
 }
 
 /// What one place has to say.
@@ -50,6 +67,10 @@ enum Told {
     Holds(Found),
     /// No migrations; where it was looked, and why there are none.
     Nothing(String),
+    /// It is there and cannot be read.
+    Broken(String),
+    /// It is being changed.
+    Busy(String),
     /// It will know more in a moment.
     Soon(String),
 }
@@ -64,9 +85,15 @@ impl Sources {
             configmap: format!("{namespace}/{name}"),
             mount: settings.mount.clone(),
             directory: settings.directory.clone(),
+            writes: Arc::default(),
             since: Instant::now(),
             last: None,
         }
+    }
+
+    /// What has to be told of files that are written.
+    pub(super) fn writes(&self) -> Arc<Writes> {
+        Arc::clone(&self.writes)
     }
 
     /// The folders to listen to.
@@ -83,7 +110,7 @@ impl Sources {
     }
 
     /// What counts now, or why nothing does.
-    pub(super) async fn read(&mut self) -> Result<Snapshot, String> {
+    pub(super) async fn read(&mut self) -> Result<Snapshot, Unread> {
         let weakest = self.last.as_ref().map_or(Origin::Directory, |last| last.origin);
         let mut nothing = Vec::new();
         for origin in Origin::ALL.into_iter().filter(|origin| *origin <= weakest) {
@@ -95,7 +122,13 @@ impl Sources {
                     let snapshot = Snapshot { origin, place, files: found.files, refused: found.left_out, trouble };
                     return Ok(self.last.insert(snapshot).clone());
                 }
-                Told::Soon(why) if self.last.is_none() => return Err(why),
+                Told::Broken(why) => {
+                    let kept = self.last.clone().filter(|last| last.origin == origin);
+                    let files = kept.map(|last| last.files).unwrap_or_default();
+                    return Ok(Snapshot { origin, place, files, refused: vec![why], trouble: None });
+                }
+                Told::Busy(why) => return Err(Unread::Busy(why)),
+                Told::Soon(why) if self.last.is_none() => return Err(Unread::Nothing(why)),
                 Told::Soon(why) | Told::Nothing(why) => nothing.push(why),
             }
         }
@@ -105,8 +138,8 @@ impl Sources {
                 last.trouble = Some(nothing.join("; "));
                 Ok(last.clone())
             }
-            None if nothing.is_empty() => Err("there is no place to look for migrations".to_owned()),
-            None => Err(format!("there are no migrations: {}", nothing.join("; "))),
+            None if nothing.is_empty() => Err(Unread::Nothing("there is no place to look for migrations".to_owned())),
+            None => Err(Unread::Nothing(format!("there are no migrations: {}", nothing.join("; ")))),
         }
     }
 
@@ -117,8 +150,8 @@ impl Sources {
                 let told = self.ask_api(&place)?;
                 Some((place, told))
             }
-            Origin::Mount => Some(read_folder(self.mount.clone()?).await),
-            Origin::Directory => Some(read_folder(self.directory.clone()?).await),
+            Origin::Mount => Some(read_folder(self.mount.clone()?, self.writes()).await),
+            Origin::Directory => Some(read_folder(self.directory.clone()?, self.writes()).await),
         }
     }
 
@@ -165,14 +198,15 @@ fn from_entries(entries: &Entries) -> Found {
     found.in_order(|key| format!("there are two keys for '{key}'"))
 }
 
-async fn read_folder(path: PathBuf) -> (String, Told) {
+async fn read_folder(path: PathBuf, writes: Arc<Writes>) -> (String, Told) {
     let place = path.display().to_string();
-    let read = tokio::task::spawn_blocking(move || folder::read(&path)).await;
+    let read = tokio::task::spawn_blocking(move || folder::read(&path, &writes)).await;
     let told = match read {
-        Ok(Ok(Some(found))) => holds(&place, found),
-        Ok(Ok(None)) => Told::Nothing(format!("there is no folder {place}")),
-        Ok(Err(error)) => Told::Nothing(format!("{error}: {}", error.source)),
-        Err(_) => Told::Nothing(format!("could not read {place}")),
+        Ok(Ok(Reading::Whole(found))) => holds(&place, found),
+        Ok(Ok(Reading::Absent)) => Told::Nothing(format!("there is no folder {place}")),
+        Ok(Ok(Reading::Busy(why))) => Told::Busy(why),
+        Ok(Err(error)) => Told::Broken(format!("{error}: {}", error.source)),
+        Err(_) => Told::Broken(format!("could not read {place}")),
     };
     (place, told)
 }
@@ -182,6 +216,7 @@ mod tests {
     use super::*;
     use std::fs;
     use std::path::Path;
+    use std::time::UNIX_EPOCH;
 
     fn sources(mount: &Path, directory: &Path) -> Sources {
         Sources {
@@ -189,9 +224,17 @@ mod tests {
             configmap: "tests/none".to_owned(),
             mount: Some(mount.to_owned()),
             directory: Some(directory.to_owned()),
+            writes: Arc::default(),
             since: Instant::now(),
             last: None,
         }
+    }
+
+    /// Writes as if it were long ago.
+    fn write(path: &Path) {
+        fs::write(path, "").expect("written");
+        let dated = fs::File::options().write(true).open(path).and_then(|file| file.set_modified(UNIX_EPOCH));
+        dated.expect("dated");
     }
 
     async fn keys(sources: &mut Sources) -> Vec<String> {
@@ -205,16 +248,16 @@ mod tests {
         let (mount, tree) = (root.path().join("mount"), root.path().join("tree"));
         let mut sources = sources(&mount, &tree);
         let why = sources.read().await.expect_err("nothing there");
-        assert!(why.contains("mount") && why.contains("tree"), "{why}");
+        assert!(matches!(&why, Unread::Nothing(why) if why.contains("mount") && why.contains("tree")), "{why:?}");
 
         fs::create_dir_all(tree.join("gcp")).expect("a folder");
-        fs::write(tree.join("gcp/001_old.sql"), "").expect("written");
+        write(&tree.join("gcp/001_old.sql"));
         assert_eq!(keys(&mut sources).await, ["gcp/001_old.sql"]);
 
         // A volume that is mounted and empty is not a source yet.
         fs::create_dir(&mount).expect("a folder");
         assert_eq!(keys(&mut sources).await, ["gcp/001_old.sql"]);
-        fs::write(mount.join("gcp_001_new.sql"), "").expect("written");
+        write(&mount.join("gcp_001_new.sql"));
         assert_eq!(keys(&mut sources).await, ["gcp/001_new.sql"]);
 
         fs::remove_dir_all(&mount).expect("removed");
@@ -222,6 +265,34 @@ mod tests {
         assert_eq!(kept.origin, Origin::Mount);
         assert!(kept.trouble.is_some_and(|trouble| trouble.contains("mount")));
         assert_eq!(keys(&mut sources).await, ["gcp/001_new.sql"]);
+    }
+
+    #[tokio::test]
+    async fn a_place_that_cannot_be_read_is_told_and_no_weaker_one_is_used() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (mount, tree) = (root.path().join("mount"), root.path().join("tree"));
+        let mut sources = sources(&mount, &tree);
+        fs::create_dir(&tree).expect("a folder");
+        write(&tree.join("gcp_001_old.sql"));
+        // There, and no folder.
+        fs::write(&mount, "").expect("written");
+        let broken = sources.read().await.expect("told");
+        assert_eq!((broken.origin, broken.files.len()), (Origin::Mount, 0));
+        assert!(broken.refused[0].starts_with(&format!("could not read {}", mount.display())), "{broken:?}");
+
+        fs::remove_file(&mount).expect("removed");
+        fs::create_dir(&mount).expect("a folder");
+        write(&mount.join("gcp_001_new.sql"));
+        std::os::unix::fs::symlink("nowhere", mount.join("gcp_002_link.sql")).expect("a link");
+        write(&mount.join("gcp_003_more.sql"));
+        let snapshot = sources.read().await.expect("told");
+        assert_eq!(snapshot.files.len(), 2, "the others are there");
+        assert!(snapshot.refused[0].contains("gcp_002_link.sql"), "{snapshot:?}");
+
+        fs::remove_dir_all(&mount).expect("removed");
+        fs::write(&mount, "").expect("written");
+        let broken = sources.read().await.expect("told");
+        assert_eq!((broken.files.len(), broken.refused.len()), (2, 1), "what it held last, and that it cannot be read");
     }
 
     #[test]

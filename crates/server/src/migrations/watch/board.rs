@@ -80,6 +80,11 @@ impl Board {
         news
     }
 
+    /// The sources can be read again, and hold what they held.
+    pub(super) fn readable_again(&self) {
+        self.state().waiting = None;
+    }
+
     /// There are other files than before.
     pub(super) fn found(&self, snapshot: &Snapshot) {
         let mut state = self.state();

@@ -3,6 +3,7 @@
 //! What the system tells about changes is taken as a hint to look, and nothing more: on mounted volumes it says little
 //! that can be relied on. Looking is comparing all content, see [`super`].
 
+use crate::migrations::sources::writes::Writes;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::fs;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{self, Instant};
 
-/// A file is read once nothing has been written for this long, so that none is read half written…
+/// Files are read once nothing has been heard for this long, for one seldom comes alone…
 const QUIET: Duration = Duration::from_millis(50);
 /// …but no later than this after the first change, however busily somebody writes.
 const BUSY: Duration = Duration::from_millis(500);
@@ -37,12 +38,20 @@ struct Folder {
 }
 
 impl Changes {
-    pub(super) fn of(folders: Vec<PathBuf>) -> Self {
+    /// What is told of files goes to `writes` as well.
+    pub(super) fn of(folders: Vec<PathBuf>, writes: Arc<Writes>) -> Self {
         let heard = Arc::new(Notify::new());
         let tell = Arc::clone(&heard);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // An error may have swallowed a change.
-            if event.map_or(true, |event| is_change(event.kind)) {
+            let is_news = match event {
+                Ok(event) => {
+                    writes.hear(&event);
+                    event.need_rescan() || is_change(event.kind)
+                }
+                // It may have swallowed a change.
+                Err(_) => true,
+            };
+            if is_news {
                 tell.notify_one();
             }
         });
@@ -132,7 +141,7 @@ mod tests {
     async fn a_folder_that_comes_and_one_that_is_replaced_are_heard() {
         let root = tempfile::tempdir().expect("a folder");
         let current = root.path().join("current");
-        let mut changes = Changes::of(vec![current.clone()]);
+        let mut changes = Changes::of(vec![current.clone()], Arc::default());
         settled(&mut changes).await;
         for generation in ["first", "second"] {
             let folder = root.path().join(generation);
@@ -153,7 +162,7 @@ mod tests {
     #[tokio::test]
     async fn without_notices_a_folder_is_to_be_read_each_time() {
         let root = tempfile::tempdir().expect("a folder");
-        let mut changes = Changes::of(vec![root.path().to_owned()]);
+        let mut changes = Changes::of(vec![root.path().to_owned()], Arc::default());
         settled(&mut changes).await;
         changes.watcher = None;
         hears(&mut changes).await;

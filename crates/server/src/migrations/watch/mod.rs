@@ -1,36 +1,46 @@
 //! The watcher: keeps a database up to date with what its sources hold.
 //!
-//! A loop without memory of what happened: it reads all content, compares it with the ledger in the database, and runs
-//! what is due. It does so when something says that a source changed, when PostgreSQL comes back, after a failure, and
-//! every half minute all the same, for the target may be changed under it too. So no change is lost, however many come
-//! at once, and the newest content is what counts.
+//! A loop that reads all content, compares it with the ledger in the database, and runs what is due. It does so when the
+//! content of a source is another than before, when PostgreSQL comes back, some time after a failure, and every half
+//! minute all the same, for the target may be changed under it too. So no change is lost, however many come at once, and
+//! the newest content is what counts. What something says about a source is no more than a reason to read it: only other
+//! content makes the watcher try again at once what has failed.
 
 mod board;
 mod changes;
 mod health;
+mod settled;
 
 use crate::config::listen::Listen;
 use crate::http::serve::{Servers, bind_all};
 use crate::migrations::settings::Settings;
-use crate::migrations::sources::{Snapshot, Sources};
+use crate::migrations::sources::{Snapshot, Sources, Unread};
 use anyhow::Context as _;
 use board::Board;
 use changes::Changes;
 use health::{Probed, describe, router};
-use pgdb_core::migration::plan::{Changed, OutOfOrder, Policy};
+use pgdb_core::migration::file::File;
+use pgdb_core::migration::plan::plan;
 use pgdb_pg::migrate::error::MigrateError;
-use pgdb_pg::migrate::report::{Event, RunReport};
+use pgdb_pg::migrate::ledger;
+use pgdb_pg::migrate::report::{Event, RefusedFile, RunReport};
 use pgdb_pg::migrate::run::{Options, run};
 use pgdb_pg::migrate::session::{Login, Session};
 use pgdb_pg::{PgError, presence};
+use settled::{POLICY, Settled};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time;
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// Between two looks when nothing says that one is needed.
+/// Between two looks at the database when nothing says that one is needed.
 const LOOK: Duration = Duration::from_secs(30);
+/// The same while another migrator has other files: it may have been told the right ones.
+const DISPUTED: Duration = Duration::from_secs(5);
+/// A source that is being changed is read again after this long.
+const BUSY: Duration = Duration::from_millis(100);
 /// How long to wait for another migrator before that is told and tried again.
 const TURN: Duration = Duration::from_secs(10);
 /// What is under way may come to its end when the program is to end; Kubernetes gives 30 seconds in all.
@@ -55,8 +65,17 @@ pub async fn watch(settings: Settings, stop: CancellationToken) -> anyhow::Resul
         "pgdb {} watches migrations", env!("CARGO_PKG_VERSION")
     );
     let sources = Sources::open(&settings);
-    let changes = Changes::of(sources.folders());
-    let watcher = Watcher { login: settings.database, sources, changes, board, alarm, last: None };
+    let changes = Changes::of(sources.folders(), sources.writes());
+    let watcher = Watcher {
+        login: settings.database,
+        sources,
+        changes,
+        board,
+        alarm,
+        last: None,
+        settled: Settled::default(),
+        disputed: Vec::new(),
+    };
     let outcome = tokio::select! {
         () = watcher.run(&stop) => Ok(()),
         error = servers.failed() => Err(error),
@@ -76,6 +95,9 @@ struct Watcher {
     alarm: Arc<Notify>,
     /// What was compared with the ledger last.
     last: Option<Snapshot>,
+    settled: Settled,
+    /// Files that were in dispute at the last look.
+    disputed: Vec<RefusedFile>,
 }
 
 /// What a look has come to.
@@ -83,39 +105,92 @@ struct Watcher {
 enum Look {
     /// Everything is applied.
     Complete,
-    /// A source or PostgreSQL is not there.
+    /// PostgreSQL is not there, or another migrator is at work.
     Absent,
     /// PostgreSQL went away in the middle of a file.
     Lost,
     /// Files failed.
     Failed,
+    /// Another migrator has other files.
+    Disputed,
 }
 
 impl Watcher {
     async fn run(mut self, stop: &CancellationToken) {
         let mut tries = Tries::default();
+        // When the database is to be looked at, and what the last look at it came to.
+        let mut due = Instant::now();
+        let mut last = Look::Absent;
+        // Whether the sources could be read last time.
+        let mut readable = true;
         while !stop.is_cancelled() {
-            let pause = tries.pause_after(self.until_stopped(stop).await);
+            let read = tokio::select! {
+                () = stop.cancelled() => break,
+                read = self.sources.read() => read,
+            };
+            let wake = match read {
+                Ok(snapshot) => {
+                    let other = self.take(&snapshot);
+                    if other {
+                        tries = Tries::default();
+                    }
+                    // Of what has failed before nothing is known that is new.
+                    let again = !readable && !matches!(last, Look::Failed | Look::Lost);
+                    if other || again || Instant::now() >= due {
+                        last = self.until_stopped(&snapshot, stop).await;
+                        due = Instant::now() + tries.pause_after(last);
+                    } else if !readable {
+                        self.board.readable_again();
+                    }
+                    (readable, tries.unread) = (true, 0);
+                    due
+                }
+                Err(why) => {
+                    readable = false;
+                    self.wait_for(match &why {
+                        Unread::Nothing(why) | Unread::Busy(why) => why,
+                    });
+                    Instant::now() + if let Unread::Busy(_) = why { BUSY } else { tries.pause_unread() }
+                }
+            };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.sources.api_changed() => {}
                 () = self.changes.next() => {}
-                () = self.alarm.notified() => {}
-                () = time::sleep(pause) => continue,
+                // While something else is wrong that is known.
+                () = self.alarm.notified() => if last == Look::Complete { due = Instant::now() },
+                () = time::sleep_until(wake) => {}
             }
-            // Something happened: what failed may work now.
-            tries = Tries::default();
         }
     }
 
+    /// Takes in what the sources hold. True when that is other content than before.
+    fn take(&mut self, snapshot: &Snapshot) -> bool {
+        if self.board.source_trouble(snapshot.trouble.as_deref())
+            && let Some(trouble) = &snapshot.trouble
+        {
+            tracing::warn!(source = snapshot.place, "the source may have changed unseen: {trouble}");
+        }
+        if self.last.as_ref().is_some_and(|last| last.same_content(snapshot)) {
+            return false;
+        }
+        tracing::info!(source = snapshot.place, migrations = snapshot.files.len(), "migrations were read");
+        for refused in &snapshot.refused {
+            tracing::error!(source = snapshot.place, "{refused}");
+        }
+        self.board.found(snapshot);
+        self.last = Some(snapshot.clone());
+        true
+    }
+
     /// One look; when the program is to end it gets some time to come to its end. What is cut off then is rolled back.
-    async fn until_stopped(&mut self, stop: &CancellationToken) -> Look {
+    async fn until_stopped(&mut self, snapshot: &Snapshot, stop: &CancellationToken) -> Look {
         let late = async {
             stop.cancelled().await;
             time::sleep(GRACE).await;
         };
         tokio::select! {
-            look = self.look() => look,
+            look = self.look(snapshot) => look,
             () = late => {
                 tracing::warn!("what was under way did not end in time and is rolled back");
                 Look::Absent
@@ -123,58 +198,72 @@ impl Watcher {
         }
     }
 
-    /// Reads everything, and runs what is due.
-    async fn look(&mut self) -> Look {
-        let snapshot = match self.sources.read().await {
-            Ok(snapshot) => snapshot,
-            Err(reason) => return self.wait_for(&reason),
-        };
-        if self.board.source_trouble(snapshot.trouble.as_deref())
-            && let Some(trouble) = &snapshot.trouble
-        {
-            tracing::warn!(source = snapshot.place, "the source may have changed unseen: {trouble}");
-        }
-        if self.last.as_ref().is_none_or(|last| !last.same_content(&snapshot)) {
-            tracing::info!(source = snapshot.place, migrations = snapshot.files.len(), "migrations were read");
-            for refused in &snapshot.refused {
-                tracing::error!(source = snapshot.place, "{refused}");
-            }
-            self.board.found(&snapshot);
-            self.last = Some(snapshot.clone());
-        }
-        match self.migrate(&snapshot).await {
+    /// Runs what is due.
+    async fn look(&mut self, snapshot: &Snapshot) -> Look {
+        match self.migrate(snapshot).await {
             Ok((report, true)) if !report.is_complete() => {
                 let last = report.files.last().map_or("the first file", |file| file.key.as_str());
                 self.wait_for(&format!("the connection to PostgreSQL was lost during {last}"));
                 Look::Lost
             }
-            Ok((report, _)) => self.concluded(&report),
+            Ok((report, _)) => self.concluded(report),
             Err(error) => self.wait_for(&error),
         }
     }
 
     /// Runs what is due. True when the session was lost meanwhile; an error is a reason to wait.
-    async fn migrate(&self, snapshot: &Snapshot) -> Result<(RunReport, bool), String> {
+    async fn migrate(&mut self, snapshot: &Snapshot) -> Result<(RunReport, bool), String> {
         let mut session = match self.session().await {
             Ok(session) => session,
             Err(error) => return Err(format!("PostgreSQL does not answer: {}", describe(&error))),
         };
-        let options = Options {
-            policy: Policy { out_of_order: OutOfOrder::Allow, changed: Changed::Rerun },
-            keep_going: true,
-            wait: TURN,
-            ..Options::new(env!("CARGO_PKG_VERSION"))
+        let options =
+            Options { policy: POLICY, keep_going: true, wait: TURN, ..Options::new(env!("CARGO_PKG_VERSION")) };
+        let outcome = async {
+            let files = self.undisputed(&session, &snapshot.files).await?;
+            let report = run(&mut session, &files, &options, &mut |event| self.heard(&event)).await?;
+            if report.applied > 0 {
+                let applied: HashSet<&str> =
+                    report.files.iter().filter(|file| file.applied).map(|file| file.key.as_str()).collect();
+                files
+                    .iter()
+                    .filter(|file| applied.contains(file.key.as_str()))
+                    .for_each(|file| self.settled.applied(file));
+                // Of a session that was lost meanwhile the report tells.
+                let _ = self.see_ledger(&session, &files).await;
+            }
+            Ok(report)
         };
-        let outcome = run(&mut session, &snapshot.files, &options, &mut |event| self.heard(&event)).await;
+        let outcome = outcome.await;
         let lost = session.client().is_closed();
         session.close().await;
         let outcome = outcome.map(|report| (report, lost));
-        outcome.map_err(|error| match &error {
+        outcome.map_err(|error: MigrateError| match &error {
             MigrateError::Postgres(cause) => {
                 format!("PostgreSQL does not answer: {}", describe(cause))
             }
             _ => error.to_string(),
         })
+    }
+
+    /// The files but for those in whose place another migrator has applied something else, which are told.
+    async fn undisputed(&mut self, session: &Session, files: &[File]) -> Result<Vec<File>, MigrateError> {
+        let disputed = self.see_ledger(session, files).await?;
+        for file in disputed.iter().filter(|file| !self.disputed.contains(file)) {
+            tracing::error!(key = file.key, "is not run again: {}", file.why);
+        }
+        let is_ours = |file: &&File| disputed.iter().all(|other| other.key != file.key.as_str());
+        let ours = files.iter().filter(is_ours).cloned().collect();
+        self.disputed = disputed;
+        Ok(ours)
+    }
+
+    /// Takes in what the ledger says; gives the files that are in dispute.
+    async fn see_ledger(&mut self, session: &Session, files: &[File]) -> Result<Vec<RefusedFile>, MigrateError> {
+        let rows = ledger::read(session.client()).await?.unwrap_or_default();
+        let plan = plan(files, &rows, POLICY);
+        self.settled.note(&plan);
+        Ok(self.settled.disputed(&plan))
     }
 
     /// Logs in, to a database made for it if there is none.
@@ -217,13 +306,18 @@ impl Watcher {
         }
     }
 
-    fn concluded(&self, report: &RunReport) -> Look {
+    fn concluded(&self, mut report: RunReport) -> Look {
         for refused in &report.refused {
             tracing::error!(key = refused.key, "cannot be run: {}", refused.why);
         }
-        let news = self.board.finished(report);
-        if !report.is_complete() {
+        let others_are_well = report.is_complete();
+        report.refused.extend(self.disputed.iter().cloned());
+        let news = self.board.finished(&report);
+        if !others_are_well {
             return Look::Failed;
+        }
+        if !self.disputed.is_empty() {
+            return Look::Disputed;
         }
         if news {
             tracing::info!(applied = report.applied, took_ms = report.took_ms, "✅ All migrations applied");
@@ -242,28 +336,38 @@ impl Watcher {
 /// How often things have gone wrong in a row.
 #[derive(Debug, Default)]
 struct Tries {
+    unread: u32,
     absent: u32,
     lost: u32,
     failed: u32,
 }
 
 impl Tries {
-    /// How long to wait after a look.
+    /// How long to wait after a look at the database.
     fn pause_after(&mut self, look: Look) -> Duration {
-        let (count, (first, longest)) = match look {
+        match look {
             Look::Complete => {
                 *self = Self::default();
-                return LOOK;
+                LOOK
             }
+            Look::Disputed => DISPUTED,
             // A server that was brought down by a file is absent for a while: that does not make it the first time.
-            Look::Absent => (&mut self.absent, ABSENT),
-            Look::Lost => (&mut self.lost, LOST),
-            Look::Failed => (&mut self.failed, FAILED),
-        };
-        let pause = first.saturating_mul(1 << (*count).min(16)).min(longest);
-        *count += 1;
-        pause
+            Look::Absent => grown(&mut self.absent, ABSENT),
+            Look::Lost => grown(&mut self.lost, LOST),
+            Look::Failed => grown(&mut self.failed, FAILED),
+        }
     }
+
+    /// How long to wait when there is nothing to read.
+    fn pause_unread(&mut self) -> Duration {
+        grown(&mut self.unread, ABSENT)
+    }
+}
+
+fn grown(count: &mut u32, (first, longest): (Duration, Duration)) -> Duration {
+    let pause = first.saturating_mul(1 << (*count).min(16)).min(longest);
+    *count += 1;
+    pause
 }
 
 #[cfg(test)]

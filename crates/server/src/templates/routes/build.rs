@@ -8,8 +8,9 @@ use crate::http::state::App;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use pgdb_api::migrations::FILES_LIMIT;
 use pgdb_api::operations::Operation;
-use pgdb_api::templates::{BUILD_LIMIT, BuildTemplate, Template, TemplateQuery};
+use pgdb_api::templates::{BuildTemplate, Template, TemplateQuery};
 
 /// Makes a template anew by running files. One that was built from the same files stays as it is.
 #[utoipa::path(
@@ -22,7 +23,7 @@ pub(super) async fn build_template(
     caller: Caller,
     PathParams(name): PathParams<String>,
     QueryParams(query): QueryParams<TemplateQuery>,
-    LargeJsonBody(build): LargeJsonBody<BuildTemplate, BUILD_LIMIT>,
+    LargeJsonBody(build): LargeJsonBody<BuildTemplate, FILES_LIMIT>,
 ) -> Result<Response, HttpError> {
     let which = which_to_make(&app, &caller, query.on.as_deref(), &name).await?;
     match app.templates.start_build(&which, build).await? {

@@ -5,6 +5,7 @@ mod define;
 mod delete;
 mod list;
 mod lock;
+mod migrate;
 mod refresh;
 mod rollback;
 mod show;
@@ -18,7 +19,7 @@ use crate::operations::Started;
 use crate::operations::routes as operations;
 use crate::templates::service::Which;
 use axum::response::Response;
-use pgdb_api::templates::BUILD_LIMIT;
+use pgdb_api::migrations::FILES_LIMIT;
 use pgdb_core::scope::Scope;
 use utoipa_axum::routes;
 
@@ -31,7 +32,8 @@ pub fn routes() -> Routes {
         .route(rule(), routes!(define::define_template))
         .route(rule().waits(), routes!(refresh::refresh_template))
         .route(rule().streams(), routes!(refresh::refresh_template_from_dump))
-        .route(rule().waits().body_limit(BUILD_LIMIT), routes!(build::build_template))
+        .route(rule().waits().body_limit(FILES_LIMIT), routes!(build::build_template))
+        .route(rule().waits().body_limit(FILES_LIMIT), routes!(migrate::migrate_template))
         .route(rule().waits(), routes!(delete::delete_template))
         .route(rule().waits(), routes!(rollback::rollback_template))
         .route(rule(), routes!(lock::lock_template))

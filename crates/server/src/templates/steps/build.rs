@@ -1,12 +1,14 @@
-//! `template.build`: files are run in a new database, which then takes the template's place.
+//! `template.build`: migrations are run in a new database, which then takes the template's place.
 
+use super::super::record::Holds;
 use super::making::Making;
 use super::names::Names;
 use super::{step, unknown_step};
-use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
+use crate::migrations::Set;
+use crate::operations::{OperationKind, Place, StepContext, StepDone, StepError, StepPlan};
 use crate::previews::PreviewWorld;
 use async_trait::async_trait;
-use pgdb_api::templates::BuildFile;
+use pgdb_api::migrations::MigrationPolicy;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
@@ -20,10 +22,8 @@ pub(crate) const BUILD: &str = "template.build";
 pub(crate) struct BuildInput {
     /// The databases that take part.
     pub names: Names,
-    /// Digest of the files.
-    pub digest: String,
-    /// The files, in order.
-    pub files: Vec<BuildFile>,
+    /// Digest of the migrations and the seed.
+    pub set: String,
 }
 
 pub(super) struct Build(pub(super) Arc<PreviewWorld>);
@@ -39,8 +39,8 @@ impl OperationKind for Build {
         vec![long("run_files"), long("check"), long("prepare"), step("swap"), step("tidy").no_way_back()]
     }
 
-    fn long(&self, _: &Value) -> bool {
-        true
+    fn place(&self, _: &Value) -> Place {
+        Place::Long
     }
 
     async fn run(&self, step: &str, cx: &StepContext) -> Result<StepDone, StepError> {
@@ -48,19 +48,22 @@ impl OperationKind for Build {
         let making = Making::new(&self.0, input.names).await?;
         match step {
             "run_files" => {
+                let set = Set::load(&self.0.store, &input.set).await?;
                 making.fresh_staging().await?;
-                for file in &input.files {
-                    if cx.cancelled.is_cancelled() {
-                        return Err(StepError::lasting("cancelled", "the build was cancelled"));
-                    }
-                    making.run(&file.name, "run the file", &file.sql).await?;
+                let report = making.migrate(&set, &MigrationPolicy::default(), cx).await?;
+                if let Some((name, sql)) = set.seed() {
+                    making.run(name, "run the seed", sql).await?;
                 }
-                Ok(StepDone::empty())
+                Ok(StepDone::output(report))
             }
             "check" => making.check(&making.definition().await?).await,
             "prepare" => making.prepare().await,
             "swap" => making.swap(cx).await,
-            "tidy" => making.tidy(cx, Some(input.digest)).await,
+            "tidy" => {
+                let set = Set::load(&self.0.store, &input.set).await?;
+                let holds = Holds { migrated_to: Some(set.migrations_digest()), built_from: Some(input.set) };
+                making.tidy(cx, holds).await
+            }
             other => Err(unknown_step(BUILD, other)),
         }
     }

@@ -1,14 +1,19 @@
 //! What every way of making a template anew has in common: an empty database, checks, a holder, and the swap.
 
-use super::super::record::{self, DefinitionRecord};
+use super::super::record::{self, DefinitionRecord, Holds};
 use super::names::Names;
 use crate::instances::world::pg;
+use crate::migrations::{self, Parties, Set};
 use crate::operations::{StepContext, StepDone, StepError};
 use crate::previews::PreviewWorld;
-use crate::previews::server::Server;
+use crate::previews::server::{Server, ending};
 use crate::previews::templates::{self, TemplateRecord};
+use pgdb_api::migrations::MigrationPolicy;
+use pgdb_core::copying::Strategy;
+use pgdb_core::migration::plan::plan;
+use pgdb_pg::migrate::ledger;
 use pgdb_pg::script::{self, CheckOutcome};
-use pgdb_pg::{Client, swap};
+use pgdb_pg::{Client, copying, handover, swap};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -60,6 +65,65 @@ impl<'a> Making<'a> {
         session.release();
         let revoke = async |session: &Client| swap::revoke_connect_from_public(session, staging).await.map_err(pg);
         self.world.alone(&self.server, revoke).await
+    }
+
+    /// Makes the database anew as a copy of the template.
+    pub(super) async fn copied_staging(&self) -> Result<(), StepError> {
+        self.drop_staging().await?;
+        let Names { template, staging, .. } = &self.names;
+        // Closed, and everything in it the holder's.
+        let prepared = self.world.prepare_database(&self.server, template, template).await?;
+        let loader = self.world.loader(&self.server).await?;
+        let may_change = async |session: &Client| {
+            handover::let_act_as_holder(session, &prepared.holder, &loader.role).await.map_err(pg)
+        };
+        self.world.alone(&self.server, may_change).await?;
+        let strategy = Strategy::parse(&prepared.strategy);
+        let session = self.world.session(&self.server).await?;
+        let permit = self.server.clones.acquire().await.map_err(ending)?;
+        copying::copy(&session, staging, template, &loader.role, strategy).await.map_err(pg)?;
+        drop(permit);
+        session.release();
+        let revoke = async |session: &Client| swap::revoke_connect_from_public(session, staging).await.map_err(pg);
+        self.world.alone(&self.server, revoke).await?;
+        let inside = self.world.connect(&self.server, Some(staging)).await?;
+        handover::dress_copy(&inside, template, staging, &prepared.holder).await.map_err(pg)?;
+        inside.close().await;
+        Ok(())
+    }
+
+    /// How many files the new database lacks, or may not have run in it.
+    pub(super) async fn lacks(&self, set: &Set, policy: &MigrationPolicy) -> Result<usize, StepError> {
+        let inside = self.world.connect(&self.server, Some(&self.names.staging)).await?;
+        let rows = match handover::keeps_ledger(&inside).await.map_err(pg)? {
+            true => ledger::read(&inside).await.map_err(pg)?.unwrap_or_default(),
+            false => Vec::new(),
+        };
+        inside.close().await;
+        let (files, options) = (set.files(), migrations::options(policy)?);
+        let plan = plan(&files, &rows, options.policy);
+        Ok(plan.to_run().count() + plan.refusals().count())
+    }
+
+    /// Brings the new database up to date, files as the role that everything in it belongs to, the ledger as the
+    /// operator. Gives the report of the run.
+    pub(super) async fn migrate(
+        &self,
+        set: &Set,
+        policy: &MigrationPolicy,
+        cx: &StepContext,
+    ) -> Result<Value, StepError> {
+        let staging = &self.names.staging;
+        let loader = self.world.loader(&self.server).await?;
+        let keeper = match loader.is_operator() {
+            true => None,
+            false => Some(self.world.connect(&self.server, Some(staging)).await?),
+        };
+        let parties = Parties { files: loader.login(staging), keeper };
+        let options = migrations::options(policy)?;
+        let report = migrations::run(parties, &set.files(), &options, &cx.cancelled).await?;
+        migrations::verdict(&report)?;
+        serde_json::to_value(report).map_err(|error| StepError::lasting("internal", error.to_string()))
     }
 
     /// Drops what a try has made.
@@ -181,7 +245,6 @@ impl<'a> Making<'a> {
         choose: impl AsyncFnOnce(&Client) -> Result<Vec<(&'n str, &'n str)>, StepError>,
     ) -> Result<(), StepError> {
         let copies = self.world.config.clones;
-        let ending = |_| StepError::passing("shutting_down", "the daemon is shutting down");
         let _no_copy = self.server.clones.acquire_many(copies).await.map_err(ending)?;
         let _catalog = self.server.catalog.lock().await;
         let session = self.world.session(&self.server).await?;
@@ -194,7 +257,7 @@ impl<'a> Making<'a> {
     }
 
     /// Drops what is not needed any more. The template stands; what cannot be dropped now is told, not tried for ever.
-    pub(super) async fn tidy(&self, cx: &StepContext, built_from: Option<String>) -> Result<StepDone, StepError> {
+    pub(super) async fn tidy(&self, cx: &StepContext, holds: Holds) -> Result<StepDone, StepError> {
         let definition = self.definition().await?;
         self.world
             .instances
@@ -211,9 +274,7 @@ impl<'a> Making<'a> {
             }
         };
         let now = self.world.clock.now();
-        let mut done = StepDone::commit(move |connection| {
-            record::made_anew(connection, &definition.id, now, built_from.as_deref())
-        });
+        let mut done = StepDone::commit(move |connection| record::made_anew(connection, &definition.id, now, &holds));
         done.output = left;
         Ok(done)
     }

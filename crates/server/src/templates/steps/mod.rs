@@ -4,6 +4,7 @@ mod build;
 mod delete;
 mod load;
 mod making;
+mod migrate;
 pub(super) mod names;
 mod refresh;
 mod rollback;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub(super) use build::{BUILD, BuildInput};
 pub(super) use delete::{DELETE, DeleteInput};
+pub(super) use migrate::{MIGRATE, MigrateInput};
 pub(super) use refresh::{REFRESH, RefreshInput};
 pub(super) use rollback::{ROLLBACK, RollbackInput};
 
@@ -26,6 +28,7 @@ pub fn kinds(world: &Arc<PreviewWorld>) -> Vec<Arc<dyn OperationKind>> {
     vec![
         Arc::new(refresh::Refresh(world())),
         Arc::new(build::Build(world())),
+        Arc::new(migrate::Migrate(world())),
         Arc::new(rollback::Rollback(world())),
         Arc::new(delete::Delete(world())),
     ]

@@ -1,10 +1,11 @@
 //! `template.refresh`: a source or a dump is read into a new database, which is masked and checked and then takes the
 //! template's place. The template of before is kept.
 
+use super::super::record::Holds;
 use super::making::Making;
 use super::names::Names;
 use super::{step, unknown_step};
-use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
+use crate::operations::{OperationKind, Place, StepContext, StepDone, StepError, StepPlan};
 use crate::previews::PreviewWorld;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -48,8 +49,8 @@ impl OperationKind for Refresh {
         steps
     }
 
-    fn long(&self, _: &Value) -> bool {
-        true
+    fn place(&self, _: &Value) -> Place {
+        Place::Long
     }
 
     async fn run(&self, step: &str, cx: &StepContext) -> Result<StepDone, StepError> {
@@ -69,7 +70,7 @@ impl OperationKind for Refresh {
             "check" => return making.check(&definition).await,
             "prepare" => return making.prepare().await,
             "swap" => return making.swap(cx).await,
-            "tidy" => return making.tidy(cx, None).await,
+            "tidy" => return making.tidy(cx, Holds::default()).await,
             other => return Err(unknown_step(REFRESH, other)),
         }
         Ok(StepDone::empty())

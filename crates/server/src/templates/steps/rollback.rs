@@ -64,7 +64,8 @@ impl OperationKind for Rollback {
         if step != "swap" {
             return Ok(());
         }
-        exchange(&Making::new(&self.0, input.names).await?, input.previous, false).await
+        let Some(making) = Making::if_there(&self.0, input.names).await? else { return Ok(()) };
+        exchange(&making, input.previous, false).await
     }
 }
 

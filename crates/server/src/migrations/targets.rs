@@ -1,0 +1,307 @@
+//! The databases of a rollout, and how each is brought up to date.
+
+use super::run::{self, Parties};
+use crate::instances::InstanceRecord;
+use crate::instances::record as instances;
+use crate::instances::world::pg;
+use crate::operations::record as operations;
+use crate::operations::{Engine, StepError};
+use crate::previews::PreviewWorld;
+use crate::previews::record::{self as previews, PreviewRecord, PreviewState};
+use crate::problem::Problem;
+use pgdb_api::migrations::RolloutItem;
+use pgdb_core::instance::InstanceState;
+use pgdb_core::migration::file::File;
+use pgdb_core::migration::plan::plan;
+use pgdb_pg::handover;
+use pgdb_pg::migrate::ledger;
+use pgdb_pg::migrate::report::{FileReport, Notice, RunReport};
+use pgdb_pg::migrate::run::Options;
+use pgdb_pg::migrate::session::{Login, Session};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How long a server may take to let us in.
+const LOGIN: Duration = Duration::from_secs(15);
+/// Lines of the server's that are kept of one database.
+const NOTICES: usize = 100;
+
+/// Which databases, once names have become what they stand for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Targets {
+    /// The server of the template.
+    pub(super) server: String,
+    /// The template.
+    pub(super) template: String,
+    /// Whether it is migrated itself.
+    pub(super) itself: bool,
+    /// Which of its previews.
+    pub(super) previews: Which<u64>,
+    /// Which instances, by id.
+    pub(super) instances: Which<String>,
+}
+
+/// Some of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Which<T> {
+    /// Whatever there is when it is their turn.
+    All,
+    /// These.
+    These(Vec<T>),
+}
+
+impl<T> Default for Which<T> {
+    fn default() -> Self {
+        Self::These(Vec::new())
+    }
+}
+
+impl<T: PartialEq> Which<T> {
+    fn holds(&self, one: &T) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(these) => these.contains(one),
+        }
+    }
+}
+
+/// One database.
+pub(super) enum Target {
+    Preview(Box<PreviewRecord>),
+    Instance(Box<InstanceRecord>),
+}
+
+impl Target {
+    /// An item that says nothing yet.
+    pub(super) fn item(&self, on: Option<String>) -> RolloutItem {
+        let (kind, name) = match self {
+            Self::Preview(preview) => ("preview", preview.db.clone()),
+            Self::Instance(instance) => ("instance", instance.name.clone()),
+        };
+        blank(kind, name, on)
+    }
+
+    /// What tells it from others.
+    pub(super) fn is(&self, item: &RolloutItem) -> bool {
+        let mine = self.item(None);
+        mine.kind == item.kind && mine.name == item.name
+    }
+}
+
+pub(super) fn blank(kind: &str, name: String, on: Option<String>) -> RolloutItem {
+    RolloutItem {
+        kind: kind.to_owned(),
+        name,
+        on,
+        state: "up_to_date".to_owned(),
+        files: Vec::new(),
+        notices: Vec::new(),
+        took_ms: 0,
+        problem: None,
+    }
+}
+
+/// The databases as they are now, previews first, by name.
+pub(super) async fn find(world: &PreviewWorld, targets: &Targets) -> Result<Vec<Target>, Problem> {
+    let wanted = targets.clone();
+    let found = world.store.read(move |connection| {
+        let mut found = Vec::new();
+        for preview in previews::all(connection)? {
+            let of_template = preview.target == wanted.server && preview.template == wanted.template;
+            if of_template && preview.state != PreviewState::Deleting && wanted.previews.holds(&preview.number) {
+                found.push(Target::Preview(Box::new(preview)));
+            }
+        }
+        for instance in instances::all(connection)? {
+            if instance.state != InstanceState::Destroying && wanted.instances.holds(&instance.id) {
+                found.push(Target::Instance(Box::new(instance)));
+            }
+        }
+        Ok(found)
+    });
+    found.await
+}
+
+/// Runs files in one database, and tells what became of it. What fails is told too, and no error of the rollout.
+pub(super) async fn bring_up(
+    world: &PreviewWorld,
+    engine: &Engine,
+    target: Target,
+    files: &[File],
+    options: &Options,
+    cancelled: &CancellationToken,
+) -> Result<RolloutItem, StepError> {
+    let begin = Instant::now();
+    let mut item = target.item(place_of(world, &target).await?);
+    match work(world, engine, &target, files, options, cancelled).await {
+        Ok(report) => tell(&mut item, report),
+        Err(error) if cancelled.is_cancelled() => return Err(error),
+        Err(error) => {
+            "failed".clone_into(&mut item.state);
+            item.problem = Some(error.message);
+        }
+    }
+    // Somebody has deleted it, or is about to: it has no schema to bring up to date.
+    if item.problem.is_some() && !is_there(world, &target).await? {
+        "gone".clone_into(&mut item.state);
+        item.problem = None;
+    }
+    item.took_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(item)
+}
+
+async fn work(
+    world: &PreviewWorld,
+    engine: &Engine,
+    target: &Target,
+    files: &[File],
+    options: &Options,
+    cancelled: &CancellationToken,
+) -> Result<RunReport, StepError> {
+    settled(world, engine, target).await?;
+    let parties = parties(world, target).await?;
+    if let (Target::Preview(preview), Some(keeper)) = (target, &parties.keeper) {
+        // Of a clone that was made before the ledger was kept apart.
+        handover::keep_ledger(keeper, &preview.role).await.map_err(pg)?;
+    }
+    let report = run::run(parties, files, options, cancelled).await?;
+    if let Target::Preview(preview) = target
+        && !report.files.is_empty()
+    {
+        let server = world.server_of(&preview.target).await?.ok_or_else(gone)?;
+        let operator = world.connect(&server, Some(&preview.db)).await?;
+        let dev = world.config.settings.dev_role();
+        handover::show_ledger(&operator, &preview.role, dev).await.map_err(pg)?;
+        operator.close().await;
+    }
+    Ok(report)
+}
+
+fn gone() -> StepError {
+    StepError::lasting("preview_target_missing", "the instance that it was on is gone")
+}
+
+/// What a run would do, in the same words.
+pub(super) async fn look(
+    world: &PreviewWorld,
+    target: &Target,
+    files: &[File],
+    options: &Options,
+) -> Result<RolloutItem, StepError> {
+    let mut item = target.item(place_of(world, target).await?);
+    let looked = async {
+        let login = parties(world, target).await?.files;
+        let session = Session::open(&login).await.map_err(pg)?;
+        let rows = ledger::read(session.client()).await.map_err(pg)?.unwrap_or_default();
+        session.close().await;
+        let plan = plan(files, &rows, options.policy);
+        if let Some((refused, why)) = plan.refusals().next() {
+            return Err(StepError::lasting("migration_refused", format!("'{}' {why}", refused.file.key)));
+        }
+        Ok(plan.to_run().map(|item| item.file.key.to_string()).collect::<Vec<_>>())
+    };
+    match looked.await {
+        Ok(pending) if pending.is_empty() => {}
+        Ok(pending) => {
+            "pending".clone_into(&mut item.state);
+            item.files = pending;
+        }
+        Err(error) => {
+            "failed".clone_into(&mut item.state);
+            item.problem = Some(error.message);
+        }
+    }
+    Ok(item)
+}
+
+/// Waits for what is being made of it, and refuses what cannot be used.
+async fn settled(world: &PreviewWorld, engine: &Engine, target: &Target) -> Result<(), StepError> {
+    let subject = match target {
+        Target::Preview(preview) => preview.subject(),
+        Target::Instance(instance) => instance.subject(),
+    };
+    let active = world.store.read(move |connection| operations::active_on(connection, &subject)).await?;
+    if let Some(operation) = active {
+        // How it ends is its own affair.
+        engine.wait(&operation.id).await?;
+    }
+    Ok(())
+}
+
+/// Who logs in where.
+async fn parties(world: &PreviewWorld, target: &Target) -> Result<Parties, StepError> {
+    match target {
+        Target::Preview(preview) => {
+            let server = world.server_of(&preview.target).await?.ok_or_else(gone)?;
+            let keeper = world.connect(&server, Some(&preview.db)).await?;
+            let password = world.password(&server, &preview.db, &preview.role).await?.password;
+            let files = Login {
+                target: world.client_target(&server).await?,
+                user: preview.role.clone(),
+                password: Some(password),
+                db: preview.db.clone(),
+                timeout: LOGIN,
+            };
+            Ok(Parties { files, keeper: Some(keeper) })
+        }
+        Target::Instance(instance) => {
+            let again = world.instances.by_id(&instance.id).await?;
+            let instance = again.filter(|instance| instance.state != InstanceState::Stopped).ok_or_else(|| {
+                let name = &instance.name;
+                StepError::lasting(
+                    "not_running",
+                    format!("the instance '{name}' is stopped; start it: `pgdb start {name}`"),
+                )
+            })?;
+            let password = world.instances.password(&instance)?;
+            let files = Login {
+                target: world.instances.client_target(&instance)?,
+                user: instance.user.clone(),
+                password: Some(password),
+                db: instance.db.clone(),
+                timeout: LOGIN,
+            };
+            Ok(Parties { files, keeper: None })
+        }
+    }
+}
+
+async fn place_of(world: &PreviewWorld, target: &Target) -> Result<Option<String>, StepError> {
+    let Target::Preview(preview) = target else { return Ok(None) };
+    Ok(world.server_of(&preview.target).await?.and_then(|server| server.instance.clone()))
+}
+
+async fn is_there(world: &PreviewWorld, target: &Target) -> Result<bool, StepError> {
+    let found = match target {
+        Target::Preview(preview) => {
+            let (target, db) = (preview.target.clone(), preview.db.clone());
+            let found = world.store.read(move |connection| previews::by_db(connection, &target, &db)).await?;
+            found.is_some_and(|found| found.state != PreviewState::Deleting)
+        }
+        Target::Instance(instance) => {
+            let found = world.instances.by_id(&instance.id).await?;
+            found.is_some_and(|found| found.state != InstanceState::Destroying)
+        }
+    };
+    Ok(found)
+}
+
+fn tell(item: &mut RolloutItem, report: RunReport) {
+    let applied = |file: &&FileReport| file.applied;
+    item.files = report.files.iter().filter(applied).map(|file| file.key.clone()).collect();
+    let heard = report.files.iter().flat_map(|file| file.notices.iter().map(|notice| line(&file.key, notice)));
+    item.notices = heard.take(NOTICES).collect();
+    let state = if item.files.is_empty() { "up_to_date" } else { "applied" };
+    state.clone_into(&mut item.state);
+    if let Err(error) = run::verdict(&report) {
+        "failed".clone_into(&mut item.state);
+        item.problem = Some(error.message);
+    }
+}
+
+fn line(key: &str, notice: &Notice) -> String {
+    format!("{key}: {}: {}", notice.severity, notice.message)
+}
