@@ -7,7 +7,7 @@ use crate::instances::world::pg;
 use crate::operations::StepError;
 use crate::problem::Problem;
 use pgdb_core::instance::InstanceState;
-use pgdb_pg::{Client, Target, TlsMode, connect};
+use pgdb_pg::{Client, Target, connect};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
