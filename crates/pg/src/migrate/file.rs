@@ -9,7 +9,7 @@ use crate::migrate::report::{Event, Failure, FileReport, Listener, Notice};
 use crate::migrate::run::{Options, milliseconds};
 use crate::migrate::session::Session;
 use crate::migrate::setup::Setup;
-use crate::migrate::split::{self, Statement};
+use crate::migrate::split::{self, Kind, Statement};
 use crate::migrate::steps::Steps;
 use crate::migrate::whole::Whole;
 use pgdb_core::migration::file::{Content, File};
@@ -145,7 +145,7 @@ async fn whole_attempt(
 }
 
 async fn in_steps(
-    session: &Session,
+    session: &mut Session,
     setup: &Setup,
     item: &Item<'_>,
     text: (&str, &[Statement]),
@@ -154,6 +154,13 @@ async fn in_steps(
     listener: Listener<'_>,
 ) -> Result<Applied, Failed> {
     let earlier = item.trouble.filter(|row| row.outcome == Outcome::Unfinished);
+    if text.1.iter().any(|statement| statement.kind.is_alone() || statement.kind == Kind::Procedural)
+        && let Err(error) = session.open_watcher().await
+    {
+        let message = format!("there is no second session to see what it locks: {error}");
+        listener(Event::Warning { key: Some(item.file.key.as_str()), message: &message });
+    }
+    let session: &Session = session;
     let mut steps = Steps::begin(item.file, text, session, setup, earlier, listener).await?;
     let mut outcome = steps.run(backoff, notices, listener).await;
     if let Err(failed) = &mut outcome
@@ -165,7 +172,7 @@ async fn in_steps(
         failed.noted = steps.kept() > 0 || steps.has_left();
         warn_of(back.and(noted), item.file.key.as_str(), listener);
     }
-    outcome.map(|()| Applied::default())
+    outcome.map(|locks| Applied { locks })
 }
 
 /// BEGIN and COMMIT may only stand around the whole file.

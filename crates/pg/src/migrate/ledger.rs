@@ -41,32 +41,29 @@ const CREATE: &str = "DO $$ BEGIN \
        ALTER TABLE pgdb.migrations ADD COLUMN doing jsonb; \
      END IF; END $$";
 
-/// The modes that others have to wait for, from the weakest to the strongest.
+/// The modes that others have to wait for, from the weakest to the strongest; the same in SQL.
+pub(crate) const MODE_NAMES: [&str; 5] =
+    ["ShareUpdateExclusiveLock", "ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock"];
 const MODES: &str = "ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
      'AccessExclusiveLock']";
 
-/// A query for the relations that a session has locked in modes that others have to wait for: what was there before, by
-/// name, and the strongest mode of each, as its number. `of` picks the locks `l` of one session, `old` the relations `c`
-/// with the row types `t` that were there before.
-pub(crate) fn held(of: &str, old: &str) -> String {
+/// What a session has locked in modes that others have to wait for, as the ledger keeps it: relations that were there
+/// before, and the strongest mode of each. `of` picks the locks `l` of one session, `old` the relations `c` with the row
+/// types `t` that were there before; `ms` is for how long they were held.
+///
+/// Names are looked up for each lock and not joined, for a join reads all relations of a large database.
+pub(crate) fn held(of: &str, old: &str, ms: &str) -> String {
     format!(
-        "SELECT n.nspname || '.' || c.relname AS relation, max(array_position(m.modes, l.mode)) AS mode \
-         FROM (SELECT {MODES} AS modes) m, pg_locks l JOIN pg_class c ON c.oid = l.relation \
-              JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_type t ON t.oid = c.reltype \
-         WHERE {of} AND l.granted AND l.locktype = 'relation' AND l.mode = ANY (m.modes) \
-           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-           AND c.relkind IN ('r', 'p', 'm', 'v', 'f') \
-           AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdb') AND c.relpersistence <> 't' \
-           AND {old} \
-         GROUP BY 1"
-    )
-}
-
-/// What [`held`] has given, as the ledger keeps it. `ms` is for how long they were held.
-pub(crate) fn held_as_json(ms: &str) -> String {
-    format!(
-        "coalesce((SELECT jsonb_agg(jsonb_build_object('relation', relation, 'held_ms', {ms}, \
-         'mode', ({MODES})[mode]) ORDER BY relation) FROM held), '[]')"
+        "coalesce((SELECT jsonb_agg(jsonb_build_object('relation', r.name, 'mode', ({MODES})[h.mode], 'held_ms', {ms}) \
+           ORDER BY r.name) \
+         FROM (SELECT l.relation, max(array_position({MODES}, l.mode)) AS mode FROM pg_locks l \
+               WHERE {of} AND l.granted AND l.locktype = 'relation' AND l.mode = ANY ({MODES}) \
+                 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+               GROUP BY 1 OFFSET 0) h, \
+              LATERAL (SELECT n.nspname || '.' || c.relname AS name FROM pg_class c, pg_namespace n, pg_type t \
+               WHERE c.oid = h.relation AND n.oid = c.relnamespace AND t.oid = c.reltype \
+                 AND c.relkind IN ('r', 'p', 'm', 'v', 'f') AND c.relpersistence <> 't' \
+                 AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdb') AND {old} OFFSET 0) r), '[]')"
     )
 }
 
@@ -74,12 +71,10 @@ pub(crate) fn held_as_json(ms: &str) -> String {
 /// itself made nobody can wait for; one is known by its row type, which is made with it and not changed later.
 pub(crate) fn note_sql() -> String {
     format!(
-        "WITH held AS ({held}), \
-         took AS (SELECT (extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000)::bigint AS ms) \
-         INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, statements_done, locks) \
-         SELECT $1, $2, 'applied', took.ms, $3, NULL, {json} FROM took RETURNING locks::text",
-        held = held("l.pid = pg_backend_pid()", "age(t.xmin) > age(pg_current_xact_id()::xid)"),
-        json = held_as_json("took.ms"),
+        "INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks) \
+         SELECT $1, $2, 'applied', took.ms, $3, {held} FROM (SELECT (extract(epoch FROM \
+           clock_timestamp() - transaction_timestamp()) * 1000)::bigint AS ms) took RETURNING locks::text",
+        held = held("l.pid = pg_backend_pid()", "age(t.xmin) > age(pg_current_xact_id()::xid)", "took.ms"),
     )
 }
 
@@ -184,19 +179,36 @@ pub(crate) async fn begin_steps(
     Ok(rows.first().map_or(0, |row| row.get(0)))
 }
 
-/// SQL that notes how many statements are done.
-pub(crate) fn steps_done_sql(row: i64, done: usize) -> String {
-    format!("UPDATE pgdb.migrations SET statements_done = {done}, doing = NULL WHERE id = {row}")
+/// SQL that notes how many statements are done, and what they have locked: an expression with the ledger's JSON.
+pub(crate) fn steps_done_sql(row: i64, done: usize, locks: &str) -> String {
+    format!(
+        "UPDATE pgdb.migrations SET statements_done = {done}, doing = NULL, locks = locks || {locks} WHERE id = {row}"
+    )
 }
 
-/// The file has come to its end.
-pub(crate) async fn end_steps(client: &Client, row: i64) -> Result<(), PgError> {
+/// What the session itself has locked in its transaction, as [`held`] gives it.
+pub(crate) fn held_here() -> String {
+    held(
+        "l.pid = pg_backend_pid()",
+        "age(t.xmin) > age(pg_current_xact_id()::xid)",
+        "(extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000)::bigint",
+    )
+}
+
+/// The file has come to its end. Of what its statements have locked each relation stays once, with its strongest mode.
+pub(crate) async fn end_steps(client: &Client, row: i64) -> Result<Vec<SeenLock>, PgError> {
     let sql = format!(
         "UPDATE pgdb.migrations SET outcome = 'applied', error = NULL, doing = NULL, \
          took_ms = (extract(epoch FROM pg_catalog.clock_timestamp() - applied_at) * 1000)::bigint, \
-         applied_at = pg_catalog.clock_timestamp() WHERE id = {row}"
+         applied_at = pg_catalog.clock_timestamp(), \
+         locks = coalesce((SELECT pg_catalog.jsonb_agg(lock ORDER BY lock ->> 'relation') FROM ( \
+           SELECT DISTINCT ON (lock ->> 'relation') lock FROM pg_catalog.jsonb_array_elements(locks) lock \
+           ORDER BY lock ->> 'relation', pg_catalog.array_position({MODES}, lock ->> 'mode') DESC, \
+             (lock ->> 'held_ms')::bigint DESC) strongest), '[]') \
+         WHERE id = $1::bigint RETURNING locks::text"
     );
-    client.batch("write the ledger", &sql).await
+    let rows = client.query("write the ledger", &sql, &[&row.to_string()]).await?;
+    Ok(rows.first().map(|row| locks(row.get(0))).unwrap_or_default())
 }
 
 /// What a row says is at work, as JSON.

@@ -28,6 +28,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 const DOING: &str =
     "jsonb_build_object('xid', $1, 'system', (SELECT system_identifier::text FROM pg_control_system()))";
 
+/// Picks the locks of the session whose transaction is `$1`.
+const HOLDER: &str = "l.pid = (SELECT x.pid FROM pg_locks x WHERE x.locktype = 'transactionid' AND x.granted \
+     AND x.mode = 'ExclusiveLock' AND x.transactionid = $1::xid8::xid)";
+
 /// A row to write.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewRow<'a> {
@@ -57,15 +61,9 @@ pub(crate) async fn commit_file(session: &Session, row: NewRow<'_>, xid: &str) -
     let keeper = session.keeper();
     // What the transaction itself made is not seen from here, and nobody can wait for it.
     let sql = format!(
-        "WITH held AS ({held}) INSERT INTO pgdb.migrations \
-         (key, sha256, outcome, took_ms, version, applied_by, locks, doing) \
-         SELECT $2, $3, 'unfinished', $4::bigint, $5, $6, {json}, {DOING} RETURNING id, locks::text",
-        held = ledger::held(
-            "l.pid = (SELECT x.pid FROM pg_locks x WHERE x.locktype = 'transactionid' AND x.granted \
-             AND x.mode = 'ExclusiveLock' AND x.transactionid = $1::xid8::xid)",
-            "true"
-        ),
-        json = ledger::held_as_json("$4::bigint"),
+        "INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, applied_by, locks, doing) \
+         SELECT $2, $3, 'unfinished', $4::bigint, $5, $6, {held}, {DOING} RETURNING id, locks::text",
+        held = ledger::held(HOLDER, "true", "$4::bigint"),
     );
     let took = row.took_ms.to_string();
     let params = [xid, row.key, &row.checksum.hex(), &took, row.version, session.user()];
@@ -86,10 +84,19 @@ pub(crate) async fn commit_file(session: &Session, row: NewRow<'_>, xid: &str) -
     }
 }
 
-/// Writes down that the transaction `xid` does a file's statements up to and without the one of the number `done`.
-pub(crate) async fn begin_steps(session: &Session, row: i64, done: usize, xid: &str) -> Result<(), PgError> {
+/// Writes down that the transaction `xid`, open since `took_ms`, does a file's statements up to and without the one of the
+/// number `done`, and what it has locked.
+pub(crate) async fn begin_steps(
+    session: &Session,
+    row: i64,
+    done: usize,
+    xid: &str,
+    took_ms: u64,
+) -> Result<(), PgError> {
     let sql = format!(
-        "UPDATE pgdb.migrations SET doing = {DOING} || jsonb_build_object('done', {done}) WHERE id = {row} RETURNING id"
+        "UPDATE pgdb.migrations SET doing = {DOING} || jsonb_build_object('done', {done}), \
+         locks = locks || {held} WHERE id = {row} RETURNING id",
+        held = ledger::held(HOLDER, "true", &took_ms.to_string()),
     );
     session.keeper().query("write the ledger", &sql, &[xid]).await.map(drop)
 }

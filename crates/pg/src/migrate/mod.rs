@@ -30,4 +30,5 @@ mod setup;
 pub mod split;
 mod steps;
 mod wall;
+mod watch;
 mod whole;

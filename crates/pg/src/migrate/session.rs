@@ -40,8 +40,10 @@ pub struct Session {
     pub(crate) client: Client,
     /// Holds the migrators' lock and writes the ledger, where the files' session must not be able to.
     keeper: Option<Client>,
-    /// The role that runs the files.
-    user: String,
+    /// Where the files' session has logged in, and as whom.
+    login: Login,
+    /// Looks at the files' session while it runs what cannot be asked afterwards.
+    watcher: Option<Client>,
     notices: Mutex<mpsc::UnboundedReceiver<ServerError>>,
     /// Whether the statement that writes a row of the ledger is prepared.
     pub(crate) prepared: bool,
@@ -53,7 +55,14 @@ impl Session {
         let Login { target, user, password, db, timeout } = login;
         let (heard, notices) = mpsc::unbounded_channel();
         let client = connect_hearing(target, user, password.as_ref(), db, *timeout, heard).await?;
-        Ok(Self { client, keeper: None, user: user.clone(), notices: Mutex::new(notices), prepared: false })
+        Ok(Self {
+            client,
+            keeper: None,
+            login: login.clone(),
+            watcher: None,
+            notices: Mutex::new(notices),
+            prepared: false,
+        })
     }
 
     /// Logs in twice to the same database: files run in a session of `user`, and the ledger is kept by `operator`, whose
@@ -84,7 +93,7 @@ impl Session {
 
     /// The role that runs the files.
     pub(crate) fn user(&self) -> &str {
-        &self.user
+        &self.login.user
     }
 
     /// What the server has said since this was asked last.
@@ -107,6 +116,20 @@ impl Session {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Opens the session that looks at the files' one, if there is none yet.
+    pub(crate) async fn open_watcher(&mut self) -> Result<(), PgError> {
+        if self.keeper.is_none() && self.watcher.is_none() {
+            let Login { target, user, password, db, timeout } = &self.login;
+            self.watcher = Some(connect(target, user, password.as_ref(), db, *timeout).await?);
+        }
+        Ok(())
+    }
+
+    /// A session that can look at the files' one while that is busy, if there is one.
+    pub(crate) fn watcher(&self) -> Option<&Client> {
+        self.keeper.as_ref().or(self.watcher.as_ref())
+    }
+
     /// The session that keeps the ledger, for questions that are no migration.
     pub fn client(&self) -> &Client {
         self.keeper()
@@ -115,8 +138,8 @@ impl Session {
     /// Ends it, and waits for that.
     pub async fn close(self) {
         self.client.close().await;
-        if let Some(keeper) = self.keeper {
-            keeper.close().await;
+        for other in [self.keeper, self.watcher].into_iter().flatten() {
+            other.close().await;
         }
     }
 }

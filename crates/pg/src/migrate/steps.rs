@@ -14,12 +14,16 @@ use crate::migrate::ledger;
 use crate::migrate::leftover::{Before, Left, drop_index};
 use crate::migrate::mark;
 use crate::migrate::report::{Event, Failure, Listener, Notice};
+use crate::migrate::run::milliseconds;
 use crate::migrate::session::Session;
 use crate::migrate::setup::Setup;
 use crate::migrate::split::{Kind, Statement};
+use crate::migrate::watch::Seen;
+use crate::quote;
 use futures::join;
 use pgdb_core::migration::file::File;
-use pgdb_core::migration::ledger::LedgerRow;
+use pgdb_core::migration::ledger::{LedgerRow, SeenLock};
+use tokio::time::Instant;
 
 /// A file that is run in steps.
 pub(crate) struct Steps<'a> {
@@ -37,6 +41,12 @@ pub(crate) struct Steps<'a> {
     before: Option<Before>,
     /// Whether the statement that failed has left invalid indexes, which the next run is to find.
     left: bool,
+    /// What statements have locked that are not noted yet.
+    seen: Vec<SeenLock>,
+    /// The process of the session that runs them, for the one that watches it.
+    pid: Option<String>,
+    /// When the transaction that is open was begun.
+    begun: Instant,
 }
 
 impl<'a> Steps<'a> {
@@ -49,8 +59,20 @@ impl<'a> Steps<'a> {
         earlier: Option<&LedgerRow>,
         listener: Listener<'_>,
     ) -> Result<Self, Failed> {
-        let mut steps =
-            Self { file, sql, statements, session, row: 0, kept: 0, in_doubt: false, before: None, left: false };
+        let mut steps = Self {
+            file,
+            sql,
+            statements,
+            session,
+            row: 0,
+            kept: 0,
+            in_doubt: false,
+            before: None,
+            left: false,
+            seen: Vec::new(),
+            pid: None,
+            begun: Instant::now(),
+        };
         let key = Some(file.key.as_str());
         if let Some(row) = earlier {
             let doing = steps.ours(ledger::doing(session.keeper(), row.id).await)?;
@@ -75,6 +97,10 @@ impl<'a> Steps<'a> {
         }
         let set = session.client.batch("set the session up", &setup.loose()).await;
         steps.ours(set)?;
+        if session.watcher().is_some() {
+            let pid = session.client.first_value("ask for the process", "SELECT pg_catalog.pg_backend_pid()").await;
+            steps.pid = steps.ours(pid)?.flatten();
+        }
         if let Some(before) = &steps.before {
             steps.tidy(before, listener).await?;
         }
@@ -102,7 +128,7 @@ impl<'a> Steps<'a> {
         backoff: &mut Backoff,
         notices: &mut Vec<Notice>,
         listener: Listener<'_>,
-    ) -> Result<(), Failed> {
+    ) -> Result<Vec<SeenLock>, Failed> {
         let first = self.kept;
         let mut own_transaction = false;
         for index in first..self.statements.len() {
@@ -146,6 +172,7 @@ impl<'a> Steps<'a> {
             return Ok(());
         }
         if kind.controls_transaction() {
+            self.begun = Instant::now();
             return self.send(index).await;
         }
         if in_doubt
@@ -193,6 +220,7 @@ impl<'a> Steps<'a> {
     /// The statement and its note in one transaction. `false`: this statement cannot run in one.
     async fn together(&mut self, index: usize) -> Result<bool, Failed> {
         let client = &self.session.client;
+        self.begun = Instant::now();
         self.ours(client.batch("begin a transaction", "BEGIN").await)?;
         match self.send(index).await {
             Ok(()) => {}
@@ -234,7 +262,7 @@ impl<'a> Steps<'a> {
     ) -> Result<(), Failed> {
         let asked = self.session.client.first_value("ask for the transaction", mark::WHICH).await;
         let xid = self.ours(asked)?.flatten().unwrap_or_default();
-        self.ours(mark::begin_steps(self.session, self.row, index + 1, &xid).await)?;
+        self.ours(mark::begin_steps(self.session, self.row, index + 1, &xid, milliseconds(self.begun)).await)?;
         let sent = commit(self).await;
         if self.ours(mark::end_steps(self.session, self.row, &xid).await)? {
             self.kept = index + 1;
@@ -248,14 +276,14 @@ impl<'a> Steps<'a> {
     async fn apart(&mut self, index: usize) -> Result<(), Failed> {
         let kind = self.statements[index].kind;
         if !matches!(kind, Kind::CreateIndexConcurrently | Kind::ReindexConcurrently) {
-            return self.send(index).await;
+            return self.send_watched(index).await;
         }
         let client = &self.session.client;
         let made = index::made(&self.sql[self.statements[index].span.clone()]);
         let before = self.ours(Before::look(client, made.as_ref()).await)?;
         let doing = serde_json::to_string(&before).unwrap_or_default();
         self.ours(ledger::begin_doing(self.session.keeper(), self.row, &doing).await)?;
-        let Err(mut failed) = self.send(index).await else { return Ok(()) };
+        let Err(mut failed) = self.send_watched(index).await else { return Ok(()) };
         // A session that was lost cannot be asked; the next run looks.
         let Ok(Left::Ours(names)) = before.left(client).await else {
             self.left = true;
@@ -273,6 +301,25 @@ impl<'a> Steps<'a> {
             *aftermath = if aftermath.is_empty() { left } else { format!("{left}; {aftermath}") };
         }
         Err(failed)
+    }
+
+    /// Sends a statement that commits by itself, while another session looks at what it locks.
+    async fn send_watched(&mut self, index: usize) -> Result<(), Failed> {
+        let (Some(watcher), Some(pid)) = (self.session.watcher(), self.pid.as_deref()) else {
+            return self.send(index).await;
+        };
+        let mut seen = Seen::default();
+        let sent = {
+            let sending = self.send(index);
+            tokio::pin!(sending);
+            tokio::select! {
+                sent = &mut sending => sent,
+                // The watcher was lost: then the rest goes unseen.
+                Err(_) = seen.watch(watcher, pid) => sending.await,
+            }
+        };
+        self.seen.extend(seen.into_locks());
+        sent
     }
 
     async fn send(&self, index: usize) -> Result<(), Failed> {
@@ -293,14 +340,17 @@ impl<'a> Steps<'a> {
 
     /// SQL that notes how many are done, as the login and not as whom the file runs; inside a transaction.
     fn note(&self, done: usize) -> String {
-        format!("{}; {}", Setup::FOR_A_NOTE, ledger::steps_done_sql(self.row, done))
+        format!("{}; {}", Setup::FOR_A_NOTE, ledger::steps_done_sql(self.row, done, &ledger::held_here()))
     }
 
     async fn noted_up_to(&mut self, done: usize, write: bool) -> Result<(), Failed> {
         if write {
+            let json = serde_json::to_string(&std::mem::take(&mut self.seen)).unwrap_or_else(|_| "[]".to_owned());
+            let locks = self.ours(quote::literal(&json).map_err(PgError::from))?;
+            let note = ledger::steps_done_sql(self.row, done, &format!("{locks}::jsonb"));
             let sql = match self.session.is_apart() {
-                true => ledger::steps_done_sql(self.row, done),
-                false => format!("BEGIN; {}; COMMIT", self.note(done)),
+                true => note,
+                false => format!("BEGIN; {}; {note}; COMMIT", Setup::FOR_A_NOTE),
             };
             self.ours(self.session.keeper().batch("write the ledger", &sql).await)?;
         }

@@ -1,6 +1,6 @@
 //! One migrator at a time, locks of others, and the locks that a file takes.
 
-use super::{Bed, file, on_both, options, word};
+use super::{Bed, apart, file, on_both, options, word};
 use crate::server::one;
 use pgdb_core::migration::file::File;
 use pgdb_pg::migrate::error::MigrateError;
@@ -13,6 +13,7 @@ on_both!(of_four_migrators_all_succeed_and_each_file_runs_once);
 on_both!(a_migrator_waits_for_another_and_says_for_whom);
 on_both!(a_lock_that_cannot_be_had_is_tried_again);
 on_both!(what_a_file_locks_is_in_the_ledger);
+on_both!(what_a_file_without_a_transaction_locks_is_in_the_ledger);
 
 async fn of_four_migrators_all_succeed_and_each_file_runs_once(bed: &Bed) {
     let mut files = vec![file("a/000.sql", "CREATE TABLE ran (n int); INSERT INTO ran VALUES (0);")];
@@ -139,4 +140,54 @@ async fn what_a_file_locks_is_in_the_ledger(bed: &Bed) {
     let age = one(&client, "SELECT (extract(epoch FROM now()))::bigint::text").await.parse::<i64>().expect("a number");
     assert!((rows[0].applied_at.as_second() - age).abs() < 60, "{rows:?}");
     client.close().await;
+}
+
+async fn what_a_file_without_a_transaction_locks_is_in_the_ledger(bed: &Bed) {
+    let gate = apart::roles(bed).await;
+    let before = file("a/1.sql", "CREATE TABLE t (a int); CREATE TABLE u (a int); CREATE TABLE v (a int);");
+    // By itself, in a transaction of the file's, and one that nobody can ask afterwards.
+    let steps = file(
+        "a/2.sql",
+        "-- no-transaction
+         ALTER TABLE t ADD COLUMN b int;
+         BEGIN; CREATE INDEX ON u (a); CREATE TABLE fresh (a int); COMMIT;
+         CREATE INDEX ON t (b);
+         DO $$ BEGIN LOCK TABLE v IN EXCLUSIVE MODE; PERFORM pg_advisory_xact_lock(4711); END $$;",
+    );
+    let files = [before, steps];
+    for two_sessions in [false, true] {
+        gate.batch("close the gate", "SELECT pg_advisory_lock(4711)").await.expect("closed");
+        let mut session = if two_sessions { apart::apart(bed).await } else { bed.session().await };
+        let patient = Options { lock_timeout: Duration::from_secs(60), ..options() };
+        let listener = &mut |_: Event<'_>| {};
+        let running = run(&mut session, &files, &patient, listener);
+        let opening = async {
+            // The statement holds its lock until somebody has looked at it some times.
+            let waits = "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+            while one(&gate, waits).await == "0" {
+                tokio::task::yield_now().await;
+            }
+            let looks = "SELECT coalesce(max(query_start)::text, '') FROM pg_stat_activity \
+                 WHERE query LIKE '%array_position%' AND pid <> pg_backend_pid()";
+            let mut seen = std::collections::HashSet::new();
+            // A look is three messages, and each counts as a query that begins.
+            while seen.len() < 16 {
+                seen.insert(one(&gate, looks).await);
+                tokio::task::yield_now().await;
+            }
+            gate.batch("open the gate", "SELECT pg_advisory_unlock(4711)").await.expect("opened");
+        };
+        let (report, ()) = tokio::join!(running, opening);
+        let report = report.expect("a run");
+        assert!(report.is_complete(), "{report:#?}");
+        session.close().await;
+        let rows = ledger::history(&gate, Some("a/2.sql"), 1).await.expect("read").expect("a ledger");
+        let locks: Vec<String> = rows[0].locks.iter().map(|lock| format!("{} {}", lock.relation, lock.mode)).collect();
+        assert_eq!(locks, ["public.t AccessExclusiveLock", "public.u ShareLock", "public.v ExclusiveLock"]);
+        assert!(rows[0].locks[2].held_ms > 0, "{rows:?}");
+        assert_eq!(rows[0].locks, report.files[1].locks);
+        let anew = "DROP SCHEMA pgdb, public CASCADE; CREATE SCHEMA public AUTHORIZATION app";
+        gate.batch("begin anew", anew).await.expect("begun anew");
+    }
+    gate.close().await;
 }
