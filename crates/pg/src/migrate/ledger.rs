@@ -49,7 +49,8 @@ const MODES: &str = "ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExc
 
 /// What a session has locked in modes that others have to wait for, as the ledger keeps it: relations that were there
 /// before, and the strongest mode of each. `of` picks the locks `l` of one session, `old` the relations `c` with the row
-/// types `t` that were there before; `ms` is for how long they were held.
+/// types `t` that were there before; `ms` is for how long they were held. Outside of its own database a session locks only
+/// what all share.
 ///
 /// Names are looked up for each lock and not joined, for a join reads all relations of a large database.
 pub(crate) fn held(of: &str, old: &str, ms: &str) -> String {
@@ -58,7 +59,7 @@ pub(crate) fn held(of: &str, old: &str, ms: &str) -> String {
            ORDER BY r.name) \
          FROM (SELECT l.relation, max(array_position({MODES}, l.mode)) AS mode FROM pg_locks l \
                WHERE {of} AND l.granted AND l.locktype = 'relation' AND l.mode = ANY ({MODES}) \
-                 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+                 AND l.database <> 0 \
                GROUP BY 1 OFFSET 0) h, \
               LATERAL (SELECT n.nspname || '.' || c.relname AS name FROM pg_class c, pg_namespace n, pg_type t \
                WHERE c.oid = h.relation AND n.oid = c.relnamespace AND t.oid = c.reltype \
