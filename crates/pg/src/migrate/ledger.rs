@@ -49,39 +49,49 @@ pub(crate) const MODES: &str = "ARRAY['ShareUpdateExclusiveLock', 'ShareLock', '
 
 /// A query for the relations that a session has locked in modes that others have to wait for: what was there before, by
 /// name, and the strongest mode of each, as its number. `of` picks the locks `l` of one session, `old` the relations `c`
-/// with the row types `t` that were there before.
+/// with the row types `t` that were there before. Outside of its own database a session locks only what all share.
+///
+/// Names are looked up for each lock and not joined, for a join reads all relations of a large database.
 pub(crate) fn held(of: &str, old: &str) -> String {
     format!(
-        "SELECT n.nspname || '.' || c.relname AS relation, max(array_position(m.modes, l.mode)) AS mode \
-         FROM (SELECT {MODES} AS modes) m, pg_locks l JOIN pg_class c ON c.oid = l.relation \
-              JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_type t ON t.oid = c.reltype \
-         WHERE {of} AND l.granted AND l.locktype = 'relation' AND l.mode = ANY (m.modes) \
-           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-           AND c.relkind IN ('r', 'p', 'm', 'v', 'f') \
-           AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdb') AND c.relpersistence <> 't' \
-           AND {old} \
-         GROUP BY 1"
+        "SELECT r.name AS relation, h.mode FROM \
+         (SELECT l.relation, pg_catalog.max(pg_catalog.array_position({MODES}, l.mode)) AS mode \
+          FROM pg_catalog.pg_locks l \
+          WHERE {of} AND l.granted AND l.locktype = 'relation' AND l.mode = ANY ({MODES}) AND l.database <> 0 \
+          GROUP BY 1 OFFSET 0) h, \
+         LATERAL (SELECT n.nspname || '.' || c.relname AS name \
+          FROM pg_catalog.pg_class c, pg_catalog.pg_namespace n, pg_catalog.pg_type t \
+          WHERE c.oid = h.relation AND n.oid = c.relnamespace AND t.oid = c.reltype \
+            AND c.relkind IN ('r', 'p', 'm', 'v', 'f') AND c.relpersistence <> 't' \
+            AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdb') AND {old} OFFSET 0) r"
     )
 }
 
-/// What [`held`] has given, as the ledger keeps it. `ms` is for how long they were held.
-pub(crate) fn held_as_json(ms: &str) -> String {
+/// What the query [`held`] gives, as the ledger keeps it. `ms` is for how long they were held.
+pub(crate) fn held_as_json(held: &str, ms: &str) -> String {
     format!(
-        "coalesce((SELECT jsonb_agg(jsonb_build_object('relation', relation, 'held_ms', {ms}, \
-         'mode', ({MODES})[mode]) ORDER BY relation) FROM held), '[]')"
+        "coalesce((SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('relation', relation, 'held_ms', {ms}, \
+         'mode', ({MODES})[mode]) ORDER BY relation) FROM ({held}) AS held), '[]')"
     )
 }
 
-/// Writes the row of a file inside its transaction, with what the transaction has locked. A relation that the transaction
-/// itself made nobody can wait for; one is known by its row type, which is made with it and not changed later.
+/// What the session itself has locked in its transaction, but for relations that the transaction made: nobody can wait for
+/// one. It is known by its row type, which is made with it and not changed later.
+pub(crate) fn held_here() -> String {
+    let old = "pg_catalog.age(t.xmin) > pg_catalog.age(pg_catalog.pg_current_xact_id()::pg_catalog.xid)";
+    held("l.pid = pg_catalog.pg_backend_pid()", old)
+}
+
+/// For how many milliseconds the transaction is open.
+pub(crate) const OPEN_MS: &str = "(extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) \
+     * 1000)::bigint";
+
+/// Writes the row of a file inside its transaction, with what the transaction has locked.
 pub(crate) fn note_sql() -> String {
     format!(
-        "WITH held AS ({held}), \
-         took AS (SELECT (extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000)::bigint AS ms) \
-         INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, statements_done, locks) \
-         SELECT $1, $2, 'applied', took.ms, $3, NULL, {json} FROM took RETURNING locks::text",
-        held = held("l.pid = pg_backend_pid()", "age(t.xmin) > age(pg_current_xact_id()::xid)"),
-        json = held_as_json("took.ms"),
+        "INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks) \
+         SELECT $1, $2, 'applied', took.ms, $3, {held} FROM (SELECT {OPEN_MS} AS ms) took RETURNING locks::text",
+        held = held_as_json(&held_here(), "took.ms"),
     )
 }
 

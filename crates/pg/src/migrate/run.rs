@@ -112,7 +112,7 @@ async fn locked(
     }
     let plan = checked(files, &rows, options)?;
     let mut report = begun(&plan);
-    let setup = Setup::new(&session.client, options)?;
+    let mut setup = Setup::new(&session.client, options)?;
     let items: Vec<_> = plan.to_run().collect();
     listener(Event::Planned { to_run: items.len(), files: files.len() });
     for (index, item) in items.iter().enumerate() {
@@ -122,6 +122,8 @@ async fn locked(
             ledger::prepare(&session.client).await?;
             session.prepared = true;
         }
+        // The last file of all, or the note of a failure, waits for the disk for all of them.
+        setup.more_to_come = index + 1 < items.len();
         let file = run_file(session, &setup, item, options, listener).await;
         listener(Event::Ended(&file));
         let failed = note_end(&mut report, file);

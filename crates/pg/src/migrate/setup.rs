@@ -17,6 +17,9 @@ pub(crate) struct Setup {
     settings: Vec<String>,
     role: Option<String>,
     pub(crate) version: String,
+    /// Whether another commit comes later in this run, which also waits until this one is on the disk. Commits reach the
+    /// log in their order, so that a crash of the server takes the last files of a run and their rows, and none between.
+    pub(crate) more_to_come: bool,
 }
 
 impl Setup {
@@ -38,7 +41,7 @@ impl Setup {
             settings.push(format!("client_connection_check_interval = {ALIVE_MS}"));
         }
         let role = options.role.as_deref().map(quote::identifier).transpose()?;
-        Ok(Self { settings, role, version: options.version.clone() })
+        Ok(Self { settings, role, version: options.version.clone(), more_to_come: false })
     }
 
     /// Begins a transaction: SQL, and how many statements that is. `modes` are what a file's own BEGIN said.
@@ -47,7 +50,8 @@ impl Setup {
     /// nothing.
     pub(crate) fn begin(&self, modes: &str) -> (String, usize) {
         let mut sql = format!("BEGIN {modes}; RESET ALL");
-        for setting in &self.settings {
+        let quick = self.more_to_come.then_some("synchronous_commit = off");
+        for setting in self.settings.iter().map(String::as_str).chain(quick) {
             sql.push_str("; SET LOCAL ");
             sql.push_str(setting);
         }
@@ -55,7 +59,7 @@ impl Setup {
             sql.push_str("; SET LOCAL ROLE ");
             sql.push_str(role);
         }
-        (sql, 2 + self.settings.len() + usize::from(self.role.is_some()))
+        (sql, 2 + self.settings.len() + usize::from(quick.is_some()) + usize::from(self.role.is_some()))
     }
 
     /// The same for a file without a transaction.
