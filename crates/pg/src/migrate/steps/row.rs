@@ -2,6 +2,7 @@
 
 use crate::error::PgError;
 use crate::migrate::ledger::{OPEN_MS, held, held_as_json, held_here, locks};
+use crate::migrate::lock;
 use crate::migrate::mark::holder;
 use crate::migrate::session::Session;
 use crate::migrate::setup::Setup;
@@ -65,6 +66,7 @@ pub(super) async fn before(session: &Session, row: i64, progress: &Progress) -> 
 /// SQL that notes how many statements are done, and what was `seen` to be locked; inside the transaction of the last of
 /// them also what that has locked.
 pub(super) fn done(
+    session: &Session,
     row: i64,
     done: usize,
     progress: &Progress,
@@ -75,8 +77,11 @@ pub(super) fn done(
         true => held_as_json(&held_here(), OPEN_MS),
         false => "'[]'::jsonb".to_owned(),
     };
+    // A keeper's lock is out of a file's reach.
+    let held = if session.is_apart() { "true".to_owned() } else { lock::guard() };
     Ok(format!(
-        "UPDATE pgdb.migrations SET statements_done = {done}, doing = NULL, progress = {}::jsonb, locks = {} WHERE id = {row}",
+        "UPDATE pgdb.migrations SET statements_done = {done}, doing = NULL, progress = {}::jsonb, locks = {} \
+         WHERE id = {row} AND {held}",
         quote::literal(&as_json(progress))?,
         merged(&format!("{own} || {}::jsonb", quote::literal(&json_of(seen))?)),
     ))
@@ -93,10 +98,13 @@ pub(super) async fn add_held(session: &Session, row: i64, xid: &str, ms: u64) ->
 
 /// The file has come to its end. Gives all that it was seen to lock.
 pub(super) async fn end(session: &Session, row: i64) -> Result<Vec<SeenLock>, PgError> {
-    const SQL: &str = "UPDATE pgdb.migrations SET outcome = 'applied', error = NULL, doing = NULL, progress = NULL, \
+    let held = if session.is_apart() { "true".to_owned() } else { lock::guard() };
+    let sql = format!(
+        "UPDATE pgdb.migrations SET outcome = 'applied', error = NULL, doing = NULL, progress = NULL, \
          took_ms = (extract(epoch FROM clock_timestamp() - applied_at) * 1000)::bigint, \
-         applied_at = clock_timestamp() WHERE id = $1::bigint RETURNING locks::text";
-    let rows = ask(session, "write the ledger", SQL, &[&row.to_string()]).await?;
+         applied_at = clock_timestamp() WHERE id = $1::bigint AND {held} RETURNING locks::text"
+    );
+    let rows = ask(session, "write the ledger", &sql, &[&row.to_string()]).await?;
     Ok(rows.first().map(|row| locks(row.get(0))).unwrap_or_default())
 }
 
