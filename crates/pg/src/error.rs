@@ -56,6 +56,14 @@ pub enum PgError {
         /// What that means and what to do, starting with a separator; or nothing.
         hint: String,
     },
+    /// The ledger of migrations is not to be used: using it could run somebody's code, or we have no right to.
+    #[error("{what}; {advice}")]
+    UnfitLedger {
+        /// Whose it is, and what is wrong with it.
+        what: String,
+        /// What to do.
+        advice: String,
+    },
     /// A name is taken by something that the call did not make.
     #[error("{kind} '{name}' is in the way")]
     InTheWay {

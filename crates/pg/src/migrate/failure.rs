@@ -1,9 +1,9 @@
 //! Why a file failed, put together from what the server said and what we know of the file.
 
 use crate::error::PgError;
-use crate::migrate::place;
 use crate::migrate::report::Failure;
 use crate::migrate::split::{SplitError, Statement};
+use crate::migrate::{ledger, lock, place};
 use pgdb_core::migration::key::Key;
 use std::error::Error as _;
 
@@ -47,6 +47,12 @@ impl Teller<'_> {
                 failure.detail.clone_from(&server.detail);
                 failure.hint = server.hint.clone().or_else(|| advice(&server.sqlstate).map(str::to_owned));
                 failure.context.clone_from(&server.context);
+                if [lock::LOST, ledger::NOT_NOTED].iter().any(|ours| server.message.contains(ours)) {
+                    let message = "the file could not be noted in the ledger: it gave up the lock that keeps other \
+                         migrators out, or put something in the place of what pgdb had prepared";
+                    message.clone_into(&mut failure.message);
+                    failure.hint = Some("take pg_advisory_unlock_all, DISCARD ALL and pgdb_note out of it".to_owned());
+                }
             }
             None => {
                 let mut message = error.to_string();

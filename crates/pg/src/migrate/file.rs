@@ -73,7 +73,7 @@ async fn ended_badly(
         return failure;
     }
     if !failed.noted {
-        let (key, error) = (item.file.key.as_str(), in_one_line(&failure));
+        let (key, error) = (item.file.key.as_str(), failure.in_one_line());
         let (keeper, user) = (session.keeper(), session.user());
         // What is half done has its row, which tells what is to be gone on with.
         let known = match item.unfinished.filter(|row| row.statements_done.is_some()) {
@@ -123,7 +123,7 @@ async fn attempt(
         let failed = match whole_attempt(session, setup, &whole, notices, listener).await {
             Ok(locks) => {
                 if whole.deallocates() {
-                    session.prepared = false;
+                    session.set_prepared(false);
                 }
                 return Ok(Applied { locks });
             }
@@ -163,13 +163,24 @@ async fn in_steps(
     notices: &mut Vec<Notice>,
     listener: Listener<'_>,
 ) -> Result<Applied, Failed> {
-    let mut steps = Steps::begin(item.file, text, session, setup, item.unfinished, listener).await?;
+    // It may throw away what was prepared.
+    session.set_prepared(false);
+    let mut steps = match Steps::begin(item.file, text, session, setup, item.unfinished, listener).await {
+        Ok(steps) => steps,
+        Err(failed) => {
+            if failed.lost.is_none() {
+                let back = session.client.batch("set the session back", Setup::LOOSE_BACK).await;
+                warn_of(back, item.file.key.as_str(), listener);
+            }
+            return Err(failed);
+        }
+    };
     let mut outcome = steps.run(backoff, notices, listener).await;
     if let Err(failed) = &mut outcome
         && failed.lost.is_none()
     {
         let back = session.client.batch("set the session back", Setup::LOOSE_BACK).await;
-        let error = in_one_line(&failed.failure);
+        let error = failed.failure.in_one_line();
         let noted = steps::note_failure(session, steps.row(), steps.seen(), &error).await;
         failed.noted = *noted.as_ref().unwrap_or(&false);
         warn_of(back.and(noted).map(drop), item.file.key.as_str(), listener);
@@ -201,15 +212,4 @@ pub(crate) fn tell(heard: Vec<Notice>, key: &str, notices: &mut Vec<Notice>, lis
         listener(Event::Notice { key, notice: &notice });
         notices.push(notice);
     }
-}
-
-/// What the ledger keeps of a failure. Details can quote rows, and are left out.
-fn in_one_line(failure: &Failure) -> String {
-    let place = match (failure.line, failure.column) {
-        (Some(line), Some(column)) => format!("line {line}, column {column}: "),
-        (Some(line), None) => format!("line {line}: "),
-        _ => String::new(),
-    };
-    let sqlstate = failure.sqlstate.as_ref().map(|code| format!(" (SQLSTATE {code})")).unwrap_or_default();
-    format!("{place}{}{sqlstate}", failure.message)
 }

@@ -2,6 +2,9 @@
 
 use crate::connect::Client;
 use crate::error::PgError;
+use crate::migrate::lock;
+use crate::migrate::trust::{self, Found, Use};
+use crate::quote;
 use jiff::Timestamp;
 use pgdb_core::migration::checksum::Checksum;
 use pgdb_core::migration::ledger::{LedgerRow, Outcome, Progress, SeenLock};
@@ -14,12 +17,13 @@ pub const TABLE: &str = "pgdb.migrations";
 
 /// No schema, no table.
 const ABSENT: [&str; 2] = ["3F000", "42P01"];
-const NO_COLUMN: &str = "42703";
 
-/// Makes it. Asked for by hand, for `CREATE SCHEMA IF NOT EXISTS` wants the right to make one even if it is there.
-const CREATE: &str = "DO $$ BEGIN \
+/// Makes it. Asked for by hand, for `CREATE SCHEMA IF NOT EXISTS` wants the right to make one even if it is there. What is
+/// new is nobody's but its owner's, whatever the default privileges say; who has rights on it later got them on purpose.
+const CREATE: &str = "DO $$ DECLARE new_schema boolean := false; grantee text; BEGIN \
      IF pg_catalog.to_regnamespace('pgdb') IS NULL THEN \
        CREATE SCHEMA pgdb; COMMENT ON SCHEMA pgdb IS 'what pgdb keeps about this database'; \
+       new_schema := true; \
      END IF; \
      IF pg_catalog.to_regclass('pgdb.migrations') IS NULL THEN \
        CREATE TABLE pgdb.migrations ( \
@@ -38,6 +42,15 @@ const CREATE: &str = "DO $$ BEGIN \
          doing jsonb, \
          progress jsonb); \
        COMMENT ON TABLE pgdb.migrations IS 'a row for each attempt to run a migration; see pgdb migrate history'; \
+       FOR grantee IN SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' \
+             ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END \
+           FROM (SELECT relacl AS acl, relowner AS owner FROM pg_catalog.pg_class \
+                   WHERE relnamespace = pg_catalog.to_regnamespace('pgdb') AND relkind IN ('r', 'S') \
+                 UNION ALL SELECT nspacl, nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'pgdb' AND new_schema) o, \
+             pg_catalog.aclexplode(o.acl) a WHERE a.grantee <> o.owner LOOP \
+         EXECUTE 'REVOKE ALL ON pgdb.migrations, pgdb.migrations_id_seq FROM ' || grantee; \
+         IF new_schema THEN EXECUTE 'REVOKE ALL ON SCHEMA pgdb FROM ' || grantee; END IF; \
+       END LOOP; \
      ELSIF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute \
          WHERE attrelid = 'pgdb.migrations'::pg_catalog.regclass AND attname = 'progress') THEN \
        ALTER TABLE pgdb.migrations ADD COLUMN IF NOT EXISTS doing jsonb, ADD COLUMN IF NOT EXISTS progress jsonb; \
@@ -49,40 +62,74 @@ pub(crate) const MODES: &str = "ARRAY['ShareUpdateExclusiveLock', 'ShareLock', '
 
 /// A query for the relations that a session has locked in modes that others have to wait for: what was there before, by
 /// name, and the strongest mode of each, as its number. `of` picks the locks `l` of one session, `old` the relations `c`
-/// with the row types `t` that were there before.
+/// with the row types `t` that were there before. Outside of its own database a session locks only what all share.
+///
+/// Names are looked up for each lock and not joined, for a join reads all relations of a large database.
 pub(crate) fn held(of: &str, old: &str) -> String {
+    held_in("pg_catalog.pg_locks", of, old)
+}
+
+/// The same of a part of `pg_locks`.
+fn held_in(locks: &str, of: &str, old: &str) -> String {
     format!(
-        "SELECT n.nspname || '.' || c.relname AS relation, max(array_position(m.modes, l.mode)) AS mode \
-         FROM (SELECT {MODES} AS modes) m, pg_locks l JOIN pg_class c ON c.oid = l.relation \
-              JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_type t ON t.oid = c.reltype \
-         WHERE {of} AND l.granted AND l.locktype = 'relation' AND l.mode = ANY (m.modes) \
-           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-           AND c.relkind IN ('r', 'p', 'm', 'v', 'f') \
-           AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdb') AND c.relpersistence <> 't' \
-           AND {old} \
-         GROUP BY 1"
+        "SELECT r.name AS relation, h.mode FROM \
+         (SELECT l.relation, pg_catalog.max(pg_catalog.array_position({MODES}, l.mode)) AS mode \
+          FROM {locks} AS l \
+          WHERE {of} AND l.granted AND l.locktype = 'relation' AND l.mode = ANY ({MODES}) AND l.database <> 0 \
+          GROUP BY 1 OFFSET 0) h, \
+         LATERAL (SELECT n.nspname || '.' || c.relname AS name \
+          FROM pg_catalog.pg_class c, pg_catalog.pg_namespace n, pg_catalog.pg_type t \
+          WHERE c.oid = h.relation AND n.oid = c.relnamespace AND t.oid = c.reltype \
+            AND c.relkind IN ('r', 'p', 'm', 'v', 'f') AND c.relpersistence <> 't' \
+            AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdb') AND {old} OFFSET 0) r"
     )
 }
 
-/// What [`held`] has given, as the ledger keeps it. `ms` is for how long they were held.
-pub(crate) fn held_as_json(ms: &str) -> String {
+/// What the query [`held`] gives, as the ledger keeps it. `ms` is for how long they were held.
+pub(crate) fn held_as_json(held: &str, ms: &str) -> String {
     format!(
-        "coalesce((SELECT jsonb_agg(jsonb_build_object('relation', relation, 'held_ms', {ms}, \
-         'mode', ({MODES})[mode]) ORDER BY relation) FROM held), '[]')"
+        "coalesce((SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('relation', relation, 'held_ms', {ms}, \
+         'mode', ({MODES})[mode]) ORDER BY relation) FROM ({held}) AS held), '[]')"
     )
 }
 
-/// Writes the row of a file inside its transaction, with what the transaction has locked. A relation that the transaction
-/// itself made nobody can wait for; one is known by its row type, which is made with it and not changed later.
+/// What the session itself has locked in its transaction, but for relations that the transaction made: nobody can wait for
+/// one. It is known by its row type, which is made with it and not changed later.
+pub(crate) fn held_here() -> String {
+    held("l.pid = pg_catalog.pg_backend_pid()", OLD)
+}
+
+/// Whether a row type was there before this transaction.
+const OLD: &str = "pg_catalog.age(t.xmin) > pg_catalog.age(pg_catalog.pg_current_xact_id()::pg_catalog.xid)";
+
+/// For how many milliseconds the transaction is open.
+pub(crate) const OPEN_MS: &str = "(extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) \
+     * 1000)::bigint";
+
+/// Writes the row of a file inside its transaction, with what the transaction has locked; no row if the session has not
+/// got the migrators' lock any more.
 pub(crate) fn note_sql() -> String {
     format!(
-        "WITH held AS ({held}), \
-         took AS (SELECT (extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000)::bigint AS ms) \
-         INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, statements_done, locks) \
-         SELECT $1, $2, 'applied', took.ms, $3, NULL, {json} FROM took RETURNING locks::text",
-        held = held("l.pid = pg_backend_pid()", "age(t.xmin) > age(pg_current_xact_id()::xid)"),
-        json = held_as_json("took.ms"),
+        "WITH mine AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks WHERE pid = pg_catalog.pg_backend_pid()) \
+         INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks) \
+         SELECT $1, $2, 'applied', took.ms, $3, {held} FROM (SELECT {OPEN_MS} AS ms) took WHERE {locked}",
+        held = held_as_json(&held_in("mine", "true", OLD), "took.ms"),
+        locked = lock::is_mine("mine"),
     )
+}
+
+/// What [`check_note_sql`] fails with, between quotation marks of PostgreSQL's.
+pub(crate) const NOT_NOTED: &str = "pgdb: the row is not there";
+
+/// Gives the locks of the row that [`note_sql`] has just written; fails if there is no such row: a file can give up the lock,
+/// or put something else in the place of what was prepared.
+pub(crate) fn check_note_sql(key: &str, checksum: Checksum) -> Result<String, PgError> {
+    Ok(format!(
+        "SELECT pg_catalog.max(n.locks::text), (CASE pg_catalog.count(*) WHEN 1 THEN '1' ELSE '{NOT_NOTED}' END)::integer \
+         FROM (SELECT key, sha256, outcome, locks FROM pgdb.migrations ORDER BY id DESC LIMIT 1) n \
+         WHERE n.key = {} AND n.sha256 = '{checksum}' AND n.outcome = 'applied'",
+        quote::literal(key)?
+    ))
 }
 
 /// What the statement of [`note_sql`] is called once it was prepared.
@@ -98,12 +145,19 @@ pub(crate) async fn prepare(client: &Client) -> Result<(), PgError> {
     client.batch("prepare the ledger's row", &sql).await
 }
 
-/// Makes the ledger if there is none; one round trip.
+/// Makes the ledger if there is none. [`PgError::UnfitLedger`] if there is one that we may not or must not write.
 pub async fn ensure(client: &Client) -> Result<(), PgError> {
-    client.batch("make the ledger (schema pgdb)", CREATE).await
+    if trust::check(client, Use::Write).await? != Found::Whole {
+        client.batch("make the ledger (schema pgdb)", CREATE).await?;
+        // Somebody else may have made one at the same moment.
+        trust::check(client, Use::Write).await?;
+    }
+    Ok(())
 }
 
 /// All that planning needs, in the order of what happened; `None` without a ledger. Locks are left out.
+///
+/// [`PgError::UnfitLedger`] if reading it could run somebody's code; so with [`history`].
 pub async fn read(client: &Client) -> Result<Option<Vec<LedgerRow>>, PgError> {
     select(client, "'[]'", "ORDER BY id", &[]).await
 }
@@ -116,20 +170,22 @@ pub async fn history(client: &Client, key: Option<&str>, limit: u32) -> Result<O
 }
 
 async fn select(client: &Client, locks: &str, tail: &str, params: &[&str]) -> Result<Option<Vec<LedgerRow>>, PgError> {
-    // The second way is for the ledger of a version that had no such column, until the next run adds it.
-    for progress in ["progress::text", "NULL"] {
-        let sql = format!(
-            "SELECT id, key, sha256, outcome, applied_at, took_ms, version, applied_by, statements_done, error, attempts, \
-             {locks}, {progress} FROM pgdb.migrations {tail}"
-        );
-        match client.query("read the ledger", &sql, params).await {
-            Ok(rows) => return Ok(Some(rows.iter().filter_map(parse).collect())),
-            Err(error) if error.sqlstate() == Some(NO_COLUMN) && progress != "NULL" => {}
-            Err(error) if error.sqlstate().is_some_and(|code| ABSENT.contains(&code)) => return Ok(None),
-            Err(error) => return Err(error),
-        }
+    let progress = match trust::check(client, Use::Read).await? {
+        Found::Absent => return Ok(None),
+        // Until the next run adds it.
+        Found::Older => "NULL",
+        Found::Whole => "progress::text",
+    };
+    let sql = format!(
+        "SELECT id, key, sha256, outcome, applied_at, took_ms, version, applied_by, statements_done, error, attempts, \
+         {locks}, {progress} FROM pgdb.migrations {tail}"
+    );
+    match client.query("read the ledger", &sql, params).await {
+        Ok(rows) => Ok(Some(rows.iter().filter_map(parse).collect())),
+        // Removed since we have looked.
+        Err(error) if error.sqlstate().is_some_and(|code| ABSENT.contains(&code)) => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok(None)
 }
 
 /// A row of ours; one with an outcome that a later version made up is passed over.

@@ -9,6 +9,8 @@ use tokio::time::{self, Instant};
 
 /// The number of the lock, `pgdbmig` in ASCII. Advisory locks are per database by themselves.
 const NUMBER: i64 = 0x7067_6462_6d69_6701_u64.cast_signed() & i64::MAX;
+/// What an expression of [`guard`] fails with, between quotation marks of PostgreSQL's.
+pub(crate) const LOST: &str = "pgdb: the lock is lost";
 /// How long to wait for another migrator.
 pub(crate) const WAIT: Duration = Duration::from_secs(600);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -43,6 +45,27 @@ pub(crate) async fn acquire(client: &Client, wait: Duration, listener: Listener<
 async fn try_once(client: &Client) -> Result<bool, PgError> {
     let sql = format!("SELECT pg_catalog.pg_try_advisory_lock({NUMBER})");
     Ok(client.first_value("take the migrators' lock", &sql).await?.flatten().as_deref() == Some("t"))
+}
+
+/// SQL that is true while this session has the lock, which a file can give up. `locks` is `pg_locks`, or a part of it.
+pub(crate) fn is_mine(locks: &str) -> String {
+    let (high, low) = (NUMBER >> 32, NUMBER & 0xffff_ffff);
+    format!(
+        "EXISTS (SELECT FROM {locks} AS lock WHERE lock.pid = pg_catalog.pg_backend_pid() AND lock.locktype = 'advisory' \
+         AND lock.granted AND lock.objsubid = 1 AND lock.classid = {high}::pg_catalog.oid \
+         AND lock.objid = {low}::pg_catalog.oid)"
+    )
+}
+
+/// SQL that is true while this session has the lock, and else fails.
+pub(crate) fn guard() -> String {
+    format!("(CASE WHEN {} THEN '1' ELSE '{LOST}' END)::integer = 1", is_mine("pg_catalog.pg_locks"))
+}
+
+/// Whether this session still has it.
+pub(crate) async fn is_held(client: &Client) -> Result<bool, PgError> {
+    let sql = format!("SELECT {}", is_mine("pg_catalog.pg_locks"));
+    Ok(client.first_value("look for the migrators' lock", &sql).await?.flatten().as_deref() == Some("t"))
 }
 
 /// Lets others in.

@@ -28,6 +28,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 const DOING: &str =
     "jsonb_build_object('xid', $1, 'system', (SELECT system_identifier::text FROM pg_control_system()))";
 
+/// Picks the locks `l` of the session whose transaction is the parameter `xid`.
+pub(crate) fn holder(xid: &str) -> String {
+    format!(
+        "l.pid = (SELECT x.pid FROM pg_catalog.pg_locks x WHERE x.locktype = 'transactionid' AND x.granted \
+         AND x.mode = 'ExclusiveLock' AND x.transactionid = {xid}::pg_catalog.xid8::pg_catalog.xid)"
+    )
+}
+
 /// A row to write.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewRow<'a> {
@@ -57,15 +65,9 @@ pub(crate) async fn commit_file(session: &Session, row: NewRow<'_>, xid: &str) -
     let keeper = session.keeper();
     // What the transaction itself made is not seen from here, and nobody can wait for it.
     let sql = format!(
-        "WITH held AS ({held}) INSERT INTO pgdb.migrations \
-         (key, sha256, outcome, took_ms, version, applied_by, locks, doing) \
-         SELECT $2, $3, 'unfinished', $4::bigint, $5, $6, {json}, {DOING} RETURNING id, locks::text",
-        held = ledger::held(
-            "l.pid = (SELECT x.pid FROM pg_locks x WHERE x.locktype = 'transactionid' AND x.granted \
-             AND x.mode = 'ExclusiveLock' AND x.transactionid = $1::xid8::xid)",
-            "true"
-        ),
-        json = ledger::held_as_json("$4::bigint"),
+        "INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, applied_by, locks, doing) \
+         SELECT $2, $3, 'unfinished', $4::bigint, $5, $6, {held}, {DOING} RETURNING id, locks::text",
+        held = ledger::held_as_json(&ledger::held(&holder("$1"), "true"), "$4::bigint"),
     );
     let took = row.took_ms.to_string();
     let params = [xid, row.key, &row.checksum.hex(), &took, row.version, session.user()];

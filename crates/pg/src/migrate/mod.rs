@@ -29,5 +29,6 @@ mod setup;
 pub mod shared;
 pub mod split;
 pub mod steps;
+mod trust;
 mod wall;
 mod whole;

@@ -160,6 +160,38 @@ pub struct Failure {
     pub aftermath: String,
 }
 
+impl Failure {
+    /// One line for those who may not see the file and what is in rows: the ledger's readers, a probe. Its place, what the
+    /// server said without what that quotes of either, and the SQLSTATE; at most 300 characters.
+    pub fn in_one_line(&self) -> String {
+        let place = match (self.line, self.column) {
+            (Some(line), Some(column)) => format!("line {line}, column {column}: "),
+            (Some(line), None) => format!("line {line}: "),
+            _ => String::new(),
+        };
+        let sqlstate = self.sqlstate.as_ref().map(|code| format!(" (SQLSTATE {code})")).unwrap_or_default();
+        // Grammar and data: the server says what it found.
+        let quotes = self.sqlstate.as_deref().is_some_and(|code| code == "42601" || code.starts_with("22"));
+        let message = if quotes { without_quotes(&self.message) } else { self.message.clone() };
+        let room = LONGEST_LINE.saturating_sub(place.chars().count() + sqlstate.chars().count());
+        if message.chars().count() <= room {
+            return format!("{place}{message}{sqlstate}");
+        }
+        let cut: String = message.chars().take(room.saturating_sub(1)).collect();
+        format!("{place}{cut}…{sqlstate}")
+    }
+}
+
+const LONGEST_LINE: usize = 300;
+
+/// A server's message up to where it quotes, in whatever language.
+fn without_quotes(message: &str) -> String {
+    let ends = [" at or near ", ": \""].iter().filter_map(|mark| message.find(mark));
+    let marks = ['"', '«', '»', '„', '“', '”', '‘', '’', '「', '\''];
+    let end = ends.chain(message.find(marks)).min().unwrap_or(message.len());
+    message[..end].trim_end().to_owned()
+}
+
 impl fmt::Display for Failure {
     /// Several lines, as a compiler shows an error; without a line break at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

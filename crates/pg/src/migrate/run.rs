@@ -10,6 +10,7 @@ use crate::migrate::mark;
 use crate::migrate::report::{Event, FileReport, Listener, RefusedFile, RunReport};
 use crate::migrate::session::Session;
 use crate::migrate::setup::Setup;
+use crate::migrate::trust::{self, Use};
 use crate::migrate::wall::{self, Ledger};
 use pgdb_core::migration::file::File;
 use pgdb_core::migration::ledger::{LedgerRow, Outcome};
@@ -112,20 +113,25 @@ async fn locked(
     }
     let plan = checked(files, &rows, options)?;
     let mut report = begun(&plan);
-    let setup = Setup::new(&session.client, options)?;
+    let mut setup = Setup::new(&session.client, options)?;
     let items: Vec<_> = plan.to_run().collect();
     listener(Event::Planned { to_run: items.len(), files: files.len() });
     for (index, item) in items.iter().enumerate() {
         let key = item.file.key.as_str();
         listener(Event::Started { key, number: index + 1, of: items.len() });
-        if !session.prepared && !session.is_apart() {
+        if !session.is_prepared() && !session.is_apart() {
             ledger::prepare(&session.client).await?;
-            session.prepared = true;
+            session.set_prepared(true);
         }
+        // The last file of all, or the note of a failure, waits for the disk for all of them.
+        setup.more_to_come = index + 1 < items.len();
         let file = run_file(session, &setup, item, options, listener).await;
         listener(Event::Ended(&file));
         let failed = note_end(&mut report, file);
-        if failed && (!options.keep_going || session.is_lost()) {
+        if failed {
+            session.set_prepared(false);
+        }
+        if failed && !(options.keep_going && may_go_on(session).await?) {
             report.not_reached = items[index + 1..].iter().map(|item| item.file.key.to_string()).collect();
             break;
         }
@@ -134,6 +140,11 @@ async fn locked(
         unless_lost(session.keeper().batch("tell PostgREST", "NOTIFY pgrst, 'reload schema'").await)?;
     }
     Ok(report)
+}
+
+/// Whether more files can be run after one that has failed: one that gave up the lock has let others in.
+async fn may_go_on(session: &Session) -> Result<bool, MigrateError> {
+    Ok(!session.is_lost() && lock::is_held(session.keeper()).await?)
 }
 
 /// What is not worth an error when the session was lost meanwhile: the report tells what that means.
@@ -175,6 +186,7 @@ pub async fn with_lock<T>(
     session: &Session,
     work: impl AsyncFnOnce() -> Result<T, PgError>,
 ) -> Result<T, MigrateError> {
+    trust::check(session.keeper(), Use::Write).await?;
     lock::acquire(session.keeper(), lock::WAIT, &mut |_| {}).await?;
     let outcome = work().await;
     let released = lock::release(session.keeper()).await;

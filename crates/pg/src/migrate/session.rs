@@ -3,9 +3,11 @@
 use crate::connect::{Client, Target, connect_hearing};
 use crate::error::{PgError, ServerError};
 use crate::migrate::report::Notice;
+use crate::migrate::setup::Setup;
 use crate::url::ParsedUrl;
 use secrecy::SecretString;
 use std::future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -43,7 +45,7 @@ pub struct Session {
     login: Login,
     notices: Mutex<mpsc::UnboundedReceiver<ServerError>>,
     /// Whether the statement that writes a row of the ledger is prepared.
-    pub(crate) prepared: bool,
+    prepared: AtomicBool,
 }
 
 impl Session {
@@ -52,7 +54,14 @@ impl Session {
         let Login { target, user, password, db, timeout } = login;
         let (heard, notices) = mpsc::unbounded_channel();
         let client = connect_hearing(target, user, password.as_ref(), db, *timeout, heard).await?;
-        Ok(Self { client, keeper: None, login: login.clone(), notices: Mutex::new(notices), prepared: false })
+        client.batch("set the session up", Setup::OURS).await?;
+        Ok(Self {
+            client,
+            keeper: None,
+            login: login.clone(),
+            notices: Mutex::new(notices),
+            prepared: AtomicBool::new(false),
+        })
     }
 
     /// Logs in for the files alone; the ledger is kept by another role's session in the same database, made by
@@ -76,6 +85,16 @@ impl Session {
     /// Whether one of them was lost, so that nothing more can be run.
     pub(crate) fn is_lost(&self) -> bool {
         self.client.is_closed() || self.keeper().is_closed()
+    }
+
+    /// Whether the statement that writes a row of the ledger is prepared, as far as is known: a file can throw it away.
+    pub(crate) fn is_prepared(&self) -> bool {
+        self.prepared.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of that.
+    pub(crate) fn set_prepared(&self, prepared: bool) {
+        self.prepared.store(prepared, Ordering::Relaxed);
     }
 
     /// The role that runs the files.

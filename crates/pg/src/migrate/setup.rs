@@ -17,16 +17,24 @@ pub(crate) struct Setup {
     settings: Vec<String>,
     role: Option<String>,
     pub(crate) version: String,
+    /// Whether another commit comes later in this run, which also waits until this one is on the disk. Commits reach the
+    /// log in their order, so that a crash of the server takes the last files of a run and their rows, and none between.
+    pub(crate) more_to_come: bool,
 }
 
 impl Setup {
     /// Runs what the file has put off until its commit, with what the file has set, and puts everything back, so that the
     /// ledger's row is written as the login would.
     pub(crate) const BACK: &'static str = "SET CONSTRAINTS ALL IMMEDIATE; RESET SESSION AUTHORIZATION; RESET ROLE; \
-         SET LOCAL search_path TO pg_catalog, pg_temp";
+         SET search_path TO pg_catalog, pg_temp";
 
     /// The same for a session that ran a file without a transaction.
-    pub(crate) const LOOSE_BACK: &'static str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL";
+    pub(crate) const LOOSE_BACK: &'static str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; \
+         SET search_path TO pg_catalog, pg_temp";
+
+    /// How the session is between files: names without a schema are PostgreSQL's, whatever the database holds. Files get
+    /// what the role and the database say.
+    pub(crate) const OURS: &'static str = "SET search_path TO pg_catalog, pg_temp";
 
     /// The same until the end of a transaction, after which everything is again as the file has set it.
     pub(crate) const FOR_A_NOTE: &'static str = "SET CONSTRAINTS ALL IMMEDIATE; \
@@ -38,7 +46,7 @@ impl Setup {
             settings.push(format!("client_connection_check_interval = {ALIVE_MS}"));
         }
         let role = options.role.as_deref().map(quote::identifier).transpose()?;
-        Ok(Self { settings, role, version: options.version.clone() })
+        Ok(Self { settings, role, version: options.version.clone(), more_to_come: false })
     }
 
     /// Begins a transaction: SQL, and how many statements that is. `modes` are what a file's own BEGIN said.
@@ -46,8 +54,9 @@ impl Setup {
     /// BEGIN comes first: should anything after it fail, the transaction has failed, and what is sent next does
     /// nothing.
     pub(crate) fn begin(&self, modes: &str) -> (String, usize) {
-        let mut sql = format!("BEGIN {modes}; RESET ALL");
-        for setting in &self.settings {
+        let mut sql = format!("BEGIN {modes}; RESET ALL; DISCARD TEMP");
+        let quick = self.more_to_come.then_some("synchronous_commit = off");
+        for setting in self.settings.iter().map(String::as_str).chain(quick) {
             sql.push_str("; SET LOCAL ");
             sql.push_str(setting);
         }
@@ -55,12 +64,12 @@ impl Setup {
             sql.push_str("; SET LOCAL ROLE ");
             sql.push_str(role);
         }
-        (sql, 2 + self.settings.len() + usize::from(self.role.is_some()))
+        (sql, 3 + self.settings.len() + usize::from(quick.is_some()) + usize::from(self.role.is_some()))
     }
 
     /// The same for a file without a transaction.
     pub(crate) fn loose(&self) -> String {
-        let mut sql = Self::LOOSE_BACK.to_owned();
+        let mut sql = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; DISCARD TEMP".to_owned();
         for setting in &self.settings {
             sql.push_str("; SET ");
             sql.push_str(setting);

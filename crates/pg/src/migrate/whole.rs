@@ -16,14 +16,16 @@ use pgdb_core::migration::file::File;
 use pgdb_core::migration::ledger::SeenLock;
 use std::ops::Range;
 use tokio::time::Instant;
+use tokio_postgres::Error;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Error, Row};
 
 /// The largest text sent as one message, but for a single statement that is larger. The server keeps all statements of
 /// a message in memory at once, in a form that is many times as large.
 const LARGEST_MESSAGE: usize = 512 * 1024;
 /// What PostgreSQL calls a text that it cannot read.
 const SYNTAX_ERROR: &str = "42601";
+/// What PostgreSQL says of an EXECUTE of what is not prepared.
+const NOT_PREPARED: &str = "26000";
 
 /// One message's worth of a file.
 enum Message {
@@ -49,50 +51,68 @@ impl Whole<'_> {
         let sql = blanked.as_deref().unwrap_or(self.sql);
         let messages = self.messages();
         let one = matches!(messages.as_slice(), [Message::Sql { .. }]);
-        if one && modes.is_empty() && !self.deallocates() {
-            match self.at_once(session, setup, sql).await {
-                // Nothing of it was run. By itself PostgreSQL tells better what is wrong with it.
-                Err(failed) if failed.failure.sqlstate.as_deref() == Some(SYNTAX_ERROR) => {}
-                outcome => return outcome,
-            }
+        if one
+            && modes.is_empty()
+            && !self.deallocates()
+            && let Some(outcome) = self.at_once(session, setup, sql).await
+        {
+            return outcome;
         }
         self.bit_by_bit(session, setup, modes, sql, &messages).await
     }
 
     /// Begin, file, ledger and commit as one message. PostgreSQL reads a message as a whole before it runs anything of
     /// it, and stops at the first failure: whatever the file is, it is not run without what stands around it.
-    async fn at_once(&self, session: &Session, setup: &Setup, sql: &str) -> Result<Vec<SeenLock>, Failed> {
-        let quoted = |text: &str| quote::literal(text).map_err(|error| self.failed_ours(error.into()));
+    ///
+    /// `None`: nothing was done, or nothing was kept through no fault of the file's, and it is to be run bit by bit.
+    async fn at_once(&self, session: &Session, setup: &Setup, sql: &str) -> Option<Result<Vec<SeenLock>, Failed>> {
         let (begin, before) = setup.begin("");
         let begin = format!("{begin};\n");
-        let end = if session.is_apart() {
-            mark::WHICH.to_owned()
-        } else {
-            format!(
-                "{}; EXECUTE {} ({}, '{}', {}); COMMIT",
-                Setup::BACK,
-                ledger::PREPARED_NOTE,
-                quoted(self.file.key.as_str())?,
-                self.file.checksum,
-                quoted(&setup.version)?,
-            )
+        let end = match session.is_apart() {
+            true => mark::WHICH.to_owned(),
+            false => match self.end_sql(setup) {
+                Ok(end) => end,
+                Err(error) => return Some(Err(self.failed_ours(error))),
+            },
         };
         let begun = Instant::now();
         // The file may end with a comment, or without its last semicolon.
         match run_counting(session, &format!("{begin}{sql}\n;{end}")).await {
-            Ok(last) if session.is_apart() => self.end_apart(session, setup, last, begun).await,
-            Ok(last) => Ok(last.as_deref().map(ledger::locks).unwrap_or_default()),
+            Ok(last) if session.is_apart() => Some(self.end_apart(session, setup, last, begun).await),
+            Ok(last) => Some(Ok(last.as_deref().map(ledger::locks).unwrap_or_default())),
             Err((error, done)) => {
                 let error = PgError::query("run the file", error);
                 // A lost session has taken its transaction with it.
                 let _ = session.client.batch("roll back", "ROLLBACK").await;
                 let ran = done.checked_sub(before).filter(|index| *index < self.to_run());
-                Err(match ran {
-                    Some(index) => self.failed_theirs(error, 0, begin.chars().count(), index),
-                    None => self.failed_ours(error),
-                })
+                match (ran, error.sqlstate()) {
+                    // Not even the BEGIN: the message as a whole could not be read. By itself PostgreSQL tells better
+                    // what is wrong with the file.
+                    (None, Some(SYNTAX_ERROR)) if done == 0 => None,
+                    // Something in the file has thrown away what was prepared.
+                    (None, Some(NOT_PREPARED)) if done > before => {
+                        session.set_prepared(false);
+                        None
+                    }
+                    (Some(index), _) => Some(Err(self.failed_theirs(error, 0, begin.chars().count(), index))),
+                    (None, _) => Some(Err(self.failed_ours(error))),
+                }
             }
         }
+    }
+
+    /// What stands behind the file in its message.
+    fn end_sql(&self, setup: &Setup) -> Result<String, PgError> {
+        let key = self.file.key.as_str();
+        Ok(format!(
+            "{}; EXECUTE {} ({}, '{}', {}); {}; COMMIT",
+            Setup::BACK,
+            ledger::PREPARED_NOTE,
+            quote::literal(key)?,
+            self.file.checksum,
+            quote::literal(&setup.version)?,
+            ledger::check_note_sql(key, self.file.checksum)?,
+        ))
     }
 
     /// How many statements are run.
@@ -173,11 +193,15 @@ impl Whole<'_> {
             [(&key, Type::TEXT), (&checksum, Type::TEXT), (&setup.version, Type::TEXT)];
         let note = ledger::note_sql();
         let noted = raw.query_typed(&note, &params);
-        let (own, noted, committed) = join!(raw.batch_execute(Setup::BACK), noted, raw.batch_execute("COMMIT"));
+        let check = ledger::check_note_sql(key, self.file.checksum).map_err(|error| self.failed_ours(error))?;
+        let checked = session.client.first_value("look at the ledger", &check);
+        let (own, noted, checked, committed) =
+            join!(raw.batch_execute(Setup::BACK), noted, checked, raw.batch_execute("COMMIT"));
         own.map_err(|error| self.ours("become the ledger's role again", error))?;
-        let rows: Vec<Row> = noted.map_err(|error| self.ours("write the ledger", error))?;
+        noted.map_err(|error| self.ours("write the ledger", error))?;
+        let locks = checked.map_err(|error| self.failed_ours(error))?.flatten();
         committed.map_err(|error| self.ours("commit", error))?;
-        Ok(rows.first().and_then(|row| row.get::<_, Option<&str>>(0)).map(ledger::locks).unwrap_or_default())
+        Ok(locks.as_deref().map(ledger::locks).unwrap_or_default())
     }
 
     /// Whether it throws away what was prepared.

@@ -3,11 +3,11 @@
 use crate::instances::world::pg;
 use crate::operations::StepError;
 use pgdb_core::migration::file::File;
-use pgdb_pg::Client;
 use pgdb_pg::migrate::error::MigrateError;
 use pgdb_pg::migrate::report::{Event, RunReport};
 use pgdb_pg::migrate::run::{self, Options};
 use pgdb_pg::migrate::session::{Login, Session};
+use pgdb_pg::{Client, PgError};
 use tokio_util::sync::CancellationToken;
 
 /// Who runs files, and who keeps the ledger.
@@ -44,6 +44,9 @@ pub(crate) async fn run(
 /// Why a run could not be done at all.
 fn failed(error: MigrateError) -> StepError {
     match error {
+        MigrateError::Postgres(error @ PgError::UnfitLedger { .. }) => {
+            StepError::lasting("migration_refused", error.to_string())
+        }
         MigrateError::Postgres(error) => pg(error),
         MigrateError::Locked { .. } => StepError::lasting("migration_locked", error.to_string()),
         error => StepError::lasting("migration_refused", error.to_string()),

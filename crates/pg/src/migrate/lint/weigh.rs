@@ -17,7 +17,11 @@ pub async fn weigh(client: &Client, findings: &mut [Finding]) -> Result<(), PgEr
     for name in names {
         // A name that is none makes `to_regclass` fail; then nothing is known, and nothing is lowered.
         let sql = "SELECT pg_catalog.pg_total_relation_size(pg_catalog.to_regclass($1))";
-        let Ok(rows) = client.query("measure a table", sql, &[&name]).await else { continue };
+        // The files' names are looked for where files look; nothing else here is.
+        client.batch("begin to measure", "BEGIN READ ONLY; SET LOCAL search_path TO DEFAULT").await?;
+        let measured = client.query("measure a table", sql, &[&name]).await;
+        client.batch("end measuring", "ROLLBACK").await?;
+        let Ok(rows) = measured else { continue };
         sizes.insert(name, rows.first().and_then(|row| row.get(0)));
     }
     for finding in findings.iter_mut().filter(|one| depends_on_size(one)) {

@@ -314,13 +314,13 @@ impl<'a> Steps<'a> {
 
     /// SQL that notes how many are done, as the login and not as whom the file runs; inside a transaction.
     fn note(&self, done: usize) -> Result<String, Failed> {
-        let sql = self.ours(row::done(self.row, done, &self.progress(done), &self.seen, true))?;
+        let sql = self.ours(row::done(self.session, self.row, done, &self.progress(done), &self.seen, true))?;
         Ok(format!("{}; {sql}", Setup::FOR_A_NOTE))
     }
 
     async fn noted_up_to(&mut self, done: usize, write: bool) -> Result<(), Failed> {
         if write {
-            let sql = self.ours(row::done(self.row, done, &self.progress(done), &self.seen, false))?;
+            let sql = self.ours(row::done(self.session, self.row, done, &self.progress(done), &self.seen, false))?;
             self.ours(row::ask(self.session, "write the ledger", &sql, &[]).await)?;
         }
         self.is_noted(done);

@@ -1,7 +1,9 @@
 //! The row of a file that runs in steps: how far it came, and what it locked.
 
 use crate::error::PgError;
-use crate::migrate::ledger::{held, held_as_json, locks};
+use crate::migrate::ledger::{OPEN_MS, held, held_as_json, held_here, locks};
+use crate::migrate::lock;
+use crate::migrate::mark::holder;
 use crate::migrate::session::Session;
 use crate::migrate::setup::Setup;
 use crate::quote;
@@ -64,25 +66,22 @@ pub(super) async fn before(session: &Session, row: i64, progress: &Progress) -> 
 /// SQL that notes how many statements are done, and what was `seen` to be locked; inside the transaction of the last of
 /// them also what that has locked.
 pub(super) fn done(
+    session: &Session,
     row: i64,
     done: usize,
     progress: &Progress,
     seen: &[SeenLock],
     inside: bool,
 ) -> Result<String, PgError> {
-    let own = if inside {
-        let held = held("l.pid = pg_backend_pid()", "age(t.xmin) > age(pg_current_xact_id()::xid)");
-        format!(
-            "(WITH held AS ({held}), took AS \
-             (SELECT (extract(epoch FROM clock_timestamp() - transaction_timestamp()) * 1000)::bigint AS ms) \
-             SELECT {} FROM took)",
-            held_as_json("took.ms")
-        )
-    } else {
-        "'[]'::jsonb".to_owned()
+    let own = match inside {
+        true => held_as_json(&held_here(), OPEN_MS),
+        false => "'[]'::jsonb".to_owned(),
     };
+    // A keeper's lock is out of a file's reach.
+    let held = if session.is_apart() { "true".to_owned() } else { lock::guard() };
     Ok(format!(
-        "UPDATE pgdb.migrations SET statements_done = {done}, doing = NULL, progress = {}::jsonb, locks = {} WHERE id = {row}",
+        "UPDATE pgdb.migrations SET statements_done = {done}, doing = NULL, progress = {}::jsonb, locks = {} \
+         WHERE id = {row} AND {held}",
         quote::literal(&as_json(progress))?,
         merged(&format!("{own} || {}::jsonb", quote::literal(&json_of(seen))?)),
     ))
@@ -91,9 +90,7 @@ pub(super) fn done(
 /// Adds what the transaction `xid` of another session holds, for the last `ms` milliseconds.
 pub(super) async fn add_held(session: &Session, row: i64, xid: &str, ms: u64) -> Result<(), PgError> {
     // What the transaction itself made is not seen from here, and nobody can wait for it.
-    let of = "l.pid = (SELECT x.pid FROM pg_locks x WHERE x.locktype = 'transactionid' AND x.granted \
-              AND x.mode = 'ExclusiveLock' AND x.transactionid = $2::xid8::xid)";
-    let own = format!("(WITH held AS ({}) SELECT {})", held(of, "true"), held_as_json("$3::bigint"));
+    let own = held_as_json(&held(&holder("$2"), "true"), "$3::bigint");
     let sql = format!("UPDATE pgdb.migrations SET locks = {} WHERE id = $1::bigint", merged(&own));
     let params = [row.to_string(), xid.to_owned(), ms.to_string()];
     session.keeper().query("write the ledger", &sql, &params.each_ref().map(String::as_str)).await.map(drop)
@@ -101,10 +98,13 @@ pub(super) async fn add_held(session: &Session, row: i64, xid: &str, ms: u64) ->
 
 /// The file has come to its end. Gives all that it was seen to lock.
 pub(super) async fn end(session: &Session, row: i64) -> Result<Vec<SeenLock>, PgError> {
-    const SQL: &str = "UPDATE pgdb.migrations SET outcome = 'applied', error = NULL, doing = NULL, progress = NULL, \
+    let held = if session.is_apart() { "true".to_owned() } else { lock::guard() };
+    let sql = format!(
+        "UPDATE pgdb.migrations SET outcome = 'applied', error = NULL, doing = NULL, progress = NULL, \
          took_ms = (extract(epoch FROM clock_timestamp() - applied_at) * 1000)::bigint, \
-         applied_at = clock_timestamp() WHERE id = $1::bigint RETURNING locks::text";
-    let rows = ask(session, "write the ledger", SQL, &[&row.to_string()]).await?;
+         applied_at = clock_timestamp() WHERE id = $1::bigint AND {held} RETURNING locks::text"
+    );
+    let rows = ask(session, "write the ledger", &sql, &[&row.to_string()]).await?;
     Ok(rows.first().map(|row| locks(row.get(0))).unwrap_or_default())
 }
 

@@ -107,7 +107,7 @@ async fn what_was_taken_over_is_not_run_again(bed: &Bed) {
         assert_eq!(written, expected, "the second time there is nothing to write");
     }
     let ledger = "SELECT string_agg(concat_ws(' ', key, outcome, version, took_ms, applied_at = installed_on), ', ' \
-                  ORDER BY id) FROM pgdb.migrations JOIN _sqlx_migrations ON key LIKE '%' || version_number || '_%'";
+                  ORDER BY id) FROM pgdb.migrations JOIN public._sqlx_migrations ON key LIKE '%' || version_number || '_%'";
     let ledger =
         ledger.replace("version_number", "_sqlx_migrations.version").replace(" version,", " migrations.version,");
     assert_eq!(

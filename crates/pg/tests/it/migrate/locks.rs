@@ -177,7 +177,7 @@ async fn what_a_file_in_steps_locks_is_in_the_ledger(bed: &Bed) {
         }
         writer.batch("hold", hold).await.expect("held");
         gate.batch("open the gate", "SELECT pg_advisory_unlock(4711)").await.expect("opened");
-        let looked = "SELECT count(*)::text FROM pg_stat_activity a, pg_locks l WHERE a.query LIKE '%pg_locks l JOIN pg_class%' \
+        let looked = "SELECT count(*)::text FROM pg_stat_activity a, pg_locks l WHERE a.query LIKE 'SELECT relation, (ARRAY%' \
              AND a.pid <> pg_backend_pid() AND a.state = 'idle' AND l.locktype = 'virtualxid' AND NOT l.granted \
              AND l.pid <> a.pid AND a.query_start > (SELECT query_start FROM pg_stat_activity WHERE pid = l.pid)";
         while is_done.try_recv().is_err() {

@@ -7,6 +7,8 @@ mod drift;
 mod drift_outside;
 mod failures;
 mod import;
+mod isolation;
+mod kept;
 mod leftovers;
 mod lint;
 mod locks;

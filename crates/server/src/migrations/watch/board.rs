@@ -2,7 +2,7 @@
 
 use crate::migrations::sources::Snapshot;
 use pgdb_api::migrate_watch::{FileProblem, WatchReadiness};
-use pgdb_pg::migrate::report::{Failure, FileReport, RunReport};
+use pgdb_pg::migrate::report::{FileReport, RunReport};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -133,7 +133,7 @@ impl Board {
             state.applied += 1;
         }
         if let Some(failure) = &report.failure {
-            state.failed.push(FileProblem { file: report.key.clone(), error: brief(failure) });
+            state.failed.push(FileProblem { file: report.key.clone(), error: failure.in_one_line() });
         }
     }
 
@@ -210,23 +210,13 @@ impl State {
     }
 }
 
-/// What the server said, without the details, which may hold what is in rows.
-fn brief(failure: &Failure) -> String {
-    let place = match (failure.line, failure.column) {
-        (Some(line), Some(column)) => format!("line {line}, column {column}: "),
-        (Some(line), None) => format!("line {line}: "),
-        _ => String::new(),
-    };
-    let code = failure.sqlstate.as_ref().map(|code| format!(" (SQLSTATE {code})")).unwrap_or_default();
-    format!("{place}{}{code}", failure.message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::migrations::settings::Origin;
     use pgdb_core::migration::file::File;
     use pgdb_core::migration::key::Key;
+    use pgdb_pg::migrate::report::Failure;
 
     fn snapshot(refused: &[&str]) -> Snapshot {
         let file = |key: &str| File::new(Key::parse(key).expect("a key"), Vec::new());

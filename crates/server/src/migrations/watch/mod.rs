@@ -239,7 +239,7 @@ impl Watcher {
         session.close().await;
         let outcome = outcome.map(|report| (report, lost));
         outcome.map_err(|error: MigrateError| match &error {
-            MigrateError::Postgres(cause) => {
+            MigrateError::Postgres(cause) if !matches!(cause, PgError::UnfitLedger { .. }) => {
                 format!("PostgreSQL does not answer: {}", describe(cause))
             }
             _ => error.to_string(),
