@@ -35,6 +35,8 @@ pub(crate) struct Container {
     pub(crate) running: bool,
     /// Whether the engine is about to start it again.
     pub(crate) restarting: bool,
+    /// Whether it has ever been started.
+    pub(crate) started: bool,
     /// How often the engine has started it again.
     restarts: i64,
     exit_code: i64,
@@ -74,6 +76,8 @@ fn read(seen: ContainerInspectResponse, spec: &ServerSpec, name: &str) -> Result
         id,
         running: state.running.unwrap_or(false) && !restarting,
         restarting,
+        // Engines give the year 1 to what has not happened.
+        started: state.started_at.is_some_and(|at| !at.is_empty() && !at.starts_with("0001-")),
         restarts: seen.restart_count.unwrap_or(0),
         exit_code: state.exit_code.unwrap_or(0),
         plan: labels.get(LABEL_PLAN).cloned(),
@@ -100,7 +104,7 @@ pub(crate) async fn adoptable(engine: &Engine, id: &str, name: &str) -> Result<O
     }))
 }
 
-/// Makes the container for data that has never been started, unless there is one.
+/// Makes the container for data that has never been started, unless there is one that was.
 pub(crate) async fn create_fresh(
     engine: &Engine,
     spec: &ServerSpec,
@@ -108,9 +112,12 @@ pub(crate) async fn create_fresh(
     config: &DockerConfig,
 ) -> Result<(), RuntimeError> {
     match find(engine, spec, config).await? {
-        Some(_) => Ok(()),
-        None => make(engine, spec, image, config, true).await,
+        Some(found) if found.started => return Ok(()),
+        // Perhaps without all of its files: whoever made it may have been killed.
+        Some(found) => remove(engine, &found.id).await?,
+        None => {}
     }
+    make(engine, spec, image, config, true).await
 }
 
 /// Brings the container in line with its spec: its files always, and itself, if it is of another plan, by a new one on

@@ -235,12 +235,14 @@ impl Runtime for DockerRuntime {
 
     async fn start(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
         let _alone = self.lock(&spec.id).await;
-        if self.find(spec).await?.is_none() {
-            if volumes::find_own(&self.engine, spec).await?.is_none() {
-                let reason = format!("its volume {} is gone", spec.volume);
-                return Err(RuntimeError::ServerFailed { reason, log: Vec::new() });
-            }
-            // Somebody has removed the container; all that matters is in the volume.
+        let found = self.find(spec).await?;
+        if found.is_none() && volumes::find_own(&self.engine, spec).await?.is_none() {
+            let reason = format!("its volume {} is gone", spec.volume);
+            return Err(RuntimeError::ServerFailed { reason, log: Vec::new() });
+        }
+        // Somebody has removed the container, and all that matters is in the volume; or whoever made it was killed before
+        // all files were in it.
+        if !found.is_some_and(|found| found.started) {
             let image = self.image(spec.major).await?;
             container::configure(&self.engine, spec, &image, &self.config).await?;
         }
