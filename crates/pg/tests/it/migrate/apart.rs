@@ -232,7 +232,9 @@ async fn one_session_and_two_come_to_the_same(bed: &Bed) {
     let told = |report: &RunReport| -> Vec<String> {
         let file = |file: &pgdb_pg::migrate::report::FileReport| {
             let failure = file.failure.as_ref().map(ToString::to_string).unwrap_or_default();
-            let locks: Vec<String> = file.locks.iter().map(|lock| format!("{} {}", lock.relation, lock.mode)).collect();
+            // What is seen from outside is a matter of luck.
+            let asked = file.locks.iter().filter(|lock| !lock.sampled);
+            let locks: Vec<String> = asked.map(|lock| format!("{} {}", lock.relation, lock.mode)).collect();
             format!("{} {} {locks:?} {failure}", file.key, file.applied)
         };
         report.files.iter().map(file).collect()

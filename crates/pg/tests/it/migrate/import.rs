@@ -121,7 +121,7 @@ async fn what_was_taken_over_is_not_run_again(bed: &Bed) {
     let report = run(&mut session, &files, &Options::new("test"), &mut |_| {}).await.expect("run");
     let ran: Vec<&str> = report.files.iter().map(|file| file.key.as_str()).collect();
     assert_eq!((ran.as_slice(), report.is_complete()), (&["app/0003_by_day.sql"][..], true));
-    assert_eq!(one(session.client(), "SELECT count(*)::text FROM _sqlx_migrations").await, "2");
+    assert_eq!(one(session.client(), "SELECT count(*)::text FROM public._sqlx_migrations").await, "2");
 }
 
 on_both!(tables_are_told_apart);
