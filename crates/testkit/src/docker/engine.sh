@@ -9,10 +9,14 @@ export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
 
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# A third byte that none of this machine's networks has: 198.18.0.0/15 is set aside for tests of this kind.
+# A third byte that none of this machine's networks has, nor any other engine: podman takes its bridge away with its last
+# container and makes it again. 198.18.0.0/15 is set aside for tests of this kind.
 free_subnet() {
-  local used third
+  local used third other
   used="$(ip -4 -oneline address show)"
+  for other in "$(dirname "$FOLDER")"/pgdb-engine-*/subnet; do
+    [[ ! -e "$other" ]] || used+=" 198.18.$(<"$other")."
+  done
   for ((third = 0; third < 256; third++)); do
     [[ "$used" == *" 198.18.$third."* ]] || { printf '%s' "$third"; return; }
   done
