@@ -37,11 +37,14 @@ impl Making<'_> {
     /// Takes over an uploaded dump.
     pub(super) async fn receive(&self, spool: &Path) -> Result<(), StepError> {
         let runtime = &self.world.instances.clients;
-        let target = self.scratch().await?.join(DUMP);
-        if spool.exists() {
+        let folder = self.scratch().await?;
+        let target = folder.join(DUMP);
+        // It may have been moved by a try that was killed before it could give it its name.
+        let moved = spool.file_name().is_some_and(|name| folder.join(name).exists());
+        if spool.exists() || moved {
             let lent = runtime.lend(spool, &self.names.scratch).await.map_err(runtime_step)?;
-            let moved = tokio::fs::rename(&lent, &target).await;
-            moved.map_err(|error| StepError::passing("internal", format!("the dump could not be moved: {error}")))?;
+            let named = tokio::fs::rename(&lent, &target).await;
+            named.map_err(|error| StepError::passing("internal", format!("the dump could not be moved: {error}")))?;
         }
         Ok(())
     }
