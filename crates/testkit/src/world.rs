@@ -2,12 +2,16 @@
 
 use crate::daemon::Daemon;
 use crate::processes;
+use regex::bytes::{Regex, RegexBuilder};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// How large the search for secrets may become.
+const SEARCH_BYTES: usize = 256 << 20;
 
 /// Removing a large folder, or ending a server, may go on for a moment after the answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -254,27 +258,37 @@ fn secrets(daemon: &Daemon) -> Vec<String> {
         let text = fs::read_to_string(daemon.data_dir().join(name)).unwrap_or_default();
         secrets.extend(text.lines().map(str::trim).filter(|line| line.len() >= 16).map(str::to_owned));
     }
-    let mut places: Vec<(String, String)> = vec![("the daemon's log".to_owned(), daemon.log())];
+    // One search for all: a crash test learns hundreds, and looks through everything after each case.
+    let Some(any) = any_of(&secrets) else { return Vec::new() };
+    let mut places: Vec<(String, Vec<u8>)> = vec![("the daemon's log".to_owned(), daemon.log().into_bytes())];
     for process in [processes::all_in(daemon.data_dir()), processes::all_given(daemon.data_dir())].concat() {
-        places.push((format!("the arguments of process {}", process.pid), process.cmdline));
+        places.push((format!("the arguments of process {}", process.pid), process.cmdline.into_bytes()));
     }
     let mut files = Vec::new();
     collect_files(daemon.data_dir(), &mut files);
     for file in files {
         // It may have been removed meanwhile.
-        let bytes = fs::read(&file).unwrap_or_default();
-        places.push((file.display().to_string(), String::from_utf8_lossy(&bytes).into_owned()));
+        places.push((file.display().to_string(), fs::read(&file).unwrap_or_default()));
     }
     let mut found = Vec::new();
-    for (place, text) in &places {
+    for (place, bytes) in &places {
         // Where there are many, one line tells enough.
-        for secret in secrets.iter().filter(|secret| text.contains(secret.as_str())).take(1) {
-            let line = text.lines().find(|line| line.contains(secret.as_str())).unwrap_or_default();
-            let around = line.replace(secret.as_str(), "[here]").chars().take(300).collect::<String>();
-            found.push(format!("a secret stands in {place}: {around}"));
+        if let Some(hit) = any.find(bytes) {
+            let begin = bytes[..hit.start()].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let before = String::from_utf8_lossy(&bytes[begin..hit.start()]);
+            let shown: String = before.chars().take(300).collect();
+            found.push(format!("a secret stands in {place}, behind: {shown}"));
         }
     }
     found
+}
+
+/// Finds any of them; none where there are none.
+fn any_of(secrets: &BTreeSet<String>) -> Option<Regex> {
+    let texts: Vec<String> =
+        secrets.iter().filter(|secret| !secret.is_empty()).map(|secret| regex::escape(secret)).collect();
+    let any = RegexBuilder::new(&texts.join("|")).size_limit(SEARCH_BYTES).dfa_size_limit(SEARCH_BYTES).build();
+    (!texts.is_empty()).then(|| any.expect("a search for secrets"))
 }
 
 fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) {
