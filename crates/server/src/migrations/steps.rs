@@ -168,26 +168,28 @@ impl Work<'_> {
             let is_new = |target: &Target| !done.iter().any(|item| target.is(item));
             let found = targets::find(self.world, &self.input.to).await?;
             let mut waiting = found.into_iter().filter(is_new).collect::<Vec<_>>().into_iter();
-            if waiting.len() == 0 {
-                break;
+            // Also of a try that was interrupted.
+            let mut stopped = done.iter().any(|item| self.ends(item));
+            if waiting.len() == 0 || stopped {
+                return self.verdict(waiting.len()).await;
             }
             let bring_up =
                 |target| targets::bring_up(self.world, self.engine(), target, &files, &options, &self.cx.cancelled);
             let mut at_work: FuturesUnordered<_> = waiting.by_ref().take(self.input.at_once).map(bring_up).collect();
-            let mut stopped = false;
             while let Some(item) = at_work.next().await {
                 let item = item?;
-                stopped |= item.problem.is_some() && !self.input.policy.keep_going;
+                stopped |= self.ends(&item);
                 self.note(item).await?;
                 if !stopped {
                     at_work.extend(waiting.next().map(bring_up));
                 }
             }
-            if stopped {
-                return self.verdict(waiting.len()).await;
-            }
         }
-        self.verdict(0).await
+    }
+
+    /// Whether no more databases are begun after this one.
+    fn ends(&self, item: &RolloutItem) -> bool {
+        item.problem.is_some() && !self.input.policy.keep_going
     }
 
     async fn note(&self, item: RolloutItem) -> Result<(), Problem> {

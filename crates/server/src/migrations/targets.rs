@@ -13,11 +13,11 @@ use pgdb_api::migrations::RolloutItem;
 use pgdb_core::instance::InstanceState;
 use pgdb_core::migration::file::File;
 use pgdb_core::migration::plan::plan;
-use pgdb_pg::handover;
 use pgdb_pg::migrate::ledger;
 use pgdb_pg::migrate::report::{FileReport, Notice, RunReport};
 use pgdb_pg::migrate::run::Options;
 use pgdb_pg::migrate::session::{Login, Session};
+use pgdb_pg::{Client, handover};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -162,17 +162,21 @@ async fn work(
     cancelled: &CancellationToken,
 ) -> Result<RunReport, StepError> {
     settled(world, engine, target).await?;
-    let parties = parties(world, target).await?;
-    if let (Target::Preview(preview), Some(keeper)) = (target, &parties.keeper) {
-        // Of a clone that was made before the ledger was kept apart.
-        handover::keep_ledger(keeper, &preview.role).await.map_err(pg)?;
-    }
+    let keeper = match target {
+        Target::Preview(preview) => {
+            let keeper = operator(world, preview).await?;
+            // Of a clone that was made before the ledger was kept apart.
+            handover::keep_ledger(&keeper, &preview.role).await.map_err(pg)?;
+            Some(keeper)
+        }
+        Target::Instance(_) => None,
+    };
+    let parties = Parties { files: login(world, target).await?, keeper };
     let report = run::run(parties, files, options, cancelled).await?;
     if let Target::Preview(preview) = target
         && !report.files.is_empty()
     {
-        let server = world.server_of(&preview.target).await?.ok_or_else(gone)?;
-        let operator = world.connect(&server, Some(&preview.db)).await?;
+        let operator = operator(world, preview).await?;
         let dev = world.config.settings.dev_role();
         handover::show_ledger(&operator, &preview.role, dev).await.map_err(pg)?;
         operator.close().await;
@@ -193,8 +197,7 @@ pub(super) async fn look(
 ) -> Result<RolloutItem, StepError> {
     let mut item = target.item(place_of(world, target).await?);
     let looked = async {
-        let login = parties(world, target).await?.files;
-        let session = Session::open(&login).await.map_err(pg)?;
+        let session = Session::open(&login(world, target).await?).await.map_err(pg)?;
         let rows = ledger::read(session.client()).await.map_err(pg)?.unwrap_or_default();
         session.close().await;
         let plan = plan(files, &rows, options.policy);
@@ -231,42 +234,32 @@ async fn settled(world: &PreviewWorld, engine: &Engine, target: &Target) -> Resu
     Ok(())
 }
 
-/// Who logs in where.
-async fn parties(world: &PreviewWorld, target: &Target) -> Result<Parties, StepError> {
-    match target {
+/// The operator's session in a preview.
+async fn operator(world: &PreviewWorld, preview: &PreviewRecord) -> Result<Client, StepError> {
+    let server = world.server_of(&preview.target).await?.ok_or_else(gone)?;
+    world.connect(&server, Some(&preview.db)).await
+}
+
+/// How the role logs in that files run as.
+async fn login(world: &PreviewWorld, target: &Target) -> Result<Login, StepError> {
+    let (target, user, password, db) = match target {
         Target::Preview(preview) => {
             let server = world.server_of(&preview.target).await?.ok_or_else(gone)?;
-            let keeper = world.connect(&server, Some(&preview.db)).await?;
             let password = world.password(&server, &preview.db, &preview.role).await?.password;
-            let files = Login {
-                target: world.client_target(&server).await?,
-                user: preview.role.clone(),
-                password: Some(password),
-                db: preview.db.clone(),
-                timeout: LOGIN,
-            };
-            Ok(Parties { files, keeper: Some(keeper) })
+            (world.client_target(&server).await?, preview.role.clone(), password, preview.db.clone())
         }
         Target::Instance(instance) => {
             let again = world.instances.by_id(&instance.id).await?;
             let instance = again.filter(|instance| instance.state != InstanceState::Stopped).ok_or_else(|| {
                 let name = &instance.name;
-                StepError::lasting(
-                    "not_running",
-                    format!("the instance '{name}' is stopped; start it: `pgdb start {name}`"),
-                )
+                let message = format!("the instance '{name}' is stopped; start it: `pgdb start {name}`");
+                StepError::lasting("not_running", message)
             })?;
             let password = world.instances.password(&instance)?;
-            let files = Login {
-                target: world.instances.client_target(&instance)?,
-                user: instance.user.clone(),
-                password: Some(password),
-                db: instance.db.clone(),
-                timeout: LOGIN,
-            };
-            Ok(Parties { files, keeper: None })
+            (world.instances.client_target(&instance)?, instance.user, password, instance.db)
         }
-    }
+    };
+    Ok(Login { target, user, password: Some(password), db, timeout: LOGIN })
 }
 
 async fn place_of(world: &PreviewWorld, target: &Target) -> Result<Option<String>, StepError> {

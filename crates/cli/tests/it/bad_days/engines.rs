@@ -1,6 +1,6 @@
 //! Container engines that are away, lose what they held, or have not what is asked for.
 
-use super::BINARY;
+use super::{BINARY, LIMIT, noted, wait_for_note};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pgdb_testkit::api::Body;
@@ -11,10 +11,6 @@ use pgdb_testkit::world::{self, assert_nothing_left};
 use pgdb_testkit::{on_runtimes, sql, wait};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::net::{Ipv4Addr, TcpListener};
-use std::time::Duration;
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 on_runtimes!(
     docker;
@@ -26,38 +22,21 @@ on_runtimes!(
     a_data_directory_that_was_made_half_is_made_again,
     an_image_that_is_missing_is_named,
     a_container_that_never_becomes_ready_says_what_it_said,
-    a_port_that_another_program_takes_is_passed_over,
     a_strangers_container_or_volume_is_left_alone,
     both_runtimes_live_in_one_daemon,
     eighteen_keeps_its_data_one_level_higher,
 );
 
-// What engines disagree about: removed containers, words for taken ports.
+// What engines disagree about: removed containers, layouts of images. For taken ports see `ports`.
 on_runtimes!(
     podman;
     a_removed_container_comes_back_on_its_volume,
     an_image_that_is_missing_is_named,
-    a_port_that_another_program_takes_is_passed_over,
     eighteen_keeps_its_data_one_level_higher,
 );
 
 fn engine(daemon: &Daemon) -> &Engine {
     daemon.engine().expect("databases run in containers")
-}
-
-/// A database with a note in it, and its URL.
-async fn noted(daemon: &Daemon, name: &str) -> String {
-    let deployed = daemon.deploy_named(name).await;
-    let url = deployed["database_url"].as_str().expect("a URL").to_owned();
-    sql::run(&url, "CREATE TABLE note AS SELECT 'kept' AS text").await;
-    url
-}
-
-/// Waits until the note can be read again.
-async fn wait_for_note(url: &str) {
-    let look = || async { sql::login(url).await.ok()?.run("SELECT text FROM note").await.ok() };
-    let note = wait::until(LIMIT, "the server to answer again", look).await;
-    assert_eq!(note.as_deref(), Some("kept"));
 }
 
 async fn a_removed_container_comes_back_on_its_volume(on: &On) {
@@ -229,34 +208,6 @@ async fn a_container_that_never_becomes_ready_says_what_it_said(on: &On) {
     for tag in ["waits:16", "ends:16"] {
         engine(&daemon).ask(Method::DELETE, &format!("/images/{tag}"), Value::Null).await;
     }
-}
-
-async fn a_port_that_another_program_takes_is_passed_over(on: &On) {
-    let mut daemon = on.start(BINARY).await;
-    daemon.crash_and_restart(&[("PGDB_FAULTS", "instance.deploy/start/before")]).await;
-    let request = Body::Json(json!({ "name": "beside" }));
-    let _ = daemon.try_send(Method::POST, "/v1/deploy?wait=false", request).await;
-    daemon.ended().await;
-    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, daemon.first_port())).expect("take the port");
-    daemon.up(&[]).await;
-    let id = world::latest_operation(&daemon, "instance.deploy").expect("the deploy was written down");
-    let operation = daemon.wait_operation(&id).await;
-    assert_eq!(operation["state"], "succeeded", "{operation:#}");
-    let item = daemon.item("beside").await;
-    assert_eq!(item["host_port"], daemon.first_port() + 1);
-    let url = item["database_url"].as_str().expect("a URL");
-    assert_eq!(sql::run(url, "SELECT 1").await, "1");
-
-    // A stopped server's port is its own, whoever has it meanwhile.
-    sql::run(url, "CREATE TABLE note AS SELECT 'kept' AS text").await;
-    daemon.poke("/v1/db/beside/stop").await.expect(200);
-    let port = daemon.first_port() + 1;
-    let thief = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("take the port");
-    assert_eq!(daemon.poke("/v1/db/beside/start").await.refused(409), "port_taken");
-    drop((other, thief));
-    daemon.poke("/v1/db/beside/start").await.expect(200);
-    wait_for_note(url).await;
-    assert_nothing_left(&daemon, &["beside"]).await;
 }
 
 async fn a_strangers_container_or_volume_is_left_alone(on: &On) {

@@ -3,8 +3,9 @@
 use super::BINARY;
 use pgdb_testkit::api::Body;
 use pgdb_testkit::daemon::Daemon;
-use pgdb_testkit::sql;
+use pgdb_testkit::on::On;
 use pgdb_testkit::world::{self, assert_nothing_left};
+use pgdb_testkit::{on_runtimes, sql};
 use reqwest::Method;
 use serde_json::json;
 use std::net::{Ipv4Addr, TcpListener};
@@ -64,9 +65,15 @@ async fn a_port_of_another_program_is_passed_over() {
     assert_nothing_left(&daemon, &["beside"]).await;
 }
 
-#[tokio::test]
-async fn a_port_that_is_taken_at_the_last_moment_is_passed_over() {
-    let mut daemon = Daemon::start(BINARY).await;
+// Engines have words of their own for it.
+on_runtimes!(
+    process, docker, podman;
+    a_port_that_is_taken_at_the_last_moment_is_passed_over,
+    a_stopped_servers_port_in_other_hands_is_told_and_given_back,
+);
+
+async fn a_port_that_is_taken_at_the_last_moment_is_passed_over(on: &On) {
+    let mut daemon = on.start(BINARY).await;
     daemon.crash_and_restart(&[("PGDB_FAULTS", "instance.deploy/start/before")]).await;
     // It may be killed before it has answered: once the port is given out, and before it is listened on.
     let request = Body::Json(json!({ "name": "beside" }));
@@ -75,7 +82,8 @@ async fn a_port_that_is_taken_at_the_last_moment_is_passed_over() {
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, daemon.first_port())).expect("take the port");
     daemon.up(&[]).await;
     let id = world::latest_operation(&daemon, "instance.deploy").expect("the deploy was written down");
-    assert_eq!(daemon.wait_operation(&id).await["state"], "succeeded");
+    let operation = daemon.wait_operation(&id).await;
+    assert_eq!(operation["state"], "succeeded", "{operation:#}");
     let item = daemon.item("beside").await;
     assert_eq!(item["host_port"], daemon.first_port() + 1);
     assert_eq!(sql::run(item["database_url"].as_str().expect("a URL"), "SELECT 1").await, "1");
@@ -83,9 +91,8 @@ async fn a_port_that_is_taken_at_the_last_moment_is_passed_over() {
     assert_nothing_left(&daemon, &["beside"]).await;
 }
 
-#[tokio::test]
-async fn a_stopped_servers_port_in_other_hands_is_told_and_given_back() {
-    let daemon = Daemon::start(BINARY).await;
+async fn a_stopped_servers_port_in_other_hands_is_told_and_given_back(on: &On) {
+    let daemon = on.start(BINARY).await;
     let deployed = daemon.deploy_named("evicted").await;
     let url = deployed["database_url"].as_str().expect("a URL");
     sql::run(url, "CREATE TABLE note AS SELECT 'kept' AS text").await;

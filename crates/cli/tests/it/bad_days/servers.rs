@@ -1,6 +1,6 @@
 //! Servers that are killed, or keep ending.
 
-use super::BINARY;
+use super::{BINARY, LIMIT, noted, wait_for_note};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pgdb_testkit::daemon::Daemon;
@@ -8,23 +8,6 @@ use pgdb_testkit::world::{assert_nothing_left, pgdata, postmaster_pid};
 use pgdb_testkit::{sql, wait};
 use std::fs;
 use std::time::Duration;
-
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// A database with a note in it, and its URL.
-async fn noted(daemon: &Daemon, name: &str) -> String {
-    let deployed = daemon.deploy_named(name).await;
-    let url = deployed["database_url"].as_str().expect("a URL").to_owned();
-    sql::run(&url, "CREATE TABLE note AS SELECT 'kept' AS text").await;
-    url
-}
-
-/// Waits until the note can be read again.
-async fn wait_for_note(url: &str) {
-    let look = || async { sql::login(url).await.ok()?.run("SELECT text FROM note").await.ok() };
-    let note = wait::until(LIMIT, "the server to answer again", look).await;
-    assert_eq!(note.as_deref(), Some("kept"));
-}
 
 fn kill9(pid: i32) {
     kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill the server");

@@ -37,9 +37,9 @@ const SCENARIOS: &[&str] = &[
     previews::PoolFill::KIND,
     previews::PoolDrop::KIND,
     previews::PrepareTemplate::KIND,
-    templates::Refresh::KIND,
-    templates::Build::KIND,
-    templates::Migrate::KIND,
+    <templates::Refresh as templates::Way>::KIND,
+    <templates::Build as templates::Way>::KIND,
+    <templates::Migrate as templates::Way>::KIND,
     templates::Rollback::KIND,
     templates::Delete::KIND,
     migrations::Rollout::KIND,
@@ -141,22 +141,22 @@ async fn the_preparation_of_a_template_reaches_its_end() {
 
 #[tokio::test]
 async fn a_refresh_from_a_dump_gives_the_new_template_or_the_old_one() {
-    drive(templates::Refresh { from_dump: true }).await;
+    drive(templates::Remade(templates::Refresh { from_dump: true })).await;
 }
 
 #[tokio::test]
 async fn a_refresh_from_a_source_gives_the_new_template_or_the_old_one() {
-    drive(templates::Refresh { from_dump: false }).await;
+    drive(templates::Remade(templates::Refresh { from_dump: false })).await;
 }
 
 #[tokio::test]
 async fn a_build_gives_the_new_template_or_the_old_one() {
-    drive(templates::Build).await;
+    drive(templates::Remade(templates::Build)).await;
 }
 
 #[tokio::test]
 async fn migrations_of_a_template_give_the_new_one_or_the_old_one() {
-    drive(templates::Migrate).await;
+    drive(templates::Remade(templates::Migrate)).await;
 }
 
 #[tokio::test]

@@ -45,13 +45,19 @@ async fn check(daemon: &Daemon, subject: &Subject, rows: &str, databases: &str) 
 const ALONE: &str = "template_medusa";
 const WITH_PREVIOUS: &str = "template_medusa template_medusa_previous";
 
-/// A template is read from a dump or from a source.
-pub(super) struct Refresh {
-    pub(super) from_dump: bool,
+/// One way to make a template of 50 rows into one of 70.
+pub(super) trait Way {
+    /// The kind.
+    const KIND: &'static str;
+
+    fn request(&self, subject: &Subject) -> (Method, String, Body);
 }
 
-impl Scenario for Refresh {
-    const KIND: &'static str = "template.refresh";
+/// A template is made anew, one way or another.
+pub(super) struct Remade<W>(pub(super) W);
+
+impl<W: Way> Scenario for Remade<W> {
+    const KIND: &'static str = W::KIND;
     const ENV: &'static [(&'static str, &'static str)] = NO_POOL;
     type Subject = Subject;
 
@@ -60,11 +66,7 @@ impl Scenario for Refresh {
     }
 
     fn request(&self, subject: &Subject) -> (Method, String, Body) {
-        if self.from_dump {
-            (Method::POST, format!("{PATH}/refresh/dump?wait=false"), Body::Bytes(subject.dump.clone()))
-        } else {
-            (Method::POST, format!("{PATH}/refresh?wait=false"), Body::None)
-        }
+        self.0.request(subject)
     }
 
     async fn check_done(&self, daemon: &Daemon, subject: &Subject) {
@@ -80,17 +82,28 @@ impl Scenario for Refresh {
     }
 }
 
-/// A template is built from files.
+/// It is read from a dump or from a source.
+pub(super) struct Refresh {
+    pub(super) from_dump: bool,
+}
+
+impl Way for Refresh {
+    const KIND: &'static str = "template.refresh";
+
+    fn request(&self, subject: &Subject) -> (Method, String, Body) {
+        if self.from_dump {
+            (Method::POST, format!("{PATH}/refresh/dump?wait=false"), Body::Bytes(subject.dump.clone()))
+        } else {
+            (Method::POST, format!("{PATH}/refresh?wait=false"), Body::None)
+        }
+    }
+}
+
+/// It is built from files.
 pub(super) struct Build;
 
-impl Scenario for Build {
+impl Way for Build {
     const KIND: &'static str = "template.build";
-    const ENV: &'static [(&'static str, &'static str)] = NO_POOL;
-    type Subject = Subject;
-
-    async fn setup(&self, daemon: &Daemon, _: &str) -> Subject {
-        setup(daemon).await
-    }
 
     fn request(&self, _: &Subject) -> (Method, String, Body) {
         let files = json!({ "files": [
@@ -99,49 +112,19 @@ impl Scenario for Build {
         ] });
         (Method::POST, format!("{PATH}/build?wait=false"), Body::Json(files))
     }
-
-    async fn check_done(&self, daemon: &Daemon, subject: &Subject) {
-        check(daemon, subject, "70", WITH_PREVIOUS).await;
-    }
-
-    async fn check_taken_back(&self, daemon: &Daemon, subject: &Subject) {
-        check(daemon, subject, "50", ALONE).await;
-    }
-
-    async fn clean_up(&self, daemon: &Daemon, subject: Subject) {
-        subject.server.clean_up(daemon).await;
-    }
 }
 
-/// A copy of a template is migrated and takes its place.
+/// A copy of it is migrated and takes its place.
 pub(super) struct Migrate;
 
-impl Scenario for Migrate {
+impl Way for Migrate {
     const KIND: &'static str = "template.migrate";
-    const ENV: &'static [(&'static str, &'static str)] = NO_POOL;
-    type Subject = Subject;
-
-    async fn setup(&self, daemon: &Daemon, _: &str) -> Subject {
-        setup(daemon).await
-    }
 
     fn request(&self, _: &Subject) -> (Method, String, Body) {
         // Fails if it is run twice.
         let files = json!({ "files": [{ "name": "shop/001_more.sql", "sql":
             "INSERT INTO stock SELECT generate_series(51, 70); ALTER TABLE stock ADD PRIMARY KEY (n)" }] });
         (Method::POST, format!("{PATH}/migrate?wait=false"), Body::Json(files))
-    }
-
-    async fn check_done(&self, daemon: &Daemon, subject: &Subject) {
-        check(daemon, subject, "70", WITH_PREVIOUS).await;
-    }
-
-    async fn check_taken_back(&self, daemon: &Daemon, subject: &Subject) {
-        check(daemon, subject, "50", ALONE).await;
-    }
-
-    async fn clean_up(&self, daemon: &Daemon, subject: Subject) {
-        subject.server.clean_up(daemon).await;
     }
 }
 
