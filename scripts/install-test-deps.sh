@@ -86,6 +86,8 @@ install_containers() {
   has runc || packages+=(runc)
   has iptables || packages+=(iptables)
   has ip || packages+=(iproute2)
+  # A registry of images, to pull from.
+  has docker-registry || packages+=(docker-registry)
   [ "${#packages[@]}" -eq 0 ] || without_services "${packages[@]}"
 }
 

@@ -171,7 +171,8 @@ install_packages() {
   [ -n "$packages" ] && [ -z "$root" ] || return 0
   local missing=()
   if [ -n "$docker" ]; then
-    [ -n "$(getent group docker)" ] || missing+=(docker.io)
+    # The engine publishes ports with iptables, and Debian's package only recommends it.
+    [ -n "$(getent group docker)" ] || missing+=(docker.io iptables)
   elif ! has postgres && ! compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; then
     missing+=(postgresql)
     # Debian's package would start a server of its own.

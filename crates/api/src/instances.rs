@@ -47,7 +47,8 @@ pub struct DeployRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 64, maximum = 4194304, nullable = false)]
     pub memory_mb: Option<u64>,
-    /// A volume that an earlier destroy kept, to be taken into use again.
+    /// A volume that an earlier destroy kept, to be taken into use again; on `docker` also one that the original daemon kept,
+    /// whose role and database are found in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "pgdb-mydb", min_length = 1, max_length = 80, nullable = false)]
     pub from_volume: Option<String>,

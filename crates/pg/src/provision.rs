@@ -102,6 +102,22 @@ pub async fn adopt_existing(client: &Client, role: &str, db: &str, verifier: &st
     Ok(())
 }
 
+/// The role that the data was made for, a superuser, and its database: the oldest that is not PostgreSQL's own.
+pub async fn first_owner(client: &Client) -> Result<(String, String), PgError> {
+    let rows = client
+        .query(
+            "look whose data it is",
+            "SELECT r.rolname::text, coalesce((SELECT d.datname::text FROM pg_database d \
+               WHERE d.datdba = r.oid AND NOT d.datistemplate AND d.datname <> 'postgres' ORDER BY d.oid LIMIT 1), 'postgres') \
+             FROM pg_roles r WHERE r.oid = 10",
+            &[],
+        )
+        .await?;
+    let missing = || PgError::Missing { kind: "role", name: "of the data's owner".to_owned(), hint: String::new() };
+    let row = rows.first().ok_or_else(missing)?;
+    Ok((row.get(0), row.get(1)))
+}
+
 /// Sets the role's password, by its verifier. Every role may do that for itself, and change nothing else.
 pub async fn set_password(client: &Client, role: &str, verifier: &str) -> Result<(), PgError> {
     let statements = [password_statement("ALTER", role, "", verifier)?];

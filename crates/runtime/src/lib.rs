@@ -83,7 +83,14 @@ pub trait Runtime: Send + Sync + 'static {
     /// Whether data kept under this volume name exists, and of which major.
     async fn kept(&self, volume: &str) -> Result<Option<u16>, RuntimeError>;
 
-    /// Takes data kept under `volume` into use as the data of `spec`. Idempotent.
+    /// Whether data lies under this volume name that the original daemon has kept: nobody's by its labels, and in use by
+    /// nothing. Its [`ServerSpec::system_identifier`] is [`spec::UNLABELLED`].
+    ///
+    /// [`RuntimeError::InTheWay`] when something uses it.
+    async fn kept_by_the_original(&self, volume: &str) -> Result<bool, RuntimeError>;
+
+    /// Takes data kept under `volume` into use as the data of `spec`; from its start on the administrator gets in, whoever
+    /// made it. Idempotent.
     async fn restore_kept(&self, volume: &str, spec: &ServerSpec) -> Result<(), RuntimeError>;
 
     /// The server that the original daemon's registry, or an export of ours, knows by this container and name; nothing
@@ -99,8 +106,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// Waits until a running server has ended; returns at once if none runs.
     async fn exited(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
 
-    /// Lets our administrator in, with [`ServerSpec::admin_verifier`], on a running server whose data another deploy has
-    /// made. Nothing to do where it needs no password.
+    /// Lets our administrator in, with [`ServerSpec::admin_verifier`], on a running server that another daemon has made.
+    /// Nothing to do where it needs no password.
     async fn admit_admin(&self, spec: &ServerSpec) -> Result<(), RuntimeError>;
 
     /// How our own administrator connects.

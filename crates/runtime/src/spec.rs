@@ -5,6 +5,9 @@ use secrecy::SecretString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+/// The [`ServerSpec::system_identifier`] of data that the original daemon has made, for which none was drawn.
+pub const UNLABELLED: u64 = 0;
+
 /// The role that our own administrator connects as; the bootstrap superuser of every server.
 pub const ADMIN_ROLE: &str = "pgdb_admin";
 /// The role that a new server's data holds, to be renamed for its owner. It cannot log in until then.
@@ -31,7 +34,7 @@ pub struct ServerSpec {
     pub settings: ServerSettings,
     /// Certificate and key when TLS is on; then plain TCP connections are refused.
     pub tls: Option<TlsFiles>,
-    /// 64 random bits that become the system identifier of its copy (adr 0003).
+    /// 64 random bits that become the system identifier of its copy (adr 0003), or [`UNLABELLED`].
     pub system_identifier: u64,
     /// The disk that was asked for, in GB.
     pub size_gb: Option<u32>,

@@ -22,15 +22,17 @@ pub const GUEST: &str = "pgdb-guest";
 const VOLUME: &str = "/dev/disk/by-id/scsi-0HC_Volume_4711";
 const VOLUME_BYTES: u64 = 512 * 1024 * 1024;
 
-/// Makes the overlay and becomes the container: `$1` is the folder of ours, `$2` the machine's name, `$3` a block device or
-/// nothing.
+/// Makes the overlay and becomes the container: `$1` is the folder of ours, `$2` the machine's name, and all others are what
+/// it has of this machine.
 const START: &str = r#"
 set -eu
 mount -t tmpfs -o mode=0755 tmpfs "$1/disk"
 mkdir "$1/disk/upper" "$1/disk/work" "$1/disk/root"
 mount -t overlay overlay -o "lowerdir=$1/files:/,upperdir=$1/disk/upper,workdir=$1/disk/work" "$1/disk/root"
-exec systemd-nspawn --quiet --directory="$1/disk/root" --machine="$2" --register=no --keep-unit --console=pipe \
-  --resolv-conf=off --timezone=off --link-journal=no --tmpfs=/tmp ${3:+"--bind=$3"} --boot -- systemd.unit=pgdb-test.target
+root="$1/disk/root" name="$2"
+shift 2
+exec systemd-nspawn --quiet --directory="$root" --machine="$name" --register=no --keep-unit --console=pipe \
+  --resolv-conf=off --timezone=off --link-journal=no --tmpfs=/tmp "$@" --boot -- systemd.unit=pgdb-test.target
 "#;
 
 const TARGET: &str = "[Unit]\nRequires=basic.target pgdb-test-sshd.service\nAfter=basic.target\nAllowIsolate=yes\n";
@@ -47,7 +49,12 @@ pub struct Machine {
 impl Machine {
     /// Starts one and waits until its sshd listens.
     pub fn start() -> Self {
-        Self::boot(Block::take(), None)
+        Self::boot(Block::take(), None, &[])
+    }
+
+    /// The same with a container engine, which is one of this machine.
+    pub fn with_engine(socket: &Path) -> Self {
+        Self::boot(Block::take(), None, &[format!("--bind={}:/run/docker.sock", socket.display())])
     }
 
     /// The same with an empty volume, as the provider attaches one.
@@ -61,7 +68,7 @@ impl Machine {
         let output = Command::new("losetup").args(["--find", "--show"]).arg(&file).output().expect("losetup runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let device = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        let machine = Self::boot(block, Some(device.clone()));
+        let machine = Self::boot(block, Some(device.clone()), &[]);
         machine.output(&format!("mkdir -p /dev/disk/by-id && ln -s {device} {VOLUME}"));
         machine
     }
@@ -78,12 +85,12 @@ impl Machine {
         for key in ["host_key", "host_key.pub", "login_key", "login_key.pub"] {
             fs::remove_file(block.folder.join(key)).expect("remove a key");
         }
-        let machine = Self::boot(block, volume);
+        let machine = Self::boot(block, volume, &[]);
         machine.output(&format!("mkdir -p /dev/disk/by-id && ln -s {device} {VOLUME}"));
         machine
     }
 
-    fn boot(block: Block, volume: Option<String>) -> Self {
+    fn boot(block: Block, volume: Option<String>, binds: &[String]) -> Self {
         let folder = block.folder.clone();
         fs::create_dir(folder.join("disk")).expect("make a folder");
         let files = folder.join("files");
@@ -121,7 +128,9 @@ impl Machine {
         }
         // Services of this machine's own have no business there.
         fs::create_dir_all(files.join("etc/systemd/system")).expect("make a folder");
-        for unit in ["timers.target", "systemd-networkd.service", "systemd-resolved.service"] {
+        for unit in
+            ["timers.target", "systemd-networkd.service", "systemd-resolved.service", "docker.socket", "docker.service"]
+        {
             std::os::unix::fs::symlink("/dev/null", files.join("etc/systemd/system").join(unit)).expect("mask a unit");
         }
         let log = fs::File::create(folder.join("console.log")).expect("a log");
@@ -138,7 +147,8 @@ impl Machine {
             START,
             "sh",
         ]);
-        command.arg(&folder).arg(format!("pgdb-test-{port}")).arg(volume.as_deref().unwrap_or_default());
+        command.arg(&folder).arg(format!("pgdb-test-{port}"));
+        command.args(volume.iter().map(|device| format!("--bind={device}"))).args(binds);
         command.stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a log")).stderr(log);
         let process = command.spawn().expect("systemd-nspawn runs");

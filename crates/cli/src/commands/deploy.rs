@@ -42,7 +42,7 @@ pub(crate) struct Deploy {
     /// Memory it may count on, in MiB.
     #[arg(long, value_name = "MB")]
     memory: Option<u64>,
-    /// Data that an earlier destroy kept, to take into use again.
+    /// Data that an earlier destroy kept, to take into use again; also what the original daemon kept.
     #[arg(long, value_name = "VOLUME")]
     from_volume: Option<String>,
     /// Do not wait: print the operation.

@@ -44,6 +44,16 @@ fn fine(output: &Output) -> String {
 }
 
 #[test]
+fn a_daemon_that_says_nothing_is_not_healthy() {
+    let home = tempfile::tempdir().expect("a home");
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let url = format!("http://{}", silent.local_addr().expect("an address"));
+    let output = run(pgdb(home.path(), Some(&url)).args(["health", "--timeout", "1"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("did not answer within 1 s"), "{}", stderr(&output));
+}
+
+#[test]
 fn wrong_use_is_2_and_touches_nothing() {
     let home = tempfile::tempdir().expect("a home");
     for wrong in [
@@ -222,6 +232,7 @@ async fn every_command_does_what_it_says() {
     assert!(fine(&pgdb(&["audit"])).contains("POST /v1/deploy"));
     assert!(fine(&pgdb(&["engine", "list"])).contains("default"));
     assert!(fine(&pgdb(&["version"])).contains("server"));
+    assert_eq!(fine(&pgdb(&["health"])), "ready\n");
     assert!(fine(&pgdb(&["ca"])).starts_with("-----BEGIN CERTIFICATE-----"));
     assert!(fine(&pgdb(&["registry", "export"])).contains("\"host_port\""));
 

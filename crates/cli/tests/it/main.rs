@@ -14,6 +14,7 @@ mod migrate_run;
 mod migrate_watch;
 mod operations;
 mod previews;
+mod pulls;
 mod registry;
 mod scripts;
 mod seed_client;

@@ -4,7 +4,6 @@ use crate::connect::Client;
 use crate::error::PgError;
 use crate::migrate::lock;
 use crate::migrate::trust::{self, Found, Use};
-use crate::quote;
 use jiff::Timestamp;
 use pgdb_core::migration::checksum::Checksum;
 use pgdb_core::migration::ledger::{LedgerRow, Outcome, Progress, SeenLock};
@@ -106,40 +105,28 @@ const OLD: &str = "pg_catalog.age(t.xmin) > pg_catalog.age(pg_catalog.pg_current
 pub(crate) const OPEN_MS: &str = "(extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) \
      * 1000)::bigint";
 
-/// Writes the row of a file inside its transaction, with what the transaction has locked; no row if the session has not
-/// got the migrators' lock any more.
+/// Writes the row of a file inside its transaction, with what the transaction has locked, and gives these locks. Fails where
+/// the session has not got the migrators' lock any more, or something else lets no row be written: a file can do either.
 pub(crate) fn note_sql() -> String {
     format!(
-        "WITH mine AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks WHERE pid = pg_catalog.pg_backend_pid()) \
-         INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks) \
-         SELECT $1, $2, 'applied', took.ms, $3, {held} FROM (SELECT {OPEN_MS} AS ms) took WHERE {locked}",
+        "WITH mine AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks WHERE pid = pg_catalog.pg_backend_pid()), \
+         noted AS (INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks) \
+           SELECT $1, $2, 'applied', took.ms, $3, {held} FROM (SELECT {OPEN_MS} AS ms) took WHERE {locked} RETURNING locks) \
+         SELECT pg_catalog.max(locks::text), (CASE pg_catalog.count(*) WHEN 1 THEN '1' ELSE '{NOT_NOTED}' END)::integer \
+         FROM noted",
         held = held_as_json(&held_in("mine", "true", OLD), "took.ms"),
         locked = lock::is_mine("mine"),
     )
 }
 
-/// What [`check_note_sql`] fails with, between quotation marks of PostgreSQL's.
+/// What [`note_sql`] fails with, between quotation marks of PostgreSQL's.
 pub(crate) const NOT_NOTED: &str = "pgdb: the row is not there";
 
-/// Gives the locks of the row that [`note_sql`] has just written; fails if there is no such row: a file can give up the lock,
-/// or put something else in the place of what was prepared.
-pub(crate) fn check_note_sql(key: &str, checksum: Checksum) -> Result<String, PgError> {
-    Ok(format!(
-        "SELECT pg_catalog.max(n.locks::text), (CASE pg_catalog.count(*) WHEN 1 THEN '1' ELSE '{NOT_NOTED}' END)::integer \
-         FROM (SELECT key, sha256, outcome, locks FROM pgdb.migrations ORDER BY id DESC LIMIT 1) n \
-         WHERE n.key = {} AND n.sha256 = '{checksum}' AND n.outcome = 'applied'",
-        quote::literal(key)?
-    ))
-}
-
-/// What the statement of [`note_sql`] is called once it was prepared.
-pub(crate) const PREPARED_NOTE: &str = "pgdb_note";
-
-/// Prepares [`note_sql`] in this session, with the search path that it runs with, so that it is planned once. What a file
-/// has prepared is thrown away, as everything else is that a file leaves in the session.
-pub(crate) async fn prepare(client: &Client) -> Result<(), PgError> {
+/// Prepares [`note_sql`] under a name, with the search path that it runs with, so that it is planned once. What a file has
+/// prepared is thrown away, as everything else is that a file leaves in the session.
+pub(crate) async fn prepare(client: &Client, name: &str) -> Result<(), PgError> {
     let sql = format!(
-        "DEALLOCATE ALL; SET search_path TO pg_catalog, pg_temp; PREPARE {PREPARED_NOTE} (text, text, text) AS {}",
+        "DEALLOCATE ALL; SET search_path TO pg_catalog, pg_temp; PREPARE {name} (text, text, text) AS {}",
         note_sql()
     );
     client.batch("prepare the ledger's row", &sql).await

@@ -120,7 +120,7 @@ async fn locked(
         let key = item.file.key.as_str();
         listener(Event::Started { key, number: index + 1, of: items.len() });
         if !session.is_prepared() && !session.is_apart() {
-            ledger::prepare(&session.client).await?;
+            ledger::prepare(&session.client, session.note_name()).await?;
             session.set_prepared(true);
         }
         // The last file of all, or the note of a failure, waits for the disk for all of them.

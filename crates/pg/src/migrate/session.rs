@@ -6,7 +6,9 @@ use crate::migrate::report::Notice;
 use crate::migrate::setup::Setup;
 use crate::url::ParsedUrl;
 use secrecy::SecretString;
+use std::collections::hash_map::RandomState;
 use std::future;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -44,7 +46,9 @@ pub struct Session {
     /// How the files' session was logged in.
     login: Login,
     notices: Mutex<mpsc::UnboundedReceiver<ServerError>>,
-    /// Whether the statement that writes a row of the ledger is prepared.
+    /// What the statement that writes a row of the ledger is called: no file has something of that name by chance.
+    note_name: String,
+    /// Whether it is prepared.
     prepared: AtomicBool,
 }
 
@@ -60,6 +64,7 @@ impl Session {
             keeper: None,
             login: login.clone(),
             notices: Mutex::new(notices),
+            note_name: format!("pgdb_note_{:016x}", RandomState::new().build_hasher().finish()),
             prepared: AtomicBool::new(false),
         })
     }
@@ -92,7 +97,12 @@ impl Session {
         self.prepared.load(Ordering::Relaxed)
     }
 
-    /// Takes note of that.
+    /// What it is called.
+    pub(crate) fn note_name(&self) -> &str {
+        &self.note_name
+    }
+
+    /// Takes note of whether it is prepared.
     pub(crate) fn set_prepared(&self, prepared: bool) {
         self.prepared.store(prepared, Ordering::Relaxed);
     }

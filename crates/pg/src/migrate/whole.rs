@@ -70,7 +70,7 @@ impl Whole<'_> {
         let begin = format!("{begin};\n");
         let end = match session.is_apart() {
             true => mark::WHICH.to_owned(),
-            false => match self.end_sql(setup) {
+            false => match self.end_sql(session, setup) {
                 Ok(end) => end,
                 Err(error) => return Some(Err(self.failed_ours(error))),
             },
@@ -102,16 +102,15 @@ impl Whole<'_> {
     }
 
     /// What stands behind the file in its message.
-    fn end_sql(&self, setup: &Setup) -> Result<String, PgError> {
+    fn end_sql(&self, session: &Session, setup: &Setup) -> Result<String, PgError> {
         let key = self.file.key.as_str();
         Ok(format!(
-            "{}; EXECUTE {} ({}, '{}', {}); {}; COMMIT",
+            "{}; EXECUTE {} ({}, '{}', {}); COMMIT",
             Setup::BACK,
-            ledger::PREPARED_NOTE,
+            session.note_name(),
             quote::literal(key)?,
             self.file.checksum,
             quote::literal(&setup.version)?,
-            ledger::check_note_sql(key, self.file.checksum)?,
         ))
     }
 
@@ -192,16 +191,12 @@ impl Whole<'_> {
         let params: [(&(dyn ToSql + Sync), Type); 3] =
             [(&key, Type::TEXT), (&checksum, Type::TEXT), (&setup.version, Type::TEXT)];
         let note = ledger::note_sql();
-        let noted = raw.query_typed(&note, &params);
-        let check = ledger::check_note_sql(key, self.file.checksum).map_err(|error| self.failed_ours(error))?;
-        let checked = session.client.first_value("look at the ledger", &check);
-        let (own, noted, checked, committed) =
-            join!(raw.batch_execute(Setup::BACK), noted, checked, raw.batch_execute("COMMIT"));
+        let noted = raw.query_typed_one(&note, &params);
+        let (own, noted, committed) = join!(raw.batch_execute(Setup::BACK), noted, raw.batch_execute("COMMIT"));
         own.map_err(|error| self.ours("become the ledger's role again", error))?;
-        noted.map_err(|error| self.ours("write the ledger", error))?;
-        let locks = checked.map_err(|error| self.failed_ours(error))?.flatten();
+        let row = noted.map_err(|error| self.ours("write the ledger", error))?;
         committed.map_err(|error| self.ours("commit", error))?;
-        Ok(locks.as_deref().map(ledger::locks).unwrap_or_default())
+        Ok(row.get::<_, Option<&str>>(0).map(ledger::locks).unwrap_or_default())
     }
 
     /// Whether it throws away what was prepared.

@@ -2,7 +2,7 @@
 
 use crate::conf::PROBE_ROLE;
 use crate::docker::engine::{Engine, if_there, status, unless_done};
-use crate::docker::files::{self, DIR, FRESH};
+use crate::docker::files::{self, DIR, FRESH, TAKEOVER};
 use crate::docker::image::Image;
 use crate::docker::plan::{self, LABEL_DAEMON, LABEL_ID, LABEL_PLAN};
 use crate::docker::{DockerConfig, exec, logs};
@@ -42,6 +42,17 @@ pub(crate) struct Container {
     exit_code: i64,
     /// The digest of what it was made of; none if we did not make it.
     plan: Option<String>,
+}
+
+/// What the first start in a container has to do with the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum First {
+    /// Make it.
+    Make,
+    /// Let our administrator into it.
+    TakeOver,
+    /// Nothing: it is ours, and whole.
+    Nothing,
 }
 
 /// The server's container, whatever its state.
@@ -104,12 +115,13 @@ pub(crate) async fn adoptable(engine: &Engine, id: &str, name: &str) -> Result<O
     }))
 }
 
-/// Makes the container for data that has never been started, unless there is one that was.
-pub(crate) async fn create_fresh(
+/// Makes the container for data that we have never started, unless there is one that was.
+pub(crate) async fn create(
     engine: &Engine,
     spec: &ServerSpec,
     image: &Image,
     config: &DockerConfig,
+    first: First,
 ) -> Result<(), RuntimeError> {
     match find(engine, spec, config).await? {
         Some(found) if found.started => return Ok(()),
@@ -117,7 +129,7 @@ pub(crate) async fn create_fresh(
         Some(found) => remove(engine, &found.id).await?,
         None => {}
     }
-    make(engine, spec, image, config, true).await
+    make(engine, spec, image, config, first).await
 }
 
 /// Brings the container in line with its spec: its files always, and itself, if it is of another plan, by a new one on
@@ -129,7 +141,7 @@ pub(crate) async fn configure(
     config: &DockerConfig,
 ) -> Result<(), RuntimeError> {
     let Some(container) = find(engine, spec, config).await? else {
-        return make(engine, spec, image, config, false).await;
+        return make(engine, spec, image, config, First::Nothing).await;
     };
     let Some(made_of) = &container.plan else { return Ok(()) };
     if *made_of == plan::plan(spec, image, config).digest() {
@@ -143,9 +155,9 @@ pub(crate) async fn configure(
         let message = format!("'{}' runs with other settings; stop it first", spec.name);
         return Err(RuntimeError::Unsupported(message));
     }
-    let fresh = is_fresh(engine, &container.id).await?;
+    let first = first(engine, &container.id).await?;
     remove(engine, &container.id).await?;
-    make(engine, spec, image, config, fresh).await
+    make(engine, spec, image, config, first).await
 }
 
 /// Makes the container with its files. One without all of its files is never left: it would be taken for whole.
@@ -154,7 +166,7 @@ async fn make(
     spec: &ServerSpec,
     image: &Image,
     config: &DockerConfig,
-    fresh: bool,
+    first: First,
 ) -> Result<(), RuntimeError> {
     let plan = plan::plan(spec, image, config);
     let options = CreateContainerOptionsBuilder::default().name(&plan.name).build();
@@ -163,10 +175,11 @@ async fn make(
     let id = created.map_err(engine.failed(format!("create the container {}", plan.name)))?.id;
     let filled = async {
         upload(engine, &id, files::configuration(spec, image)?).await?;
-        if fresh {
-            upload(engine, &id, files::first_start(spec)?).await?;
+        match first {
+            First::Make => upload(engine, &id, files::first_start(spec)?).await,
+            First::TakeOver => upload(engine, &id, files::takeover(spec)?).await,
+            First::Nothing => Ok(()),
         }
-        Ok(())
     };
     match filled.await {
         Err(error) => {
@@ -192,11 +205,16 @@ pub(crate) async fn admit_admin(engine: &Arc<Engine>, spec: &ServerSpec, id: &st
     exec::tool(Arc::clone(engine), id, psql).await?.finished.await
 }
 
-/// Whether the container's data has never been made as a whole.
-async fn is_fresh(engine: &Engine, id: &str) -> Result<bool, RuntimeError> {
-    let options = ContainerArchiveInfoOptionsBuilder::default().path(FRESH).build();
-    let seen = if_there(engine.api().await?.get_container_archive_info(id, Some(options)).await);
-    Ok(seen.map_err(engine.failed(format!("look into the container {id}")))?.is_some())
+/// What a container still has before it: it takes the file away when that is done.
+async fn first(engine: &Engine, id: &str) -> Result<First, RuntimeError> {
+    for (path, first) in [(FRESH, First::Make), (TAKEOVER, First::TakeOver)] {
+        let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
+        let seen = if_there(engine.api().await?.get_container_archive_info(id, Some(options)).await);
+        if seen.map_err(engine.failed(format!("look into the container {id}")))?.is_some() {
+            return Ok(first);
+        }
+    }
+    Ok(First::Nothing)
 }
 
 /// Starts the container unless it runs, and returns once its server accepts connections.

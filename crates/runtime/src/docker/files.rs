@@ -15,7 +15,9 @@ use std::path::Path;
 pub(crate) const DIR: &str = "/etc/pgdb";
 /// There until the data has been made as a whole.
 pub(crate) const FRESH: &str = "/etc/pgdb/fresh";
-/// What sets the administrator's password in data that is there.
+/// There until the administrator has come into data that was there before.
+pub(crate) const TAKEOVER: &str = "/etc/pgdb/takeover.sql";
+/// What sets the administrator's password on a running server.
 pub(crate) const ADMISSION: &str = "/etc/pgdb/admission.sql";
 /// Where PostgreSQL's socket is in every image.
 pub(crate) const SOCKET_DIR: &str = "/var/run/postgresql";
@@ -31,6 +33,21 @@ if [ -e /etc/pgdb/fresh ] && [ -d \"$data\" ]; then
     find \"$data\" -mindepth 1 -delete
 fi
 if [ \"$(id -u)\" = 0 ]; then chown -R postgres /etc/pgdb; fi
+if [ -e /etc/pgdb/takeover.sql ]; then
+    # Whoever made the data, our administrator has to come in, and knows none of its passwords.
+    if [ ! -s \"$data/PG_VERSION\" ]; then
+        echo \"FATAL:  there is no data of PostgreSQL in the volume at $data\" >&2
+        exit 1
+    fi
+    alone=\"$(command -v postgres) --single -D '$data' postgres </etc/pgdb/takeover.sql >/dev/null\"
+    if [ \"$(id -u)\" = 0 ]; then
+        chown -R postgres \"$data\"
+        su postgres -s /bin/sh -c \"$alone\"
+    else
+        sh -c \"$alone\"
+    fi
+    rm /etc/pgdb/takeover.sql
+fi
 exec \"$@\"
 ";
 
@@ -81,7 +98,19 @@ fn verifier(spec: &ServerSpec) -> Result<&str, RuntimeError> {
     spec.admin_verifier.as_deref().filter(plain).ok_or_else(missing)
 }
 
-/// What sets the administrator's password in data that is there.
+/// What lets the administrator into data that was there before, with a server of a single session: on one line, for it takes
+/// each for a statement.
+pub(crate) fn takeover(spec: &ServerSpec) -> Result<Vec<u8>, RuntimeError> {
+    let rights = format!("ROLE {ADMIN_ROLE} SUPERUSER LOGIN PASSWORD '{}'", verifier(spec)?);
+    let exists = format!("EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = '{ADMIN_ROLE}')");
+    let mut archive = Archive::new()?;
+    let statement =
+        format!("DO $pgdb$ BEGIN IF {exists} THEN ALTER {rights}; ELSE CREATE {rights}; END IF; END $pgdb$\n");
+    archive.file("takeover.sql", 0o600, &statement)?;
+    archive.end()
+}
+
+/// What sets the administrator's password on a running server.
 pub(crate) fn admission(spec: &ServerSpec) -> Result<Vec<u8>, RuntimeError> {
     let mut archive = Archive::new()?;
     let statement = format!("ALTER ROLE {ADMIN_ROLE} LOGIN PASSWORD '{}';\n", verifier(spec)?);

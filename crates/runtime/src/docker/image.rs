@@ -1,6 +1,7 @@
 //! Images: which one a major needs, what it says about itself, and getting it.
 
 use crate::docker::engine::{Engine, if_there};
+use crate::docker::{DockerConfig, registry};
 use crate::error::RuntimeError;
 use bollard::models::ImageInspect;
 use bollard::query_parameters::CreateImageOptionsBuilder;
@@ -122,15 +123,15 @@ pub(crate) async fn find(engine: &Engine, name: &str) -> Result<Option<Image>, R
 }
 
 /// The image, pulled if the policy says so. It is looked at first: what is there needs no registry.
-pub(crate) async fn ensure(engine: &Engine, name: &str, policy: PullPolicy) -> Result<Image, RuntimeError> {
+pub(crate) async fn ensure(engine: &Engine, name: &str, config: &DockerConfig) -> Result<Image, RuntimeError> {
     let there = find(engine, name).await?;
-    match (there, policy) {
+    match (there, config.pull) {
         (Some(image), PullPolicy::Missing | PullPolicy::Never) => Ok(image),
         (None, PullPolicy::Never) => {
             let detail = "PGDB_DOCKER_PULL is never, so it was not pulled".to_owned();
             Err(RuntimeError::ImageMissing { image: name.to_owned(), detail })
         }
-        (there, _) => match (pull(engine, name).await, there) {
+        (there, _) => match (pull(engine, name, config).await, there) {
             (Ok(image), _) => Ok(image),
             (Err(error @ RuntimeError::ContainersUnavailable { .. }), _) => Err(error),
             (Err(error), Some(image)) => {
@@ -143,10 +144,12 @@ pub(crate) async fn ensure(engine: &Engine, name: &str, policy: PullPolicy) -> R
 }
 
 /// Pulls an image from its registry.
-pub(crate) async fn pull(engine: &Engine, name: &str) -> Result<Image, RuntimeError> {
+async fn pull(engine: &Engine, name: &str, config: &DockerConfig) -> Result<Image, RuntimeError> {
     tracing::info!(image = name, "pulling an image");
+    let credentials = registry::credentials(config.client_config.as_deref(), name).await?;
     let options = CreateImageOptionsBuilder::default().from_image(name).build();
-    let pulled: Result<Vec<_>, _> = engine.api().await?.create_image(Some(options), None, None).try_collect().await;
+    let pulled: Result<Vec<_>, _> =
+        engine.api().await?.create_image(Some(options), None, credentials).try_collect().await;
     if let Err(error) = pulled {
         return Err(match engine.failed(format!("pull {name}"))(error) {
             RuntimeError::Containers { message, .. } => RuntimeError::ImageMissing {

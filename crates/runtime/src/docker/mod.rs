@@ -12,6 +12,7 @@ mod files;
 mod image;
 mod logs;
 mod plan;
+mod registry;
 mod volumes;
 
 pub use engine::Endpoint;
@@ -25,7 +26,7 @@ use crate::{ByteStream, RunningTool, Runtime};
 use async_trait::async_trait;
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
 use bollard::query_parameters::ListContainersOptionsBuilder;
-use container::Container;
+use container::{Container, First};
 use engine::Engine;
 use events::{Events, Heard};
 use futures::future::join_all;
@@ -55,6 +56,8 @@ pub struct DockerConfig {
     pub image: ImageName,
     /// When images are pulled.
     pub pull: PullPolicy,
+    /// The folder of Docker's own client, whose `config.json` has credentials of registries.
+    pub client_config: Option<PathBuf>,
     /// The network that containers join; the engine's default if not given.
     pub network: Option<String>,
     /// Processors that each container may use, such as 1.5; all if not given.
@@ -106,7 +109,7 @@ impl DockerRuntime {
         let name = self.config.image.of(major);
         match image::find(&self.engine, &name).await? {
             Some(image) => Ok(image),
-            None => image::ensure(&self.engine, &name, self.config.pull).await,
+            None => image::ensure(&self.engine, &name, &self.config).await,
         }
     }
 
@@ -190,7 +193,7 @@ impl Runtime for DockerRuntime {
         let name = self.config.image.of(major);
         if self.config.pull == PullPolicy::Never {
             // Better said now than by an operation that is taken back.
-            image::ensure(&self.engine, &name, PullPolicy::Never).await?;
+            image::ensure(&self.engine, &name, &self.config).await?;
         } else {
             image::find(&self.engine, &name).await?;
         }
@@ -210,12 +213,12 @@ impl Runtime for DockerRuntime {
             let message = "images are pulled or built, not unpacked; load it into the engine (`docker load`)";
             return Err(RuntimeError::Unsupported(message.to_owned()));
         }
-        let image = image::ensure(&self.engine, &self.config.image.of(major), self.config.pull).await?;
+        let image = image::ensure(&self.engine, &self.config.image.of(major), &self.config).await?;
         Ok(installed(major, &image))
     }
 
     async fn prepare(&self, major: u16) -> Result<(), RuntimeError> {
-        image::ensure(&self.engine, &self.config.image.of(major), self.config.pull).await.map(drop)
+        image::ensure(&self.engine, &self.config.image.of(major), &self.config).await.map(drop)
     }
 
     async fn create(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
@@ -224,7 +227,7 @@ impl Runtime for DockerRuntime {
         // First, for a container of this name that is not ours ends it before anything is made.
         self.find(spec).await?;
         volumes::ensure(&self.engine, spec, &self.config).await?;
-        container::create_fresh(&self.engine, spec, &image, &self.config).await
+        container::create(&self.engine, spec, &image, &self.config, First::Make).await
     }
 
     async fn configure(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
@@ -300,7 +303,28 @@ impl Runtime for DockerRuntime {
                 format!("the data kept under {volume} is of PostgreSQL {major}; deploy it with --version {major}");
             return Err(RuntimeError::Unsupported(message));
         }
-        self.configure(spec).await
+        let image = self.image(spec.major).await?;
+        let _alone = self.lock(&spec.id).await;
+        container::create(&self.engine, spec, &image, &self.config, First::TakeOver).await
+    }
+
+    async fn kept_by_the_original(&self, volume: &str) -> Result<bool, RuntimeError> {
+        if !volume.starts_with(&self.config.prefix) {
+            return Ok(false);
+        }
+        let Some(found) = volumes::find(&self.engine, volume).await?.filter(|found| !plan::is_labelled(&found.labels))
+        else {
+            return Ok(false);
+        };
+        let filters = HashMap::from([("volume", vec![found.name])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let listed = self.engine.api().await?.list_containers(Some(options)).await;
+        let user = listed.map_err(self.engine.failed("list containers"))?.into_iter().next();
+        let Some(user) = user else { return Ok(true) };
+        let name = user.names.unwrap_or_default().into_iter().next().or(user.id).unwrap_or_default();
+        let name = name.trim_start_matches('/').to_owned();
+        let detail = format!("the container {name} has it; stop and remove that (`docker rm {name}`), or import it");
+        Err(RuntimeError::InTheWay { what: format!("the volume {volume}"), detail })
     }
 
     async fn adoptable(&self, container: &str, name: &str) -> Result<Option<Adoptable>, RuntimeError> {

@@ -3,7 +3,7 @@
 use crate::docker::DockerConfig;
 use crate::docker::files::{DIR, SOCKET_DIR};
 use crate::docker::image::Image;
-use crate::spec::{ADMIN_ROLE, ServerSpec};
+use crate::spec::{ADMIN_ROLE, ServerSpec, UNLABELLED};
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding, RestartPolicy,
     RestartPolicyNameEnum, VolumeCreateRequest,
@@ -161,11 +161,16 @@ fn data(spec: &ServerSpec) -> String {
     format!("{:016x}", spec.system_identifier)
 }
 
-/// Whether a volume with these labels holds the data of a server. That of a server which was taken over has none.
+/// Whether one of our daemons made what has these labels.
+pub(crate) fn is_labelled(labels: &HashMap<String, String>) -> bool {
+    labels.contains_key(LABEL_DAEMON)
+}
+
+/// Whether a volume with these labels holds the data of a server. That of the original daemon has none.
 pub(crate) fn is_data_of(spec: &ServerSpec, labels: &HashMap<String, String>) -> bool {
     match labels.get(LABEL_DATA) {
         Some(label) => *label == data(spec),
-        None => spec.container.is_some() && !labels.contains_key(LABEL_DAEMON),
+        None => spec.system_identifier == UNLABELLED && !is_labelled(labels),
     }
 }
 

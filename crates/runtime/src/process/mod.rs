@@ -302,6 +302,11 @@ impl Runtime for ProcessRuntime {
         server::exited(&self.layout.place(&spec.id)?).await
     }
 
+    async fn kept_by_the_original(&self, _: &str) -> Result<bool, RuntimeError> {
+        // It kept data in volumes of containers alone.
+        Ok(false)
+    }
+
     async fn admit_admin(&self, _: &ServerSpec) -> Result<(), RuntimeError> {
         Ok(())
     }

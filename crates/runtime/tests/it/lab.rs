@@ -66,6 +66,7 @@ async fn open(on: &On, bed: &Bed) -> Arc<dyn Runtime> {
             prefix: "pgdb-".to_owned(),
             image: ImageName::default(),
             pull: PullPolicy::Never,
+            client_config: None,
             network: None,
             cpus: Some(1.5),
             shm_mb: 64,

@@ -20,6 +20,8 @@ pub struct DockerOptions {
     pub image: Option<String>,
     /// `missing`, `always` or `never`.
     pub pull: Option<String>,
+    /// A folder with `config.json`, as `docker login` writes it.
+    pub client_config: Option<PathBuf>,
     /// What stands before the names of containers and volumes.
     pub prefix: Option<String>,
     /// The network that containers join.
@@ -48,6 +50,7 @@ impl DockerOptions {
             tls_verify: self.tls_verify.or(file.tls_verify),
             image: self.image.or(file.image),
             pull: self.pull.or(file.pull),
+            client_config: self.client_config.or(file.client_config),
             prefix: self.prefix.or(file.prefix),
             network: self.network.or(file.network),
             cpus: self.cpus.or(file.cpus),
@@ -101,6 +104,7 @@ impl DockerOptions {
             pull: given(self.pull)
                 .map_or_else(|| Ok(PullPolicy::default()), |policy| policy.parse())
                 .map_err(wrong("docker.pull"))?,
+            client_config: self.client_config.or_else(|| Some(home?.join(".docker"))),
             network: given(self.network),
             cpus: self.cpus,
             shm_mb: self.shm_mb.unwrap_or(256).clamp(1, 1 << 20),

@@ -207,6 +207,13 @@ pub fn set_container(connection: &Connection, id: &str, container: &str) -> Resu
     Ok(())
 }
 
+/// Notes whose data it has turned out to be: a superuser's, as the original daemon makes its roles.
+pub fn set_originals_owner(connection: &Connection, id: &str, user: &str, db: &str) -> Result<(), Problem> {
+    let sql = "UPDATE instances SET user = ?2, db = ?3, superuser = 1 WHERE id = ?1";
+    connection.execute(sql, params![id, user, db])?;
+    Ok(())
+}
+
 /// The names of volumes that instances have.
 pub fn volumes_in_use(connection: &Connection) -> Result<BTreeSet<String>, Problem> {
     let sql = "SELECT volume FROM instances";
@@ -311,6 +318,19 @@ pub fn check_volume_free(connection: &Connection, name: &str) -> Result<(), Prob
     if volume(connection, name)?.is_none() {
         return Err(Problem::conflict("volume_not_found", format!("no data is kept under the volume name '{name}'")));
     }
+    check_not_taken(connection, name)
+}
+
+/// The same of data that no row tells of.
+pub fn check_strange_volume_free(connection: &Connection, name: &str) -> Result<(), Problem> {
+    if volumes_in_use(connection)?.contains(name) {
+        let message = format!("a database of pgdb has the volume '{name}'; `pgdb status` shows which");
+        return Err(Problem::conflict("volume_in_use", message));
+    }
+    check_not_taken(connection, name)
+}
+
+fn check_not_taken(connection: &Connection, name: &str) -> Result<(), Problem> {
     let sql = "SELECT count(*) FROM operations WHERE state IN ('pending', 'running', 'undoing') \
                AND json_extract(input, '$.from_volume') = ?1";
     let taken: i64 = connection.query_row(sql, [name], |row| row.get(0))?;

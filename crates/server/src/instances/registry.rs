@@ -9,7 +9,7 @@ use pgdb_core::id::InstanceId;
 use pgdb_core::instance::{DesiredState, InstanceState, RequestedSettings, RuntimeKind};
 use pgdb_core::name::InstanceName;
 use pgdb_core::registry::{Registry, RegistryItem};
-use pgdb_runtime::spec::{Adoptable, Observed};
+use pgdb_runtime::spec::{Adoptable, Observed, UNLABELLED};
 use secrecy::{ExposeSecret, SecretString};
 
 /// What an item of a registry is taken over as.
@@ -89,7 +89,7 @@ impl InstanceService {
             admin_password: ours.map(|_| world.new_admin_password(id.as_str())).transpose()?,
             container: adoptable.as_ref().map(|found| found.container.clone()),
             volume: item.volume_name,
-            system_identifier: ours.unwrap_or(0),
+            system_identifier: ours.unwrap_or(UNLABELLED),
             size_gb: item.size_gb,
             settings: RequestedSettings::default(),
             tls: false,

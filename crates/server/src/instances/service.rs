@@ -11,10 +11,10 @@ use crate::problem::Problem;
 use bytes::Bytes;
 use pgdb_api::instances::{DeployRequest, Deployment, StatusItem};
 use pgdb_core::id::InstanceId;
-use pgdb_core::instance::{DesiredState, InstanceState, RequestedSettings};
+use pgdb_core::instance::{DesiredState, InstanceState, RequestedSettings, RuntimeKind};
 use pgdb_core::random;
 use pgdb_core::url::ConnectionUrl;
-use pgdb_runtime::spec::{LogOptions, Tool};
+use pgdb_runtime::spec::{LogOptions, Tool, UNLABELLED};
 use pgdb_runtime::{ByteStream, RunningTool, Runtime};
 use rusqlite::Connection;
 use secrecy::{ExposeSecret, SecretString};
@@ -64,14 +64,14 @@ impl InstanceService {
         let name = checks::name(&request, &*world.entropy)?.as_str().to_owned();
         checks::numbers(&request)?;
         let mut runtime = checks::runtime(&request, world.config.default_runtime)?;
-        let volume = match request.from_volume.clone() {
-            Some(volume) => {
-                let found = self.kept(&volume).await?;
-                runtime = found.runtime;
-                Some(found)
-            }
+        let volume = match &request.from_volume {
+            Some(volume) => self.kept(volume, runtime).await?,
             None => None,
         };
+        let of_the_original = request.from_volume.is_some() && volume.is_none();
+        if let Some(volume) = &volume {
+            runtime = volume.runtime;
+        }
         let acts = Arc::clone(world.runtime(runtime)?);
         let major = self.major(&request, &*acts, volume.as_ref().map(|volume| volume.major)).await?;
         let id = InstanceId::generate(&*world.clock, &*world.entropy).to_string();
@@ -89,9 +89,11 @@ impl InstanceService {
             admin_password: if acts.volumes_keep_their_name() { Some(world.new_admin_password(&id)?) } else { None },
             container: None,
             volume: acts.volume_name(&name),
-            system_identifier: volume
-                .as_ref()
-                .map_or_else(|| self.system_identifier(), |volume| volume.system_identifier),
+            system_identifier: match &volume {
+                Some(volume) => volume.system_identifier,
+                None if of_the_original => UNLABELLED,
+                None => self.system_identifier(),
+            },
             size_gb: request.size_gb,
             settings: RequestedSettings { max_connections: request.max_connections, memory_mb: request.memory_mb },
             tls: request.tls,
@@ -106,14 +108,17 @@ impl InstanceService {
         };
         let range = world.config.port_range;
         let wanted_volume = request.from_volume.clone();
-        let input = DeployInput { id, from_volume: request.from_volume };
+        let input = DeployInput { id, from_volume: request.from_volume, of_the_original };
         let prepare = move |connection: &Connection| {
             // The name first: of many at once, all but one should learn that, whatever else is wrong.
             if record::by_name(connection, &instance.name)?.is_some() {
                 return Err(record::name_taken(&instance.name));
             }
             if let Some(volume) = &wanted_volume {
-                record::check_volume_free(connection, volume)?;
+                match of_the_original {
+                    true => record::check_strange_volume_free(connection, volume)?,
+                    false => record::check_volume_free(connection, volume)?,
+                }
             }
             if acts.volumes_keep_their_name() {
                 instance.volume = match &wanted_volume {
@@ -134,14 +139,19 @@ impl InstanceService {
         u64::from_ne_bytes(bytes)
     }
 
-    async fn kept(&self, volume: &str) -> Result<record::VolumeRecord, Problem> {
+    /// Kept data: what a row of ours tells of it, or nothing where the original daemon has kept it on this runtime.
+    async fn kept(&self, volume: &str, runtime: RuntimeKind) -> Result<Option<record::VolumeRecord>, Problem> {
         let wanted = volume.to_owned();
         let found = self.world.store.read(move |connection| record::volume(connection, &wanted)).await?;
-        let missing = || {
-            let shown: String = volume.chars().take(80).collect();
-            Problem::conflict("volume_not_found", format!("no data is kept under the volume name '{shown}'"))
-        };
-        found.ok_or_else(missing)
+        if found.is_some() {
+            return Ok(found);
+        }
+        let looked = self.world.runtime(runtime)?.kept_by_the_original(volume).await;
+        if looked.map_err(|error| runtime_problem(&error))? {
+            return Ok(None);
+        }
+        let shown: String = volume.chars().take(80).collect();
+        Err(Problem::conflict("volume_not_found", format!("no data is kept under the volume name '{shown}'")))
     }
 
     /// The major to deploy: the kept data's, the asked one, or the runtime's own choice.

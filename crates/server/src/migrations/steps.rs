@@ -3,10 +3,11 @@
 use super::record;
 use super::set::{Set, options};
 use super::targets::{self, Target, Targets, blank};
+use crate::operations::record as operations;
 use crate::operations::{Engine, OperationKind, Place, StepContext, StepDone, StepError, StepPlan, outcome};
 use crate::previews::PreviewWorld;
 use crate::problem::Problem;
-use crate::templates::TemplateService;
+use crate::templates::{MIGRATE, TemplateService, Which};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -111,7 +112,10 @@ impl Work<'_> {
         let item = blank("template", name.clone(), which.server.instance.clone());
         let started = templates.start_migrate_to(&which, set, self.input.policy.clone()).await;
         let item = match started {
-            Ok(None) => item,
+            Ok(None) => match self.migrated_meanwhile(&which).await? {
+                Some(id) => self.follow(item, &id).await?,
+                None => item,
+            },
             Ok(Some(started)) => self.follow(item, &started.id).await?,
             // Another operation is at work on the template; when it has ended, it is our turn.
             Err(problem) if problem.code == "operation_conflict" => {
@@ -132,6 +136,14 @@ impl Work<'_> {
             }
             _ => Ok(done),
         }
+    }
+
+    /// The operation that has migrated the template since this rollout was begun: that of a try which was interrupted.
+    async fn migrated_meanwhile(&self, which: &Which) -> Result<Option<String>, Problem> {
+        let subject = which.subject();
+        let latest = self.world.store.read(move |connection| operations::latest_on(connection, &subject)).await?;
+        let ours = latest.filter(|found| found.kind == MIGRATE && found.seq > self.cx.operation.seq);
+        Ok(ours.map(|found| found.id))
     }
 
     async fn follow(&self, mut item: RolloutItem, id: &str) -> Result<RolloutItem, StepError> {
@@ -173,8 +185,7 @@ impl Work<'_> {
             if waiting.len() == 0 || stopped {
                 return self.verdict(waiting.len()).await;
             }
-            let bring_up =
-                |target| targets::bring_up(self.world, self.engine(), target, &files, &options, &self.cx.cancelled);
+            let bring_up = |target| targets::bring_up(self.world, self.cx, target, &files, &options);
             let mut at_work: FuturesUnordered<_> = waiting.by_ref().take(self.input.at_once).map(bring_up).collect();
             while let Some(item) = at_work.next().await {
                 let item = item?;

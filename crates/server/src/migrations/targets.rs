@@ -1,27 +1,29 @@
 //! The databases of a rollout, and how each is brought up to date.
 
+use super::record;
 use super::run::{self, Parties};
 use crate::instances::InstanceRecord;
 use crate::instances::record as instances;
 use crate::instances::world::pg;
 use crate::operations::record as operations;
-use crate::operations::{Engine, StepError};
+use crate::operations::{Engine, StepContext, StepError};
 use crate::previews::PreviewWorld;
 use crate::previews::record::{self as previews, PreviewRecord, PreviewState};
 use crate::problem::Problem;
 use pgdb_api::migrations::RolloutItem;
 use pgdb_core::instance::InstanceState;
 use pgdb_core::migration::file::File;
+use pgdb_core::migration::ledger::Outcome;
 use pgdb_core::migration::plan::plan;
+use pgdb_pg::connect::{Client, connect};
+use pgdb_pg::handover;
 use pgdb_pg::migrate::ledger;
 use pgdb_pg::migrate::report::{FileReport, Notice, RunReport};
 use pgdb_pg::migrate::run::Options;
 use pgdb_pg::migrate::session::{Login, Session};
-use pgdb_pg::{Client, handover};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// How long a server may take to let us in.
 const LOGIN: Duration = Duration::from_secs(15);
@@ -128,16 +130,16 @@ pub(super) async fn find(world: &PreviewWorld, targets: &Targets) -> Result<Vec<
 /// Runs files in one database, and tells what became of it. What fails is told too, and no error of the rollout.
 pub(super) async fn bring_up(
     world: &PreviewWorld,
-    engine: &Engine,
+    cx: &StepContext,
     target: Target,
     files: &[File],
     options: &Options,
-    cancelled: &CancellationToken,
 ) -> Result<RolloutItem, StepError> {
     let begin = Instant::now();
+    let cancelled = &cx.cancelled;
     let mut item = target.item(place_of(world, &target).await?);
-    match work(world, engine, &target, files, options, cancelled).await {
-        Ok(report) => tell(&mut item, report),
+    match work(world, cx, &target, files, options).await {
+        Ok((earlier, report)) => tell(&mut item, earlier, report),
         Err(error) if cancelled.is_cancelled() => return Err(error),
         Err(error) => {
             "failed".clone_into(&mut item.state);
@@ -153,15 +155,18 @@ pub(super) async fn bring_up(
     Ok(item)
 }
 
+/// Gives what an interrupted try of the same operation had applied, and what this one did.
 async fn work(
     world: &PreviewWorld,
-    engine: &Engine,
+    cx: &StepContext,
     target: &Target,
     files: &[File],
     options: &Options,
-    cancelled: &CancellationToken,
-) -> Result<RunReport, StepError> {
-    settled(world, engine, target).await?;
+) -> Result<(Vec<String>, RunReport), StepError> {
+    settled(world, &cx.engine, target).await?;
+    let newest = newest(world, target).await?;
+    let (operation, item) = (cx.operation.seq, target.item(None));
+    let begun = world.store.write(move |connection| record::begin(connection, operation, &item, newest)).await?;
     let keeper = match target {
         Target::Preview(preview) => {
             let keeper = operator(world, preview).await?;
@@ -172,7 +177,8 @@ async fn work(
         Target::Instance(_) => None,
     };
     let parties = Parties { files: login(world, target).await?, keeper };
-    let report = run::run(parties, files, options, cancelled).await?;
+    let report = run::run(parties, files, options, &cx.cancelled).await?;
+    let earlier = if begun < newest { applied_since(world, target, begun, newest).await? } else { Vec::new() };
     if let Target::Preview(preview) = target
         && !report.files.is_empty()
     {
@@ -181,7 +187,29 @@ async fn work(
         handover::show_ledger(&operator, &preview.role, dev).await.map_err(pg)?;
         operator.close().await;
     }
-    Ok(report)
+    Ok((earlier, report))
+}
+
+/// The newest row of the database's ledger, 0 if it has none.
+async fn newest(world: &PreviewWorld, target: &Target) -> Result<i64, StepError> {
+    let reader = reader(world, target).await?;
+    let rows = ledger::history(&reader, None, 1).await.map_err(pg)?.unwrap_or_default();
+    reader.close().await;
+    Ok(rows.first().map_or(0, |row| row.id))
+}
+
+/// What was applied by the rows behind `begun`, up to `newest`, in order.
+async fn applied_since(
+    world: &PreviewWorld,
+    target: &Target,
+    begun: i64,
+    newest: i64,
+) -> Result<Vec<String>, StepError> {
+    let reader = reader(world, target).await?;
+    let rows = ledger::read(&reader).await.map_err(pg)?.unwrap_or_default();
+    reader.close().await;
+    let those = rows.into_iter().filter(|row| begun < row.id && row.id <= newest && row.outcome == Outcome::Applied);
+    Ok(those.map(|row| row.key).collect())
 }
 
 fn gone() -> StepError {
@@ -240,6 +268,17 @@ async fn operator(world: &PreviewWorld, preview: &PreviewRecord) -> Result<Clien
     world.connect(&server, Some(&preview.db)).await
 }
 
+/// A session that can read the database's ledger.
+async fn reader(world: &PreviewWorld, target: &Target) -> Result<Client, StepError> {
+    match target {
+        Target::Preview(preview) => operator(world, preview).await,
+        Target::Instance(_) => {
+            let Login { target, user, password, db, timeout } = login(world, target).await?;
+            connect(&target, &user, password.as_ref(), &db, timeout).await.map_err(pg)
+        }
+    }
+}
+
 /// How the role logs in that files run as.
 async fn login(world: &PreviewWorld, target: &Target) -> Result<Login, StepError> {
     let (target, user, password, db) = match target {
@@ -282,9 +321,10 @@ async fn is_there(world: &PreviewWorld, target: &Target) -> Result<bool, StepErr
     Ok(found)
 }
 
-fn tell(item: &mut RolloutItem, report: RunReport) {
+fn tell(item: &mut RolloutItem, earlier: Vec<String>, report: RunReport) {
     let applied = |file: &&FileReport| file.applied;
-    item.files = report.files.iter().filter(applied).map(|file| file.key.clone()).collect();
+    let now = report.files.iter().filter(applied).map(|file| file.key.clone());
+    item.files = earlier.into_iter().chain(now).collect();
     let heard = report.files.iter().flat_map(|file| file.notices.iter().map(|notice| line(&file.key, notice)));
     item.notices = heard.take(NOTICES).collect();
     let state = if item.files.is_empty() { "up_to_date" } else { "applied" };

@@ -214,6 +214,10 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE instances ADD COLUMN admin_password BLOB;
     ALTER TABLE instances ADD COLUMN container TEXT;
     ",
+    "
+    -- The newest row of the database's ledger when a rollout first came to it.
+    ALTER TABLE rollout_items ADD COLUMN newest_before INTEGER;
+    ",
 ];
 
 pub(super) fn known_version() -> i64 {

@@ -9,4 +9,5 @@ mod source;
 mod steps;
 
 pub use service::{TemplateService, Which};
+pub(crate) use steps::MIGRATE;
 pub use steps::kinds;

@@ -7,6 +7,7 @@
 //! it publishes, and takes them back).
 
 pub mod gate;
+pub mod registry;
 mod slot;
 
 use crate::wait;

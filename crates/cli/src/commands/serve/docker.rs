@@ -24,6 +24,9 @@ pub(super) struct DockerArgs {
     /// When images are pulled: missing (the default), always or never.
     #[arg(id = "docker-pull", long = "docker-pull", env = "PGDB_DOCKER_PULL", value_name = "POLICY")]
     pull: Option<String>,
+    /// The folder whose config.json has credentials of registries, as `docker login` writes it [default: ~/.docker].
+    #[arg(id = "docker-config", long = "docker-config", env = "DOCKER_CONFIG", value_name = "DIR")]
+    client_config: Option<PathBuf>,
     /// What the names of containers and volumes begin with; two daemons on one engine need two [default: pgdb-].
     #[arg(id = "docker-prefix", long = "docker-prefix", env = "PGDB_DOCKER_PREFIX", value_name = "PREFIX")]
     prefix: Option<String>,
@@ -75,6 +78,7 @@ impl From<DockerArgs> for DockerOptions {
         Self {
             host: args.host,
             cert_path: args.cert_path,
+            client_config: args.client_config,
             tls_verify: args.tls_verify,
             image: args.image,
             pull: args.pull,

@@ -9,6 +9,7 @@ use pgdb_testkit::world::{self, assert_nothing_left};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+const KEY: &str = "public/001_rolled.sql";
 /// Fails where it is run a second time.
 const FILE: &str = "CREATE TABLE rolled AS SELECT 1 AS n";
 
@@ -30,7 +31,7 @@ impl Scenario for Rollout {
 
     fn request(&self, _: &Server) -> (Method, String, Body) {
         let body = json!({
-            "files": [{ "name": "public/001_rolled.sql", "sql": FILE }],
+            "files": [{ "name": KEY, "sql": FILE }],
             "to": { "template_itself": true, "previews": true, "instances": [INSTANCE] },
         });
         (Method::POST, "/v1/migrations?wait=false".to_owned(), Body::Json(body))
@@ -42,6 +43,10 @@ impl Scenario for Rollout {
         let items: Vec<&str> = report["items"].as_array().expect("items").iter().filter_map(name).collect();
         assert_eq!(items, ["template_medusa", "medusa_pr_1", "medusa_pr_2", INSTANCE], "{report:#}");
         assert_eq!(report["complete"], true, "{report:#}");
+        // Whichever try it was that ran it.
+        for item in report["items"].as_array().expect("items") {
+            assert_eq!((&item["state"], &item["files"]), (&json!("applied"), &json!([KEY])), "{report:#}");
+        }
         // A later preview is of the new template.
         daemon.post("/v1/preview-db/ensure", &json!({ "pr_number": 3 })).await.expect(200);
         for db in ["medusa_pr_1", "medusa_pr_2", "medusa_pr_3"] {

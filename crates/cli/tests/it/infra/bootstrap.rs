@@ -1,7 +1,10 @@
 //! `pgdb infra bootstrap` on a machine with systemd and sshd.
 
 use super::bed::{Ran, command};
+use pgdb_testkit::docker::{Engine, Kind};
 use pgdb_testkit::machine::{ADMIN, GUEST, Machine, make_key};
+use pgdb_testkit::sql;
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::process::Command;
 use tempfile::TempDir;
@@ -24,9 +27,12 @@ impl Bed {
     fn bootstrap(&self, more: &[&str]) -> Command {
         let mut command = command(self.home.path());
         let machine = &self.machine;
-        command.args(["infra", "bootstrap", "--host", "127.0.0.1", "--engine", "none", "--ssh-port"]);
+        command.args(["infra", "bootstrap", "--host", "127.0.0.1", "--ssh-port"]);
         command.arg(machine.ssh_port().to_string()).arg("--pgdb-port").arg(machine.http_port().to_string());
         command.args(more);
+        if !more.contains(&"--engine") {
+            command.args(["--engine", "none"]);
+        }
         if !more.contains(&"--identity") {
             command.arg("--identity").arg(machine.login_key());
         }
@@ -88,6 +94,26 @@ fn root_installs_a_daemon_that_deploys_and_a_second_run_keeps_its_token() {
     assert_eq!(bed.ask(&token, &["status", "--json"]).document("status")["items"][0]["state"], "running");
     assert_eq!(bed.machine.output("head -n 1 /var/lib/pgdb/instances/*/data/postmaster.pid"), before);
     bed.assert_nothing_sent();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_are_containers_of_the_servers_engine() {
+    let engine = Engine::take(Kind::Docker).await;
+    let bed = Bed::on(Machine::with_engine(&engine.socket()));
+    let key = bed.machine.host_key();
+    let done = bed.run(&["--engine", "docker", "--host-key", &key, "--public-host", "127.0.0.1", "--json"]);
+    let token = done.document("bootstrap")["token"].as_str().expect("a token").to_owned();
+    let shown = bed.machine.output("systemctl show pgdb.service -p SupplementaryGroups -p User");
+    assert!(shown.contains("SupplementaryGroups=docker") && shown.contains("User=pgdb"), "{shown}");
+
+    let made = bed.ask(&token, &["deploy", "--name", "mydb", "--json"]).document("deploy");
+    let url = made["DATABASE_URL"].as_str().expect("a URL");
+    assert_eq!(sql::run(url, "SELECT 1").await, "1");
+    let seen = engine.ask(Method::GET, "/containers/pgdb-mydb/json", Value::Null).await;
+    assert_eq!(seen["State"]["Running"], true);
+    assert_eq!(bed.ask(&token, &["destroy", "mydb"]).status, Some(0));
+    let left = engine.ask(Method::GET, "/containers/json?all=true", Value::Null).await;
+    assert_eq!(left, json!([]));
 }
 
 #[test]

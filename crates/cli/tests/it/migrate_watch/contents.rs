@@ -1,9 +1,8 @@
 //! What is not a whole file, and what is not the same for everybody.
 
-use super::bed::{Bed, LIMIT};
+use super::bed::Bed;
 use super::folders::{applied, says};
 use super::other::Other;
-use pgdb_testkit::wait;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -62,30 +61,6 @@ async fn no_file_is_run_half_written() {
     assert_eq!(bed.sql("SELECT text FROM b").await, "whole");
     let keys = "SELECT string_agg(key, ' ' ORDER BY id) FROM pgdb.migrations";
     assert_eq!(bed.sql(keys).await, "public/001_a.sql public/002_b.sql public/003_c.sql");
-}
-
-#[tokio::test]
-async fn a_complete_write_is_committed_at_once() {
-    const FILES: usize = 15;
-    let mut bed = Bed::start().await;
-    bed.write_tree("public/000_a.sql", &says("a", "yes"));
-    bed.watch();
-    bed.ready().await;
-    let session = pgdb_testkit::sql::login(&bed.url()).await.expect("in");
-    let mut took = Vec::new();
-    for number in 1..=FILES {
-        let before = session.run("SELECT extract(epoch FROM clock_timestamp()) * 1000").await.expect("asked");
-        bed.write_tree(&format!("public/{number:03}.sql"), "SELECT 1;");
-        let asked = format!(
-            "SELECT round(extract(epoch FROM applied_at) * 1000 - {}) FROM pgdb.migrations WHERE key = 'public/{number:03}.sql'",
-            before.expect("a time")
-        );
-        let look = || async { session.run(&asked).await.expect("asked") };
-        took.push(wait::until(LIMIT, "the row", look).await.parse::<i64>().expect("milliseconds"));
-    }
-    took.sort_unstable();
-    // A second would be the time that a file without a notice is given.
-    assert!(took[FILES / 2] < 900, "{took:?}");
 }
 
 #[tokio::test]

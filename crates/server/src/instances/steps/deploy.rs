@@ -9,7 +9,7 @@ use pgdb_core::instance::InstanceState;
 use pgdb_pg::provision::{self, Claim};
 use pgdb_pg::scram;
 use pgdb_runtime::RuntimeError;
-use pgdb_runtime::spec::{Observed, PREPARED_DB, PREPARED_ROLE, ServerSpec};
+use pgdb_runtime::spec::{ADMIN_ROLE, Observed, PREPARED_DB, PREPARED_ROLE, ServerSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -26,6 +26,9 @@ pub(in crate::instances) struct DeployInput {
     pub(in crate::instances) id: String,
     /// A kept volume to take into use.
     pub(in crate::instances) from_volume: Option<String>,
+    /// Whether the original daemon has kept it: then its role and database are found in it.
+    #[serde(default)]
+    pub(in crate::instances) of_the_original: bool,
 }
 
 pub(super) struct Deploy(pub(super) Arc<World>);
@@ -54,7 +57,7 @@ impl OperationKind for Deploy {
             "copy" => self.copy(&subject, &input).await?,
             "configure" => subject.runtime.configure(&subject.spec).await.map_err(runtime_step)?,
             "start" => return self.start(&mut subject).await,
-            "claim" => self.claim(&subject, &input).await?,
+            "claim" => return self.claim(subject, input).await,
             "verify" => return self.verify(&subject, input).await,
             other => return Err(unknown_step(DEPLOY, other)),
         }
@@ -136,16 +139,26 @@ impl Deploy {
     }
 
     /// Gives the prepared database and role their names and the role its password.
-    async fn claim(&self, subject: &Subject, input: &DeployInput) -> Result<(), StepError> {
-        let instance = &subject.instance;
-        let verifier = scram::verifier(&self.0.password(instance)?);
-        if input.from_volume.is_some() {
-            subject.runtime.admit_admin(&subject.spec).await.map_err(runtime_step)?;
+    async fn claim(&self, subject: Subject, input: DeployInput) -> Result<StepDone, StepError> {
+        let instance = subject.instance;
+        let verifier = scram::verifier(&self.0.password(&instance)?);
+        let client = self.0.admin(&instance, "postgres").await?;
+        if input.of_the_original {
+            let (user, db) = provision::first_owner(&client).await.map_err(pg)?;
+            if user == ADMIN_ROLE {
+                let message = "the volume holds a copy of data that a pgdb has made, and not the original daemon's; restore a \
+                               dump of it instead";
+                return Err(StepError::lasting("not_ours", message.to_owned()));
+            }
+            provision::set_password(&client, &user, &verifier).await.map_err(pg)?;
+            return Ok(StepDone::commit(move |connection| {
+                record::set_originals_owner(connection, &input.id, &user, &db)
+            }));
         }
-        let client = self.0.admin(instance, "postgres").await?;
         let (role, db) = (instance.user.as_str(), instance.db.as_str());
         if input.from_volume.is_some() {
-            return provision::adopt_existing(&client, role, db, &verifier).await.map_err(pg);
+            provision::adopt_existing(&client, role, db, &verifier).await.map_err(pg)?;
+            return Ok(StepDone::empty());
         }
         let claim = Claim {
             prepared_role: PREPARED_ROLE,
@@ -155,7 +168,8 @@ impl Deploy {
             verifier: &verifier,
             superuser: instance.superuser,
         };
-        provision::claim_prepared(&client, claim).await.map_err(pg)
+        provision::claim_prepared(&client, claim).await.map_err(pg)?;
+        Ok(StepDone::empty())
     }
 
     /// Logs in as the owner will, and makes the data durable meanwhile.

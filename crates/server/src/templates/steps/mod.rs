@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 pub(super) use build::{BUILD, BuildInput};
 pub(super) use delete::{DELETE, DeleteInput};
-pub(super) use migrate::{MIGRATE, MigrateInput};
+pub(crate) use migrate::MIGRATE;
+pub(super) use migrate::MigrateInput;
 pub(super) use refresh::{REFRESH, RefreshInput};
 pub(super) use rollback::{ROLLBACK, RollbackInput};
 
