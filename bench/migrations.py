@@ -53,7 +53,7 @@ def statements(count, noted=False):
 def server_in(folder, major, settings):
     """A server of its own without a template, with the settings that PostgreSQL comes with but for those given."""
     work = workplace(folder, "pgdb-migrations-")
-    server = Server(engine(major), work, settings)
+    server = Server(engine(major), work, ["max_connections=100", *settings])
     try:
         server.make()
         server.start()

@@ -41,11 +41,15 @@ run_scripts() {
   done
 }
 
-first_start() {
+# At every start, also where nothing of it is used: so a file that is named has to be there each time.
+read_settings() {
   setting POSTGRES_PASSWORD
   setting POSTGRES_USER postgres
   setting POSTGRES_DB "$POSTGRES_USER"
   setting POSTGRES_INITDB_ARGS
+}
+
+first_start() {
   local auth="${POSTGRES_HOST_AUTH_METHOD:-scram-sha-256}" initdb_args=()
   [[ -n "$POSTGRES_PASSWORD" || "$auth" == trust ]] ||
     fail 'there is no database yet and POSTGRES_PASSWORD is empty: give the superuser a password'
@@ -96,6 +100,7 @@ if [[ "${1:-}" == postgres && " $* " != *' --help '* && " $* " != *' --version '
   mkdir -p "$PGDATA"
   chmod 700 "$PGDATA" || true
   refuse_old_place
+  read_settings
   if [[ -s "$PGDATA/PG_VERSION" ]]; then
     printf '\nPostgreSQL Database directory appears to contain a database; Skipping initialization\n\n'
   else

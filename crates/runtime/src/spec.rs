@@ -98,6 +98,14 @@ pub struct Adoptable {
     pub system_identifier: Option<u64>,
     /// The address that its port is published on, if one is.
     pub listen: Option<IpAddr>,
+    /// The volumes that it has.
+    pub volumes: Vec<String>,
+    /// Whether it was made with TLS.
+    pub tls: bool,
+    /// The limit of its memory, in MiB.
+    pub memory_mb: Option<u64>,
+    /// Its `max_connections`, if a daemon of ours has made it.
+    pub max_connections: Option<u32>,
 }
 
 /// How our administrator reaches a server.

@@ -5,6 +5,7 @@ use crate::config::{Config, EnvSecrets, Options, Surroundings};
 use crate::http::router::router;
 use crate::http::serve::{Servers, bind_all};
 use crate::http::state::App;
+use crate::instances::registry::Import;
 use crate::instances::{Runtimes, World, WorldConfig};
 use crate::lock::DataDirLock;
 use crate::previews::PreviewWorld;
@@ -28,6 +29,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long requests that are under way may take to end.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long an engine that is away is left alone before `registry.json` is tried again.
+const ENGINE_PAUSE: Duration = Duration::from_secs(5);
 /// How long a server may take until it accepts connections; recovery after a crash counts.
 const START_TIMEOUT: Duration = Duration::from_secs(100);
 /// How long a server may take to stop cleanly.
@@ -149,7 +152,9 @@ fn world_config(config: &Config) -> anyhow::Result<WorldConfig> {
 
 /// What runs beside the requests starts here, before the daemon calls itself ready.
 async fn start_services(app: &App) -> anyhow::Result<()> {
-    import_first_registry(app).await?;
+    if !import_first_registry(app).await? {
+        tokio::spawn(import_later(app.clone()));
+    }
     app.reconciler.first_look().await?;
     app.instances.sweep_spool(&app.config.data_dir.join("spool")).await?;
     app.operations.resume().await?;
@@ -169,28 +174,46 @@ async fn stop_services(app: &App, stop_databases: bool) {
     }
 }
 
-/// Takes over the original daemon's `registry.json` at the first start. The file itself stays as it is.
-async fn import_first_registry(app: &App) -> anyhow::Result<()> {
+/// Tries again to take over `registry.json` while the container engine is away.
+async fn import_later(app: App) {
+    loop {
+        tokio::time::sleep(ENGINE_PAUSE).await;
+        match import_first_registry(&app).await {
+            Ok(false) => {}
+            Ok(true) => return app.reconciler.look_at_all_now(),
+            Err(error) => return tracing::error!(%error, "registry.json could not be taken over"),
+        }
+    }
+}
+
+/// Takes over the original daemon's `registry.json` at the first start. The file itself stays as it is. False if the
+/// container engine was away, so that it has to be done again.
+async fn import_first_registry(app: &App) -> anyhow::Result<bool> {
     const DONE: &str = "registry_imported";
     let path = app.config.data_dir.join("registry.json");
     let done = app.store.read(|connection| {
         Ok(connection.query_row("SELECT count(*) FROM meta WHERE key = ?1", [DONE], |row| row.get::<_, i64>(0))?)
     });
     if done.await? > 0 || !path.exists() {
-        return Ok(());
+        return Ok(true);
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
     let registry = serde_json::from_str(&text).with_context(|| format!("{} is not a registry", path.display()))?;
-    let report = app.instances.import_registry(registry).await?;
+    let Import { report, engine_away } = app.instances.import_registry(registry).await?;
     for skipped in &report.skipped {
         tracing::warn!(name = %skipped.name, reason = %skipped.reason, "a database of registry.json was not taken over");
     }
     tracing::info!(imported = report.imported.len(), "registry.json was taken over");
+    if engine_away {
+        tracing::warn!("the container engine is away; registry.json is read again until it is there");
+        return Ok(false);
+    }
     let note = |connection: &rusqlite::Connection| {
         connection.execute("INSERT INTO meta VALUES (?1, 'true')", [DONE])?;
         Ok(())
     };
-    Ok(app.store.write(note).await?)
+    app.store.write(note).await?;
+    Ok(true)
 }
 
 async fn end(app: &App, servers: &mut Servers) {

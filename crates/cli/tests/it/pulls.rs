@@ -30,7 +30,7 @@ async fn docker_pulls_with_what_docker_login_has_written() {
     for (text, why) in [
         (None, "no basic auth credentials"),
         (Some(registry.client_config("wrong")), "unauthorized"),
-        (Some("{".to_owned()), "docker login"),
+        (Some("{".to_owned()), "no basic auth credentials"),
     ] {
         if let Some(text) = text {
             fs::write(&config, text).expect("written");

@@ -59,28 +59,36 @@ const CREATE: &str = "DO $$ DECLARE new_schema boolean := false; grantee text; B
 pub(crate) const MODES: &str = "ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
      'AccessExclusiveLock']";
 
-/// A query for the relations that a session has locked in modes that others have to wait for: what was there before, by
-/// name, and the strongest mode of each, as its number. `of` picks the locks `l` of one session, `old` the relations `c`
-/// with the row types `t` that were there before. Outside of its own database a session locks only what all share.
-///
-/// Names are looked up for each lock and not joined, for a join reads all relations of a large database.
-pub(crate) fn held(of: &str, old: &str) -> String {
-    held_in("pg_catalog.pg_locks", of, old)
+/// Whether a lock `l` is on a relation and of a mode that others have to wait for. Outside of its own database a session
+/// locks only what all share.
+fn strong() -> String {
+    format!("l.granted AND l.locktype = 'relation' AND l.database <> 0 AND l.mode = ANY ({MODES})")
 }
 
-/// The same of a part of `pg_locks`.
-fn held_in(locks: &str, of: &str, old: &str) -> String {
+/// Whether the relation `oid` is one that people know: a table or the like, there for longer than this session, and neither
+/// PostgreSQL's nor ours. `old` picks the relations `c` with the row types `t` that were there before.
+fn known(oid: &str, old: &str) -> String {
+    let own = |schema: &str| format!("coalesce(pg_catalog.to_regnamespace('{schema}')::pg_catalog.oid, 0)");
+    let schemas = ["pg_catalog", "information_schema", "pgdb"].map(own).join(", ");
     format!(
-        "SELECT r.name AS relation, h.mode FROM \
+        "EXISTS (SELECT FROM pg_catalog.pg_class c, pg_catalog.pg_type t WHERE c.oid = {oid} AND t.oid = c.reltype \
+         AND c.relkind IN ('r', 'p', 'm', 'v', 'f') AND c.relpersistence <> 't' \
+         AND c.relnamespace <> ALL (ARRAY[{schemas}]) AND {old} OFFSET 0)"
+    )
+}
+
+/// A query for the relations that a session has locked in modes that others have to wait for: what was there before, by
+/// name, and the strongest mode of each, as its number. `of` picks the locks `l` of one session, `old` the relations `c`
+/// with the row types `t` that were there before.
+///
+/// Relations are looked up for each lock and not joined, for a join reads all relations of a large database.
+pub(crate) fn held(of: &str, old: &str) -> String {
+    format!(
+        "SELECT h.relation::pg_catalog.regclass::text AS relation, h.mode FROM \
          (SELECT l.relation, pg_catalog.max(pg_catalog.array_position({MODES}, l.mode)) AS mode \
-          FROM {locks} AS l \
-          WHERE {of} AND l.granted AND l.locktype = 'relation' AND l.mode = ANY ({MODES}) AND l.database <> 0 \
-          GROUP BY 1 OFFSET 0) h, \
-         LATERAL (SELECT n.nspname || '.' || c.relname AS name \
-          FROM pg_catalog.pg_class c, pg_catalog.pg_namespace n, pg_catalog.pg_type t \
-          WHERE c.oid = h.relation AND n.oid = c.relnamespace AND t.oid = c.reltype \
-            AND c.relkind IN ('r', 'p', 'm', 'v', 'f') AND c.relpersistence <> 't' \
-            AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgdb') AND {old} OFFSET 0) r"
+          FROM pg_catalog.pg_locks l WHERE {of} AND {strong} GROUP BY 1 OFFSET 0) h WHERE {known}",
+        strong = strong(),
+        known = known("h.relation", old),
     )
 }
 
@@ -107,15 +115,24 @@ pub(crate) const OPEN_MS: &str = "(extract(epoch FROM pg_catalog.clock_timestamp
 
 /// Writes the row of a file inside its transaction, with what the transaction has locked, and gives these locks. Fails where
 /// the session has not got the migrators' lock any more, or something else lets no row be written: a file can do either.
+///
+/// It runs for every file: all that is wanted of `pg_locks` is taken from it in one pass, for that view goes through the
+/// locks of all sessions each time, and a relation that is locked in several modes is told several times.
 pub(crate) fn note_sql() -> String {
+    let unless = |right: &str| format!("(CASE WHEN {right} THEN '1' ELSE '{NOT_NOTED}' END)::integer");
     format!(
-        "WITH mine AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks WHERE pid = pg_catalog.pg_backend_pid()), \
-         noted AS (INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks) \
-           SELECT $1, $2, 'applied', took.ms, $3, {held} FROM (SELECT {OPEN_MS} AS ms) took WHERE {locked} RETURNING locks) \
-         SELECT pg_catalog.max(locks::text), (CASE pg_catalog.count(*) WHEN 1 THEN '1' ELSE '{NOT_NOTED}' END)::integer \
-         FROM noted",
-        held = held_as_json(&held_in("mine", "true", OLD), "took.ms"),
-        locked = lock::is_mine("mine"),
+        "WITH noted AS (INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks) \
+           SELECT $1, $2, 'applied', seen.ms, $3, coalesce(seen.locks, '[]') FROM \
+           (SELECT {OPEN_MS} AS ms, {held} AS held, \
+              pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('relation', l.relation::pg_catalog.regclass::text, \
+                'held_ms', {OPEN_MS}, 'mode', l.mode)) FILTER (WHERE CASE WHEN {strong} THEN {known} END) AS locks \
+            FROM pg_catalog.pg_locks l WHERE l.pid = pg_catalog.pg_backend_pid() OFFSET 0) seen \
+           WHERE seen.held = 1 RETURNING locks::text AS locks) \
+         SELECT pg_catalog.max(locks), {written} FROM noted",
+        held = unless(&format!("pg_catalog.bool_or({})", lock::is_migrators("l"))),
+        strong = strong(),
+        known = known("l.relation", OLD),
+        written = unless("pg_catalog.count(*) = 1"),
     )
 }
 

@@ -47,24 +47,31 @@ async fn try_once(client: &Client) -> Result<bool, PgError> {
     Ok(client.first_value("take the migrators' lock", &sql).await?.flatten().as_deref() == Some("t"))
 }
 
-/// SQL that is true while this session has the lock, which a file can give up. `locks` is `pg_locks`, or a part of it.
-pub(crate) fn is_mine(locks: &str) -> String {
+/// SQL that is true of the row of `pg_locks` that is the lock.
+pub(crate) fn is_migrators(row: &str) -> String {
     let (high, low) = (NUMBER >> 32, NUMBER & 0xffff_ffff);
     format!(
-        "EXISTS (SELECT FROM {locks} AS lock WHERE lock.pid = pg_catalog.pg_backend_pid() AND lock.locktype = 'advisory' \
-         AND lock.granted AND lock.objsubid = 1 AND lock.classid = {high}::pg_catalog.oid \
-         AND lock.objid = {low}::pg_catalog.oid)"
+        "{row}.locktype = 'advisory' AND {row}.granted AND {row}.objsubid = 1 \
+         AND {row}.classid = {high}::pg_catalog.oid AND {row}.objid = {low}::pg_catalog.oid"
+    )
+}
+
+/// SQL that is true while this session has the lock, which a file can give up.
+fn is_mine() -> String {
+    format!(
+        "EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = pg_catalog.pg_backend_pid() AND {})",
+        is_migrators("l")
     )
 }
 
 /// SQL that is true while this session has the lock, and else fails.
 pub(crate) fn guard() -> String {
-    format!("(CASE WHEN {} THEN '1' ELSE '{LOST}' END)::integer = 1", is_mine("pg_catalog.pg_locks"))
+    format!("(CASE WHEN {} THEN '1' ELSE '{LOST}' END)::integer = 1", is_mine())
 }
 
 /// Whether this session still has it.
 pub(crate) async fn is_held(client: &Client) -> Result<bool, PgError> {
-    let sql = format!("SELECT {}", is_mine("pg_catalog.pg_locks"));
+    let sql = format!("SELECT {}", is_mine());
     Ok(client.first_value("look for the migrators' lock", &sql).await?.flatten().as_deref() == Some("t"))
 }
 

@@ -1,11 +1,11 @@
 //! One server's container: found, made, started, waited for, stopped.
 
 use crate::conf::PROBE_ROLE;
-use crate::docker::engine::{Engine, if_there, status, unless_done};
+use crate::docker::engine::{Engine, Patience, if_there, status, unless_done};
 use crate::docker::files::{self, DIR, FRESH, TAKEOVER};
 use crate::docker::image::Image;
-use crate::docker::plan::{self, LABEL_DAEMON, LABEL_ID, LABEL_PLAN};
-use crate::docker::{DockerConfig, exec, logs};
+use crate::docker::plan::{self, LABEL_DAEMON, LABEL_ID, LABEL_PLAN, MIB};
+use crate::docker::{DockerConfig, exec, logs, volumes};
 use crate::error::RuntimeError;
 use crate::net;
 use crate::reasons::{LAST_LINES, reason};
@@ -64,9 +64,19 @@ pub(crate) async fn find(
     config: &DockerConfig,
 ) -> Result<Option<Container>, RuntimeError> {
     let name = plan::container_name(spec, config);
-    let seen = if_there(engine.api().await?.inspect_container(&name, None::<InspectContainerOptions>).await);
-    let seen = seen.map_err(engine.failed(format!("look at the container {name}")))?;
-    seen.map(|seen| read(seen, spec, &name)).transpose()
+    inspect(engine, &name).await?.map(|seen| read(seen, spec, &name)).transpose()
+}
+
+async fn inspect(engine: &Engine, name: &str) -> Result<Option<ContainerInspectResponse>, RuntimeError> {
+    let api = engine.api().await?;
+    let patience = Patience::begin();
+    let seen = loop {
+        let seen = api.inspect_container(name, None::<InspectContainerOptions>).await;
+        if !patience.is_wanted(&seen).await {
+            break seen;
+        }
+    };
+    if_there(seen).map_err(engine.failed(format!("look at the container {name}")))
 }
 
 fn read(seen: ContainerInspectResponse, spec: &ServerSpec, name: &str) -> Result<Container, RuntimeError> {
@@ -97,21 +107,28 @@ fn read(seen: ContainerInspectResponse, spec: &ServerSpec, name: &str) -> Result
 
 /// What a container of this id is, if it is the one of this name.
 pub(crate) async fn adoptable(engine: &Engine, id: &str, name: &str) -> Result<Option<Adoptable>, RuntimeError> {
-    let seen = if_there(engine.api().await?.inspect_container(name, None::<InspectContainerOptions>).await);
-    let seen = seen.map_err(engine.failed(format!("look at the container {name}")))?;
+    let seen = inspect(engine, name).await?;
     // Registries have it in full or cut short.
     let Some(seen) = seen.filter(|seen| id.len() >= 12 && seen.id.as_ref().is_some_and(|found| found.starts_with(id)))
     else {
         return Ok(None);
     };
     let labels = seen.config.and_then(|config| config.labels).unwrap_or_default();
-    let bindings = seen.host_config.and_then(|host| host.port_bindings).unwrap_or_default();
+    let host = seen.host_config.unwrap_or_default();
+    let memory_mb = host.memory.and_then(|bytes| u64::try_from(bytes / MIB).ok()).filter(|mb| *mb > 0);
+    let bindings = host.port_bindings.unwrap_or_default();
     let address = bindings.into_values().flatten().flatten().find_map(|binding| binding.host_ip);
+    let everywhere = |address: String| if address.is_empty() { "0.0.0.0".to_owned() } else { address };
+    let volumes = seen.mounts.into_iter().flatten().filter_map(|mount| mount.name).collect();
     Ok(Some(Adoptable {
         container: seen.id.unwrap_or_default(),
         id: labels.get(LABEL_ID).cloned(),
         system_identifier: labels.get(plan::LABEL_DATA).and_then(|hex| u64::from_str_radix(hex, 16).ok()),
-        listen: address.and_then(|address| address.parse().ok()),
+        listen: address.map(everywhere).and_then(|address| address.parse().ok()),
+        volumes,
+        tls: labels.contains_key(plan::LABEL_TLS),
+        memory_mb,
+        max_connections: labels.get(plan::LABEL_CONNECTIONS).and_then(|text| text.parse().ok()),
     }))
 }
 
@@ -147,7 +164,11 @@ pub(crate) async fn configure(
     if *made_of == plan::plan(spec, image, config).digest() {
         upload(engine, &container.id, files::configuration(spec, image)?).await?;
         if container.running {
-            exec::short(engine, &container.id, "root", &["chown", "-R", "postgres", DIR]).await?;
+            let owned = exec::short(engine, &container.id, "root", &["chown", "-R", "postgres", DIR]).await;
+            // One that has just ended does it by itself when it starts.
+            if let Err(error @ RuntimeError::ContainersUnavailable { .. }) = owned {
+                return Err(error);
+            }
         }
         return Ok(());
     }
@@ -168,6 +189,18 @@ async fn make(
     config: &DockerConfig,
     first: First,
 ) -> Result<(), RuntimeError> {
+    if !image.as_root {
+        let message = format!(
+            "the image {} does not run as root at its start, as the official one does to become postgres; use another",
+            image.name
+        );
+        return Err(RuntimeError::Unsupported(message));
+    }
+    // An engine makes a new volume in the place of one that is gone, and takes whatever has its name.
+    if volumes::find_own(engine, spec).await?.is_none() {
+        let reason = format!("its volume {} is gone", spec.volume);
+        return Err(RuntimeError::ServerFailed { reason, log: Vec::new() });
+    }
     let plan = plan::plan(spec, image, config);
     let options = CreateContainerOptionsBuilder::default().name(&plan.name).build();
     let body = plan.body(spec, config);
@@ -202,7 +235,9 @@ pub(crate) async fn admit_admin(engine: &Arc<Engine>, spec: &ServerSpec, id: &st
     exec::short(engine, id, "root", &["chown", "-R", "postgres", DIR]).await?;
     let args = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", files::ADMISSION].map(str::to_owned);
     let psql = Tool { program: "psql", args: &args, user: ADMIN_ROLE, password: None, db: "postgres", stdin: None };
-    exec::tool(Arc::clone(engine), id, psql).await?.finished.await
+    let done = exec::tool(Arc::clone(engine), id, psql).await?.finished.await;
+    exec::short(engine, id, "root", &["rm", "-f", files::ADMISSION]).await?;
+    done
 }
 
 /// What a container still has before it: it takes the file away when that is done.
@@ -228,8 +263,11 @@ pub(crate) async fn start(
     let missing = || RuntimeError::Unsupported(format!("there is no container of '{}'", spec.name));
     let container = find(engine, spec, config).await?.ok_or_else(missing)?;
     if !container.running {
-        let started = engine.api().await?.start_container(&container.id, None::<StartContainerOptions>).await;
-        unless_done(started).map_err(|error| refused(engine, spec, error))?;
+        match engine.api().await?.start_container(&container.id, None::<StartContainerOptions>).await {
+            // It runs already.
+            Err(error) if status(&error) == Some(304) => {}
+            started => started.map_err(|error| refused(engine, spec, error))?,
+        }
     }
     let mut look_at = Instant::now() + LOOK;
     loop {

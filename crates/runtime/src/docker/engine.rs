@@ -2,12 +2,19 @@
 
 use crate::error::RuntimeError;
 use bollard::errors::Error;
+use bollard::models::ContainerSummary;
+use bollard::query_parameters::ListContainersOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// How long the engine may take to answer, in seconds; a stop that waits for a checkpoint counts.
 const TIMEOUT_S: u64 = 300;
+/// How long a state of a container that is only passed through may last.
+const PASSING: Duration = Duration::from_secs(10);
 /// Where an engine listens when nobody says.
 pub(crate) const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 
@@ -61,6 +68,21 @@ impl Engine {
         Ok(client)
     }
 
+    /// The containers that filters let through, running or not.
+    pub(crate) async fn list(&self, filter: &str, value: &str) -> Result<Vec<ContainerSummary>, RuntimeError> {
+        let filters = HashMap::from([(filter, vec![value])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let api = self.api().await?;
+        let patience = Patience::begin();
+        let listed = loop {
+            let listed = api.list_containers(Some(options.clone())).await;
+            if !patience.is_wanted(&listed).await {
+                break listed;
+            }
+        };
+        listed.map_err(self.failed("list containers"))
+    }
+
     /// Whether the engine is podman.
     pub(crate) async fn is_podman(&self) -> Result<bool, RuntimeError> {
         let version = self.api().await?.version().await.map_err(self.failed("tell its version"))?;
@@ -108,6 +130,12 @@ impl Engine {
     pub(crate) fn failed(&self, action: impl Into<String>) -> impl FnOnce(Error) -> RuntimeError {
         let action = action.into();
         move |error| match error {
+            // A proxy's word for an engine that is away.
+            Error::DockerResponseServerError { status_code: status @ 502..=504, .. } => {
+                self.forget();
+                let detail = format!("what is before it answers {status}");
+                RuntimeError::ContainersUnavailable { host: self.endpoint.host.clone(), detail }
+            }
             Error::DockerResponseServerError { message, .. } | Error::DockerStreamError { error: message } => {
                 RuntimeError::Containers { action, message: one_line(&message) }
             }
@@ -117,6 +145,26 @@ impl Engine {
                 self.unavailable(&error)
             }
         }
+    }
+}
+
+/// For looks at containers: podman has a word of its own for one that has just ended and that it has not tidied up yet, which
+/// no client of Docker's knows.
+pub(crate) struct Patience(Instant);
+
+impl Patience {
+    pub(crate) fn begin() -> Self {
+        Self(Instant::now() + PASSING)
+    }
+
+    /// Whether to look again, after a pause.
+    pub(crate) async fn is_wanted<T>(&self, seen: &Result<T, Error>) -> bool {
+        let passing = matches!(seen, Err(Error::JsonDataError { message, .. }) if message.contains("unknown variant"));
+        let wanted = passing && Instant::now() < self.0;
+        if wanted {
+            sleep(PASSING / 200).await;
+        }
+        wanted
     }
 }
 

@@ -19,6 +19,8 @@ use tokio::task::JoinHandle;
 
 /// How much of a program's output may wait for its reader.
 const BUFFER: usize = 256 * 1024;
+/// How long a short program may take.
+const SHORT: Duration = Duration::from_secs(120);
 /// Ends the program when whoever wanted its output is gone: an engine closes the input of what it runs for a client
 /// that left, and does nothing else about it. Every child is waited for: what is orphaned becomes PostgreSQL's own, which
 /// takes the death of such a child for a crash of its own and ends all sessions.
@@ -159,17 +161,40 @@ async fn exit_code(engine: &Engine, api: &Docker, exec: &str) -> Result<i64, Run
     Err(RuntimeError::Containers { action: "run a program".to_owned(), message })
 }
 
-/// Runs a short program as `user` and returns its output.
+/// Runs a short program as `user` and returns its output. One that fails, or does not end, is an error.
 pub(crate) async fn short(
     engine: &Engine,
     container: &str,
     user: &str,
     command: &[&str],
 ) -> Result<String, RuntimeError> {
+    let action = format!("run {} in {container}", command.first().unwrap_or(&""));
+    let stuck = |_| {
+        let message = format!("it did not end within {} s", SHORT.as_secs());
+        RuntimeError::Containers { action: action.clone(), message }
+    };
+    let (text, code) = tokio::time::timeout(SHORT, run_short(engine, container, user, command, &action))
+        .await
+        .unwrap_or_else(|elapsed| Err(stuck(elapsed)))?;
+    if code == 0 {
+        return Ok(text);
+    }
+    let message = format!("exit code {code}: {}", text.trim());
+    Err(RuntimeError::Containers { action, message })
+}
+
+async fn run_short(
+    engine: &Engine,
+    container: &str,
+    user: &str,
+    command: &[&str],
+    action: &str,
+) -> Result<(String, i64), RuntimeError> {
     let api = engine.api().await?;
-    let failed = || engine.failed(format!("run {} in {container}", command.first().unwrap_or(&"")));
+    let failed = || engine.failed(action);
     let options = CreateExecOptions {
         attach_stdout: Some(true),
+        attach_stderr: Some(true),
         cmd: Some(command.iter().map(|word| (*word).to_owned()).collect()),
         user: Some(user.to_owned()),
         ..CreateExecOptions::default()
@@ -181,5 +206,6 @@ pub(crate) async fn short(
             text.extend_from_slice(part.map_err(failed())?.as_ref());
         }
     }
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    let code = exit_code(engine, &api, &exec).await?;
+    Ok((String::from_utf8_lossy(&text).into_owned(), code))
 }

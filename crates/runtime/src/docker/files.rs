@@ -28,6 +28,24 @@ const RUN: &str = "\
 # Made by pgdb. Runs before the image's own entrypoint.
 set -e
 data=\"${PGDATA:-/var/lib/postgresql/data}\"
+# Runs a server for one session, which its input gives, in the place of the one that the arguments tell of; the image's
+# entrypoint becomes the right user for it.
+alone() {
+    left=$# known=
+    while [ \"$left\" -gt 0 ]; do
+        word=\"$1\"
+        shift
+        left=$((left - 1))
+        [ \"$known\" ] || set -- \"$@\" \"$word\"
+        [ \"$word\" != postgres ] || known=1
+    done
+    \"$@\" --single -c config_file=/etc/pgdb/postgresql.conf -c exit_on_error=on -c log_min_error_statement=panic postgres
+}
+if [ -s \"$data/PG_VERSION\" ] && [ ! -e /etc/pgdb/password ]; then
+    # Some entrypoints read it at every start, and use it only for data that they make.
+    echo unused >/etc/pgdb/password
+    chmod 600 /etc/pgdb/password
+fi
 if [ -e /etc/pgdb/fresh ] && [ -d \"$data\" ]; then
     # The data has never been whole: what an interrupted start has left would be taken for a database.
     find \"$data\" -mindepth 1 -delete
@@ -39,13 +57,7 @@ if [ -e /etc/pgdb/takeover.sql ]; then
         echo \"FATAL:  there is no data of PostgreSQL in the volume at $data\" >&2
         exit 1
     fi
-    alone=\"$(command -v postgres) --single -D '$data' postgres </etc/pgdb/takeover.sql >/dev/null\"
-    if [ \"$(id -u)\" = 0 ]; then
-        chown -R postgres \"$data\"
-        su postgres -s /bin/sh -c \"$alone\"
-    else
-        sh -c \"$alone\"
-    fi
+    alone \"$@\" </etc/pgdb/takeover.sql >/dev/null
     rm /etc/pgdb/takeover.sql
 fi
 exec \"$@\"
@@ -57,6 +69,8 @@ const LAST: &str = "\
 # Made by pgdb: what every server holds before it is anybody's.
 set -e
 psql -X -q -v ON_ERROR_STOP=1 -U pgdb_admin -d postgres -f /etc/pgdb/seed.sql
+# Nothing of it may be lost once it counts as whole.
+sync -f \"$PGDATA\" 2>/dev/null || sync
 rm /etc/pgdb/fresh
 ";
 

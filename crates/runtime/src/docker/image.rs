@@ -8,9 +8,12 @@ use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures::TryStreamExt;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Where images keep data unless they say otherwise.
 const DEFAULT_DATA: &str = "/var/lib/postgresql/data";
+/// How long a pull may take.
+const PULL: Duration = Duration::from_secs(9 * 60);
 /// What stands for the major in the name of an image.
 const MAJOR: &str = "{major}";
 
@@ -87,6 +90,8 @@ pub(crate) struct Image {
     pub(crate) data: String,
     /// Where the volume goes: the data directory, or from 18 on the folder above it.
     pub(crate) mount: String,
+    /// Whether its entrypoint begins as root.
+    pub(crate) as_root: bool,
     /// The full version, when it tells.
     pub(crate) version: Option<String>,
 }
@@ -109,6 +114,7 @@ impl Image {
             id: seen.id.unwrap_or_default(),
             entrypoint: config.entrypoint.unwrap_or_default(),
             mount: mount.unwrap_or_else(|| data.clone()),
+            as_root: matches!(config.user.as_deref().unwrap_or_default(), "" | "root" | "0" | "0:0" | "root:root"),
             version: variable("PG_VERSION"),
             data,
         }
@@ -146,10 +152,14 @@ pub(crate) async fn ensure(engine: &Engine, name: &str, config: &DockerConfig) -
 /// Pulls an image from its registry.
 async fn pull(engine: &Engine, name: &str, config: &DockerConfig) -> Result<Image, RuntimeError> {
     tracing::info!(image = name, "pulling an image");
-    let credentials = registry::credentials(config.client_config.as_deref(), name).await?;
+    let credentials = registry::credentials(config.client_config.as_deref(), name).await;
     let options = CreateImageOptionsBuilder::default().from_image(name).build();
-    let pulled: Result<Vec<_>, _> =
-        engine.api().await?.create_image(Some(options), None, credentials).try_collect().await;
+    let api = engine.api().await?;
+    let pulling = api.create_image(Some(options), None, credentials).try_collect::<Vec<_>>();
+    let Ok(pulled) = tokio::time::timeout(PULL, pulling).await else {
+        let detail = format!("it was not pulled within {} minutes", PULL.as_secs() / 60);
+        return Err(RuntimeError::ImageMissing { image: name.to_owned(), detail });
+    };
     if let Err(error) = pulled {
         return Err(match engine.failed(format!("pull {name}"))(error) {
             RuntimeError::Containers { message, .. } => RuntimeError::ImageMissing {

@@ -25,7 +25,6 @@ use crate::spec::{AdminTarget, Adoptable, Engine as Installed, LogOptions, Obser
 use crate::{ByteStream, RunningTool, Runtime};
 use async_trait::async_trait;
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
-use bollard::query_parameters::ListContainersOptionsBuilder;
 use container::{Container, First};
 use engine::Engine;
 use events::{Events, Heard};
@@ -164,10 +163,7 @@ impl DockerRuntime {
 
     /// Every container of this daemon, in one call.
     async fn list(&self) -> Result<Vec<ContainerSummary>, RuntimeError> {
-        let filters = HashMap::from([("label", vec![format!("{LABEL_DAEMON}={}", self.config.daemon)])]);
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let listed = self.engine.api().await?.list_containers(Some(options)).await;
-        listed.map_err(self.engine.failed("list containers"))
+        self.engine.list("label", &format!("{LABEL_DAEMON}={}", self.config.daemon)).await
     }
 }
 
@@ -239,10 +235,6 @@ impl Runtime for DockerRuntime {
     async fn start(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
         let _alone = self.lock(&spec.id).await;
         let found = self.find(spec).await?;
-        if found.is_none() && volumes::find_own(&self.engine, spec).await?.is_none() {
-            let reason = format!("its volume {} is gone", spec.volume);
-            return Err(RuntimeError::ServerFailed { reason, log: Vec::new() });
-        }
         // Somebody has removed the container, and all that matters is in the volume; or whoever made it was killed before
         // all files were in it.
         if !found.is_some_and(|found| found.started) {
@@ -264,7 +256,8 @@ impl Runtime for DockerRuntime {
     async fn sync(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
         let found = self.present(spec).await?;
         // One file system at once is far cheaper than the thousand files of a new directory one by one.
-        let script = "sync -f \"$PGDATA\" 2>/dev/null || sync";
+        // Our files too: what says that the data is new must not come back.
+        let script = "sync -f \"$PGDATA\" /etc/pgdb 2>/dev/null || sync";
         exec::short(&self.engine, &found.id, "postgres", &["sh", "-c", script]).await.map(drop)
     }
 
@@ -305,26 +298,21 @@ impl Runtime for DockerRuntime {
         }
         let image = self.image(spec.major).await?;
         let _alone = self.lock(&spec.id).await;
+        // Two servers on the same data would ruin it, and in containers neither sees the other.
+        volumes::refuse_used(&self.engine, volume, Some(&spec.id)).await?;
         container::create(&self.engine, spec, &image, &self.config, First::TakeOver).await
     }
 
     async fn kept_by_the_original(&self, volume: &str) -> Result<bool, RuntimeError> {
-        if !volume.starts_with(&self.config.prefix) {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        if !volume.starts_with(&self.config.prefix) || !volume.bytes().all(plain) {
             return Ok(false);
         }
-        let Some(found) = volumes::find(&self.engine, volume).await?.filter(|found| !plan::is_labelled(&found.labels))
-        else {
+        let found = volumes::find(&self.engine, volume).await?;
+        if found.is_none_or(|found| plan::is_labelled(&found.labels)) {
             return Ok(false);
-        };
-        let filters = HashMap::from([("volume", vec![found.name])]);
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let listed = self.engine.api().await?.list_containers(Some(options)).await;
-        let user = listed.map_err(self.engine.failed("list containers"))?.into_iter().next();
-        let Some(user) = user else { return Ok(true) };
-        let name = user.names.unwrap_or_default().into_iter().next().or(user.id).unwrap_or_default();
-        let name = name.trim_start_matches('/').to_owned();
-        let detail = format!("the container {name} has it; stop and remove that (`docker rm {name}`), or import it");
-        Err(RuntimeError::InTheWay { what: format!("the volume {volume}"), detail })
+        }
+        volumes::refuse_used(&self.engine, volume, None).await.map(|()| true)
     }
 
     async fn adoptable(&self, container: &str, name: &str) -> Result<Option<Adoptable>, RuntimeError> {
@@ -432,8 +420,11 @@ impl Runtime for DockerRuntime {
             };
             container::stop(&self.engine, &container, self.config.stop_timeout).await?;
             container::remove(&self.engine, &container).await?;
-            for volume in found.mounts.unwrap_or_default().into_iter().filter_map(|mount| mount.name) {
-                volumes::remove(&self.engine, &volume).await?;
+            for name in found.mounts.unwrap_or_default().into_iter().filter_map(|mount| mount.name) {
+                let volume = volumes::find(&self.engine, &name).await?;
+                if volume.is_some_and(|volume| plan::is_labelled(&volume.labels)) {
+                    volumes::remove(&self.engine, &name).await?;
+                }
             }
         }
         Ok(())

@@ -23,12 +23,16 @@ pub(crate) const LABEL_DATA: &str = "pgdb.data";
 const LABEL_NAME: &str = "pgdb.name";
 /// PostgreSQL major.
 pub(crate) const LABEL_MAJOR: &str = "pgdb.major";
+/// There if connections have to be encrypted.
+pub(crate) const LABEL_TLS: &str = "pgdb.tls";
+/// `max_connections`.
+pub(crate) const LABEL_CONNECTIONS: &str = "pgdb.max-connections";
 /// A digest of what the container was made of: another one means that it has to be made anew.
 pub(crate) const LABEL_PLAN: &str = "pgdb.plan";
 
 /// Nanoseconds.
 const SECOND: i64 = 1_000_000_000;
-const MIB: i64 = 1 << 20;
+pub(crate) const MIB: i64 = 1 << 20;
 
 /// A container as it should be.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -98,6 +102,10 @@ impl Plan {
         let binding = PortBinding { host_ip: Some(self.address.clone()), host_port: Some(self.port.to_string()) };
         let mut labels = labels(spec, config);
         labels.insert(LABEL_PLAN.to_owned(), self.digest());
+        labels.insert(LABEL_CONNECTIONS.to_owned(), spec.settings.max_connections.to_string());
+        if spec.tls.is_some() {
+            labels.insert(LABEL_TLS.to_owned(), "true".to_owned());
+        }
         let log = [("max-size", "10m"), ("max-file", "3")];
         let log = log.map(|(option, value)| (option.to_owned(), value.to_owned()));
         let host = HostConfig {

@@ -2,10 +2,10 @@
 
 use crate::docker::DockerConfig;
 use crate::docker::engine::{Engine, if_there, status, unless_done};
-use crate::docker::plan::{self, LABEL_MAJOR};
+use crate::docker::plan::{self, LABEL_ID, LABEL_MAJOR};
 use crate::error::RuntimeError;
 use crate::spec::ServerSpec;
-use bollard::models::Volume;
+use bollard::models::{ContainerSummary, Volume};
 use bollard::query_parameters::RemoveVolumeOptions;
 
 /// What the local driver of Docker calls the size of a volume.
@@ -28,11 +28,7 @@ pub(crate) async fn ensure(engine: &Engine, spec: &ServerSpec, config: &DockerCo
         if plan::is_data_of(spec, &volume.labels) {
             return Ok(());
         }
-        let detail = format!(
-            "somebody's data is in it; deploy under another name, or remove it with `docker volume rm {}`",
-            spec.volume
-        );
-        return Err(RuntimeError::InTheWay { what: format!("the volume {}", spec.volume), detail });
+        return Err(others(spec));
     }
     let api = engine.api().await?;
     let option = match (&config.volume_size_option, spec.size_gb) {
@@ -43,7 +39,7 @@ pub(crate) async fn ensure(engine: &Engine, spec: &ServerSpec, config: &DockerCo
     };
     if let Some(size) = option.zip(spec.size_gb) {
         match api.create_volume(plan::volume(spec, config, Some(size))).await {
-            Ok(_) => return Ok(()),
+            Ok(made) => return check_made(spec, &made),
             // Most drivers and file systems cannot: then the size is watched.
             Err(error) if status(&error).is_some() => {
                 tracing::info!(volume = spec.volume, %error, "the volume's driver cannot hold it to a size; it is watched instead");
@@ -52,11 +48,43 @@ pub(crate) async fn ensure(engine: &Engine, spec: &ServerSpec, config: &DockerCo
         }
     }
     let made = api.create_volume(plan::volume(spec, config, None)).await;
-    made.map(drop).map_err(engine.failed(format!("create the volume {}", spec.volume)))
+    check_made(spec, &made.map_err(engine.failed(format!("create the volume {}", spec.volume)))?)
 }
 
-/// Removes a volume unless it is gone.
+/// Engines give out a volume that is there as if they had made it.
+fn check_made(spec: &ServerSpec, made: &Volume) -> Result<(), RuntimeError> {
+    if plan::is_data_of(spec, &made.labels) { Ok(()) } else { Err(others(spec)) }
+}
+
+fn others(spec: &ServerSpec) -> RuntimeError {
+    let detail = format!(
+        "somebody's data is in it; deploy under another name, or remove it with `docker volume rm {}`",
+        spec.volume
+    );
+    RuntimeError::InTheWay { what: format!("the volume {}", spec.volume), detail }
+}
+
+/// Refuses a volume that a container has, running or not, but for that of the server `own`.
+pub(crate) async fn refuse_used(engine: &Engine, name: &str, own: Option<&str>) -> Result<(), RuntimeError> {
+    let listed = engine.list("volume", name).await?;
+    let is_own = |found: &ContainerSummary| {
+        own.is_some() && found.labels.as_ref().and_then(|labels| labels.get(LABEL_ID)).map(String::as_str) == own
+    };
+    // Filters of engines go by parts of names too.
+    let has = |found: &ContainerSummary| found.mounts.iter().flatten().any(|mount| mount.name.as_deref() == Some(name));
+    let Some(user) = listed.into_iter().find(|found| has(found) && !is_own(found)) else { return Ok(()) };
+    let container = user.names.unwrap_or_default().into_iter().next().or(user.id).unwrap_or_default();
+    let container = container.trim_start_matches('/');
+    let detail = format!("the container {container} has it; stop and remove that first (`docker rm {container}`)");
+    Err(RuntimeError::InTheWay { what: format!("the volume {name}"), detail })
+}
+
+/// Removes a volume unless it is gone. It is looked at right before: podman takes the beginning of a name for the name
+/// where nothing is called so.
 pub(crate) async fn remove(engine: &Engine, name: &str) -> Result<(), RuntimeError> {
+    if find(engine, name).await?.is_none() {
+        return Ok(());
+    }
     let removed = engine.api().await?.remove_volume(name, None::<RemoveVolumeOptions>).await;
     unless_done(removed).map_err(engine.failed(format!("remove the volume {name}")))
 }

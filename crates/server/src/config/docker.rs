@@ -71,9 +71,9 @@ impl DockerOptions {
             let why = format!("'{host}' is not an engine's address; it begins with one of {}", known.join(", "));
             return Err(ConfigError::Value { name: "docker.host", why });
         }
-        let network = !host.starts_with("unix://");
+        let remote = !host.starts_with("unix://");
         let encrypted =
-            network && (host.starts_with("https://") || self.tls_verify.is_some_and(|text| !text.is_empty()));
+            remote && (host.starts_with("https://") || self.tls_verify.is_some_and(|text| !text.is_empty()));
         let folder = self.cert_path.or_else(|| Some(home?.join(".docker")));
         let tls = match (encrypted, folder) {
             (false, _) => None,
@@ -94,6 +94,13 @@ impl DockerOptions {
             return Err(ConfigError::Value { name: "docker.cpus", why });
         }
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let network = given(self.network);
+        // Ports are published on an address that was chosen; these have none, or the whole machine's.
+        if network.as_deref().is_some_and(|name| matches!(name, "host" | "none") || name.starts_with("container:")) {
+            let why = "it has to be a network that publishes ports: bridge, or one that `docker network create` made"
+                .to_owned();
+            return Err(ConfigError::Value { name: "docker.network", why });
+        }
         Ok(DockerConfig {
             endpoint: Endpoint { host, tls },
             daemon: String::new(),
@@ -105,7 +112,7 @@ impl DockerOptions {
                 .map_or_else(|| Ok(PullPolicy::default()), |policy| policy.parse())
                 .map_err(wrong("docker.pull"))?,
             client_config: self.client_config.or_else(|| Some(home?.join(".docker"))),
-            network: given(self.network),
+            network,
             cpus: self.cpus,
             shm_mb: self.shm_mb.unwrap_or(256).clamp(1, 1 << 20),
             volume_driver: given(self.volume_driver),

@@ -6,7 +6,7 @@
 mod checks;
 pub mod reconcile;
 pub mod record;
-mod registry;
+pub mod registry;
 mod rendered;
 pub mod routes;
 pub mod service;

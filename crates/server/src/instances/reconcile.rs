@@ -28,6 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const CRASH_LOOP: u32 = 5;
 /// A server that has run this long has settled.
 const SETTLED_MS: u64 = 60_000;
+/// A server whose end nobody tells of is looked at this often.
+const LONGEST_WATCH: Duration = Duration::from_secs(90);
 /// Between two looks for a container engine that is away.
 const ENGINE_PAUSE: Duration = Duration::from_secs(2);
 /// Servers looked at or started at the same time.
@@ -233,11 +235,9 @@ impl Reconciler {
                 Outcome::Settled => return,
                 Outcome::Again(pause) => tokio::time::sleep(pause).await,
                 Outcome::Watch(at_most) => {
-                    let end = self.wait_for_end(id);
-                    match at_most {
-                        Some(at_most) => drop(tokio::time::timeout(at_most, end).await),
-                        None => end.await,
-                    }
+                    // A message of its end can be lost on the way.
+                    let at_most = at_most.unwrap_or(LONGEST_WATCH);
+                    tokio::time::timeout(at_most, self.wait_for_end(id)).await.unwrap_or_default();
                     // An operation that stops the server holds the lock; wait for it instead of racing it.
                     drop(self.shared.world.lock(id).await);
                 }

@@ -20,6 +20,15 @@ struct Imported {
     adoptable: Option<Adoptable>,
 }
 
+/// What came of taking over a registry.
+#[derive(Debug)]
+pub struct Import {
+    /// What was taken over and what was not.
+    pub report: ImportReport,
+    /// Whether something was not because the container engine could not be asked: it may be there later.
+    pub engine_away: bool,
+}
+
 impl Imported {
     fn process(id: InstanceId) -> Self {
         Self { id, runtime: RuntimeKind::Process, adoptable: None }
@@ -51,16 +60,20 @@ impl InstanceService {
 
     /// Takes over the items whose servers this machine still holds. Nothing is started anew or changed: a running
     /// server is adopted as it runs. Items that are known already are left alone.
-    pub async fn import_registry(&self, registry: Registry) -> Result<ImportReport, Problem> {
+    pub async fn import_registry(&self, registry: Registry) -> Result<Import, Problem> {
         let mut report = ImportReport { imported: Vec::new(), skipped: Vec::new() };
+        let mut engine_away = false;
         for item in registry.items {
             let name = item.name.chars().take(80).collect();
             match self.import(item).await {
                 Ok(()) => report.imported.push(name),
-                Err(problem) => report.skipped.push(Skipped { name, reason: problem.message }),
+                Err(problem) => {
+                    engine_away |= problem.code == "docker_unavailable";
+                    report.skipped.push(Skipped { name, reason: problem.message });
+                }
             }
         }
-        Ok(report)
+        Ok(Import { report, engine_away })
     }
 
     async fn import(&self, item: RegistryItem) -> Result<(), Problem> {
@@ -72,6 +85,11 @@ impl InstanceService {
             None => self.contained(&item.container_id, name.as_str()).await?,
         };
         let Imported { id, runtime, adoptable } = imported;
+        if let Some(found) = adoptable.as_ref().filter(|found| !found.volumes.contains(&item.volume_name)) {
+            let volumes = found.volumes.join(", ");
+            let message = format!("the container of '{name}' has the volume {volumes}, and not {}", item.volume_name);
+            return Err(Problem::conflict("not_ours", message));
+        }
         let password = SecretString::from(item.password);
         let ours = adoptable.as_ref().and_then(|found| found.system_identifier);
         let instance = InstanceRecord {
@@ -91,8 +109,11 @@ impl InstanceService {
             volume: item.volume_name,
             system_identifier: ours.unwrap_or(UNLABELLED),
             size_gb: item.size_gb,
-            settings: RequestedSettings::default(),
-            tls: false,
+            settings: RequestedSettings {
+                max_connections: adoptable.as_ref().and_then(|found| found.max_connections),
+                memory_mb: adoptable.as_ref().and_then(|found| found.memory_mb),
+            },
+            tls: adoptable.as_ref().is_some_and(|found| found.tls),
             superuser: adoptable.is_some() && ours.is_none(),
             protected: false,
             desired: DesiredState::Running,

@@ -140,9 +140,10 @@ impl Work<'_> {
 
     /// The operation that has migrated the template since this rollout was begun: that of a try which was interrupted.
     async fn migrated_meanwhile(&self, which: &Which) -> Result<Option<String>, Problem> {
-        let subject = which.subject();
-        let latest = self.world.store.read(move |connection| operations::latest_on(connection, &subject)).await?;
-        let ours = latest.filter(|found| found.kind == MIGRATE && found.seq > self.cx.operation.seq);
+        let kind = Some(MIGRATE.to_owned());
+        let filter = operations::Filter { subject: Some(which.subject()), kind, ..operations::Filter::default() };
+        let latest = self.world.store.read(move |connection| operations::page(connection, &filter, 1)).await?;
+        let ours = latest.into_iter().find(|found| found.seq > self.cx.operation.seq);
         Ok(ours.map(|found| found.id))
     }
 

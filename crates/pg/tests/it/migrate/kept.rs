@@ -39,8 +39,9 @@ async fn a_file_that_is_not_noted_is_not_applied(bed: &Bed) {
     let files = [
         file(
             "a/1.sql",
-            "CREATE TABLE t (); DO $$ BEGIN EXECUTE 'DEALLOCATE pgdb_note'; \
-             EXECUTE 'PREPARE pgdb_note (text, text, text) AS SELECT ''[]'''; END $$;",
+            "CREATE TABLE t (); CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+             CREATE TRIGGER nothing BEFORE INSERT ON pgdb.migrations FOR EACH ROW WHEN (NEW.outcome = 'applied') \
+             EXECUTE FUNCTION nothing();",
         ),
         file("a/2.sql", "CREATE TABLE u ()"),
     ];

@@ -37,7 +37,7 @@ pub(super) async fn import_registry(
     JsonBody(registry): JsonBody<Registry>,
 ) -> Result<Json<ImportReport>, HttpError> {
     caller.about("registry");
-    let report = app.instances.import_registry(registry).await?;
+    let report = app.instances.import_registry(registry).await?.report;
     app.reconciler.look_at_all_now();
     Ok(Json(report))
 }

@@ -56,7 +56,7 @@ impl OperationKind for Deploy {
             "prepare" => subject.runtime.prepare(subject.spec.major).await.map_err(runtime_step)?,
             "copy" => self.copy(&subject, &input).await?,
             "configure" => subject.runtime.configure(&subject.spec).await.map_err(runtime_step)?,
-            "start" => return self.start(&mut subject).await,
+            "start" => return self.start(&mut subject, &input, cx).await,
             "claim" => return self.claim(subject, input).await,
             "verify" => return self.verify(&subject, input).await,
             other => return Err(unknown_step(DEPLOY, other)),
@@ -109,9 +109,15 @@ impl Deploy {
     }
 
     /// Starts the server, with the next port when something else has taken the one that was given out.
-    async fn start(&self, subject: &mut Subject) -> Result<StepDone, StepError> {
+    async fn start(&self, subject: &mut Subject, input: &DeployInput, cx: &StepContext) -> Result<StepDone, StepError> {
         let mut refused = BTreeSet::new();
+        let again = cx.operation.steps.iter().any(|step| step.name == "start" && step.attempt > 1);
         loop {
+            // What is to be started may be gone, if a try was interrupted while it was made anew.
+            if again || !refused.is_empty() {
+                self.copy(subject, input).await?;
+                subject.runtime.configure(&subject.spec).await.map_err(runtime_step)?;
+            }
             let error = match subject.runtime.start(&subject.spec).await {
                 Ok(()) => return Ok(StepDone::output(json!({ "port": subject.spec.port }))),
                 Err(error) => error,
@@ -123,7 +129,6 @@ impl Deploy {
             refused.insert(subject.spec.port);
             subject.spec.port = self.next_port(&subject.instance.id, refused.clone()).await?;
             subject.instance.port = subject.spec.port;
-            subject.runtime.configure(&subject.spec).await.map_err(runtime_step)?;
         }
     }
 
