@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One request.
 #[derive(Debug)]
@@ -46,11 +47,13 @@ impl Connection {
     }
 
     fn head(status: u16, length: usize) -> String {
-        // The limit ends at once: nobody waits in a test.
+        // When the whole quota is back, which is an hour after it was used up; the next request is let in after a second.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         format!(
             "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nRateLimit-Limit: 3600\r\n\
-             RateLimit-Remaining: {}\r\nRateLimit-Reset: 1\r\n\r\n",
-            if status == 429 { 0 } else { 3599 }
+             RateLimit-Remaining: {}\r\nRateLimit-Reset: {}\r\n\r\n",
+            if status == 429 { 0 } else { 3599 },
+            now + if status == 429 { 3600 } else { 1 }
         )
     }
 
