@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One request.
 #[derive(Debug)]
@@ -47,13 +46,11 @@ impl Connection {
     }
 
     fn head(status: u16, length: usize) -> String {
-        // When the whole quota is back, which is an hour after it was used up; the next request is let in after a second.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        // The end of the limit is when the whole quota is back: nobody waits for that, for the next request is let in soon.
+        let (remaining, reset) = if status == 429 { (0, 4_102_444_800_u64) } else { (3599, 1) };
         format!(
             "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nRateLimit-Limit: 3600\r\n\
-             RateLimit-Remaining: {}\r\nRateLimit-Reset: {}\r\n\r\n",
-            if status == 429 { 0 } else { 3599 },
-            now + if status == 429 { 3600 } else { 1 }
+             RateLimit-Remaining: {remaining}\r\nRateLimit-Reset: {reset}\r\n\r\n"
         )
     }
 
