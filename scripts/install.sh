@@ -187,7 +187,7 @@ find_binary() {
 install_packages() {
   [ -n "$packages" ] && [ -z "$root" ] || return 0
   local missing=()
-  if [ -n "$docker" ]; then
+  if uses_docker; then
     # The engine publishes ports with iptables, and Debian's package only recommends it.
     [ -n "$(getent group docker)" ] || missing+=(docker.io iptables)
   elif ! has postgres && ! compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; then
