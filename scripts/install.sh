@@ -12,7 +12,8 @@ Usage: sudo -E scripts/install.sh [--binary FILE] [--user NAME] [--docker] [--no
 
   --binary FILE   what to install; without it target/release/pgdb of this checkout, else the pgdb of PATH
   --user NAME     whom the service runs as: pgdb, or root for data of a daemon that ran as root
-  --docker        databases are containers: the user gets the Docker socket, which is as good as root's rights
+  --docker        databases are containers: the user gets the Docker socket, which is as good as root's rights; where
+                  pgdbd was, it goes without saying
   --no-packages   install no packages; without it, PostgreSQL or Docker if it is missing
   --no-start      neither enable nor start the service
   --root DIR      install below DIR, for a package or an image: files alone, no user, no service
@@ -21,7 +22,8 @@ Usage: sudo -E scripts/install.sh [--binary FILE] [--user NAME] [--docker] [--no
   --dry-run       say what would be done
 
 Settings are taken from the environment, and from the settings of an earlier run for the rest: PGDB_TOKEN, PGDB_LISTEN,
-PGDB_PUBLIC_HOST, PGDB_DATA_DIR, PGDB_PORT_RANGE, PGDB_RUNTIME and every other PGDB_ or DB_ variable of `pgdb serve`.
+PGDB_PUBLIC_HOST, PGDB_DATA_DIR, PGDB_PORT_RANGE, PGDB_RUNTIME and every other PGDB_ or DB_ variable of `pgdb serve`; with
+Docker also DOCKER_HOST, DOCKER_TLS_VERIFY, DOCKER_CERT_PATH and DOCKER_CONFIG. At last from the unit of pgdbd, if there is one.
 Without a token one is made. They are kept in /etc/pgdb/pgdb.env, for root alone.
 TEXT
 }
@@ -59,12 +61,23 @@ unit=/etc/systemd/system/pgdb.service
 extra=/etc/systemd/system/pgdb.service.d/install.conf
 # What a daemon that pgdb takes over from was started by.
 old_unit=/etc/systemd/system/pgdbd.service
+old_unit_kept=/etc/pgdb/pgdbd.service.before-pgdb
 settings=/etc/pgdb/pgdb.env
+# There while something was changed that the service was not started with: this run may end before that.
+restart=/etc/pgdb/.restart
 changed=''
 
 # Does something, or says that it would.
 act() {
   if [ -n "$dry" ]; then say "would run: $*"; else "$@"; fi
+}
+
+note_change() {
+  changed=1
+  if live && [ -z "$dry" ]; then
+    mkdir -p "$(dirname "$restart")"
+    : >"$restart"
+  fi
 }
 
 # Puts standard input into a file if that differs. Its content may be secret and is not shown.
@@ -76,7 +89,7 @@ put() {
     rm "$new"
     return
   fi
-  changed=1
+  note_change
   if [ -n "$dry" ]; then
     say "would write: $root$path ($mode)"
     rm "$new"
@@ -101,22 +114,18 @@ live() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
 # A setting of the file, without the quotes around it.
 kept() { [ ! -r "$root$settings" ] || sed -n "s/^$1=//p" "$root$settings" | tail -n 1 | sed "s/^'\(.*\)'$/\1/; s/^\"\(.*\)\"$/\1/"; }
 
-# Where the service answers on this machine.
-server_url() {
-  local listen host scheme=http
-  listen="$(kept PGDB_LISTEN)"
-  listen="${listen:-127.0.0.1:8080}"
-  host="${listen%:*}"
-  case "$host" in '' | 0.0.0.0 | '[::]' | '*') host=127.0.0.1 ;; esac
-  [ -z "$(kept PGDB_TLS_CERT)" ] || scheme=https host="$(kept PGDB_PUBLIC_HOST)"
-  printf '%s' "${PGDB_SERVER_URL:-$scheme://${host:-127.0.0.1}:${listen##*:}}"
-}
+# Asks the service of this machine where its settings say that it listens, and never another: neither the environment nor
+# root's own configuration has a say in it.
+ask() (
+  unset HOME XDG_CONFIG_HOME PGDB_SERVER_URL PORT
+  PGDB_LISTEN="$(kept PGDB_LISTEN)" PGDB_TLS_CERT="$(kept PGDB_TLS_CERT)" PGDB_TOKEN="$(kept PGDB_TOKEN)" "$program" "$@"
+)
 
-# answers TENTHS: whether the daemon at PGDB_SERVER_URL does within so many tenths of a second.
+# answers TENTHS: whether the service does within so many tenths of a second.
 answers() {
   local try
   for ((try = 0; try < $1; try++)); do
-    "$program" health >/dev/null 2>&1 && return
+    ask health >/dev/null 2>&1 && return
     sleep 0.1
   done
   return 1
@@ -126,14 +135,14 @@ uninstall() {
   local data
   data="$(kept PGDB_DATA_DIR)"
   data="${data:-/var/lib/pgdb}"
-  PGDB_SERVER_URL="$(server_url)" PGDB_TOKEN="$(kept PGDB_TOKEN)"
-  export PGDB_SERVER_URL PGDB_TOKEN
   if [ -z "$root" ] && [ -x "$program" ]; then
     # The databases end with it, properly. It may be about to be started again.
-    if [ -n "$dry" ] || answers 50; then
-      act "$program" down
+    if [ -n "$dry" ]; then
+      say "would run: $program down"
+    elif answers 50; then
+      ask down
     else
-      say "warning: the daemon does not answer at $PGDB_SERVER_URL; databases that run without it go on"
+      say "warning: the daemon does not answer; databases that run without it go on"
     fi
   fi
   if live; then
@@ -142,11 +151,19 @@ uninstall() {
   remove "$unit"
   remove "$(dirname "$extra")"
   remove "$program"
+  remove "$restart"
   if live; then act systemctl daemon-reload; fi
   if [ -n "$purge" ]; then
     remove "$(dirname "$settings")"
-    remove "$data"
-    if [ -z "$root" ] && [ "$user" != root ] && getent passwd "$user" >/dev/null; then act userdel "$user"; fi
+    if [ -z "$root" ] && mountpoint --quiet "$data"; then
+      act find "$data" -mindepth 1 -delete
+      say "$data is a mount of its own and stays, empty; see /etc/fstab"
+    else
+      remove "$data"
+    fi
+    if [ -z "$root" ] && [ "$user" != root ] && getent passwd "$user" >/dev/null; then
+      act userdel "$user" || say "warning: the user $user stays; remove it when its processes have ended: userdel $user"
+    fi
     say "pgdb is gone, and its data; containers and volumes of databases, if there are any, are Docker's"
   else
     say "pgdb is gone; what stays: $data, $settings, the user $user (--uninstall --purge removes them)"
@@ -170,7 +187,7 @@ find_binary() {
 install_packages() {
   [ -n "$packages" ] && [ -z "$root" ] || return 0
   local missing=()
-  if [ -n "$docker" ]; then
+  if uses_docker; then
     # The engine publishes ports with iptables, and Debian's package only recommends it.
     [ -n "$(getent group docker)" ] || missing+=(docker.io iptables)
   elif ! has postgres && ! compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; then
@@ -187,24 +204,61 @@ install_packages() {
     --no-install-recommends "${missing[@]}"
 }
 
+# Whether a variable is a setting of the service.
+is_setting() {
+  [[ "$1" =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]] || return 1
+  case "$1" in
+    PGDB_SERVER_URL) return 1 ;;
+    PGDB_* | DB_* | API_AUTH_TOKEN | INTERNAL_API_KEY) ;;
+    DOCKER_HOST | DOCKER_TLS_VERIFY | DOCKER_CERT_PATH | DOCKER_CONFIG) uses_docker ;;
+    *) return 1 ;;
+  esac
+}
+
+uses_docker() { [ -n "$docker" ] || [ "${PGDB_RUNTIME:-$(kept PGDB_RUNTIME)}" = docker ]; }
+
+# The daemon that was before ours, until we are started in its place: then its name is only another one of ours.
+has_old_unit() { [ -f "$root$old_unit" ] && [ ! -L "$root$old_unit" ]; }
+
+# Its unit, with what was added to it.
+old_unit_text() {
+  if live; then systemctl cat pgdbd.service; else cat "$root$old_unit"; fi
+}
+
+# What it was told: by its unit's lines, and by its files, which win.
+old_settings() {
+  local file
+  old_unit_text | sed -n 's/^Environment=//p' | tr ' ' '\n'
+  old_unit_text | sed -n 's/^EnvironmentFile=-\{0,1\}//p' | while IFS= read -r file; do
+    if [ -r "$root$file" ]; then cat "$root$file"; fi
+  done
+}
+
+# Takes that over, where neither the environment nor settings of ours say otherwise.
+adopt_settings() {
+  local line name
+  while IFS= read -r line; do
+    name="${line%%=*}"
+    if is_setting "$name" && [ -z "${!name:-}$(kept "$name")" ]; then export "$name=${line#*=}"; fi
+  done < <(old_settings | tr -d "\"'" | tac)
+  [ -n "${PGDB_LISTEN:-$(kept PGDB_LISTEN)}" ] ||
+    say "note: $old_unit has no PGDB_LISTEN, and without it pgdb listens on 127.0.0.1:8080 alone; :8080 is every address"
+}
+
 # The settings: of the environment, then of the file, then ours.
 write_settings() {
   local line name value all=()
-  declare -A given=()
+  declare -A given=() taken=()
   if [ -r "$root$settings" ]; then mapfile -t all <"$root$settings"; fi
   while IFS= read -r -d '' line; do
     name="${line%%=*}" value="${line#*=}"
-    case "$name" in
-      PGDB_SERVER_URL) continue ;;
-      PGDB_* | DB_* | API_AUTH_TOKEN | INTERNAL_API_KEY) ;;
-      *) continue ;;
-    esac
+    is_setting "$name" || continue
     [[ "$value" != *$'\n'* && "$value" != *"'"* ]] || die "the value of $name has a line break or a single quote in it"
     given[$name]="$name='$value'"
   done < <(env --null)
   if [ -n "$docker" ]; then given[PGDB_RUNTIME]="PGDB_RUNTIME='docker'"; fi
   if [ -z "${given[PGDB_TOKEN]:-}" ] && [ -z "$(kept PGDB_TOKEN)" ]; then
-    if [ -f "$root$old_unit" ]; then
+    if has_old_unit; then
       die "$root$old_unit is there: set PGDB_TOKEN to that daemon's token, or its clients will be refused"
     fi
     given[PGDB_TOKEN]="PGDB_TOKEN='$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')'"
@@ -213,28 +267,56 @@ write_settings() {
   local lines=()
   for line in "${all[@]}"; do
     name="${line%%=*}"
-    lines+=("${given[$name]:-$line}")
-    unset "given[$name]"
+    # Comments and blank lines stay as they are. A name that comes twice would win over its first line.
+    if is_setting "$name" && [ -n "${given[$name]:-}" ]; then
+      [ -n "${taken[$name]:-}" ] || lines+=("${given[$name]}")
+      taken[$name]=1
+    else
+      lines+=("$line")
+    fi
   done
-  put "$settings" 600 < <(printf '%s\n' "${lines[@]}" "${given[@]}" | sed '/^$/d')
+  for name in "${!given[@]}"; do
+    [ -n "${taken[$name]:-}" ] || lines+=("${given[$name]}")
+  done
+  put "$settings" 600 < <(printf '%s\n' "${lines[@]}")
+}
+
+# Whether the service listens at a port that is root's.
+has_low_port() {
+  local listen port
+  for listen in "$(kept PGDB_LISTEN)" $(kept PGDB_EXTRA_LISTEN | tr , ' '); do
+    port="${listen##*:}"
+    if [[ "$port" =~ ^[0-9]+$ ]] && [ "$port" -lt 1024 ]; then return; fi
+  done
+  return 1
 }
 
 # What this machine has otherwise than the unit says.
 write_extra() {
-  local data="$1" lines=()
+  local data="$1" of_unit=() lines=() rights=''
   if [ "$user" != pgdb ]; then lines+=("User=$user" "Group=$(id -gn "$user" 2>/dev/null || printf '%s' "$user")"); fi
   # As root the daemon starts databases as another user, who has to own their files.
   if [ "$user" = root ]; then
-    lines+=("CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID" "StateDirectoryMode=0755")
+    rights='CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID'
+    lines+=("StateDirectoryMode=0755")
   fi
-  if [ -n "$docker" ] || [ "$(kept PGDB_RUNTIME)" = docker ]; then
+  if has_low_port; then
+    rights="${rights:+$rights }CAP_NET_BIND_SERVICE"
+    [ "$user" = root ] || lines+=("AmbientCapabilities=CAP_NET_BIND_SERVICE")
+  fi
+  [ -z "$rights" ] || lines+=("CapabilityBoundingSet=$rights")
+  if uses_docker; then
     [ "$user" = root ] || lines+=("SupplementaryGroups=docker")
   fi
-  if [ "$data" != /var/lib/pgdb ]; then lines+=("ReadWritePaths=$data"); fi
-  if [ "${#lines[@]}" -eq 0 ]; then
+  if [ "$data" != /var/lib/pgdb ]; then
+    of_unit=('[Unit]' "RequiresMountsFor=$data")
+    lines+=("ReadWritePaths=$data")
+  fi
+  if [ "${#lines[@]}" -gt 0 ]; then
+    put "$extra" 644 < <(printf '%s\n' '# Written by scripts/install.sh.' "${of_unit[@]}" '[Service]' "${lines[@]}")
+  elif [ -e "$root$extra" ]; then
+    note_change
     remove "$extra"
-  else
-    put "$extra" 644 < <(printf '%s\n' '# Written by scripts/install.sh.' '[Service]' "${lines[@]}")
   fi
 }
 
@@ -270,22 +352,26 @@ start_service() {
     [ -n "$root" ] || say "systemd does not run here; start it yourself: set -a; . $settings; $program serve"
     return 0
   fi
-  if [ -f "$old_unit" ] && [ ! -L "$old_unit" ]; then
+  if has_old_unit; then
     # Its name becomes another name of ours. The containers that it made go on.
     act systemctl disable --now pgdbd.service
-    act mv "$old_unit" "$(dirname "$settings")/pgdbd.service.before-pgdb"
+    act mv "$old_unit" "$old_unit_kept"
   fi
   act systemctl daemon-reload
   act systemctl enable --quiet pgdb.service
-  if [ -n "$changed" ]; then act systemctl restart pgdb.service; else act systemctl start pgdb.service; fi
-  [ -z "$dry" ] || return 0
-  PGDB_SERVER_URL="$(server_url)"
-  export PGDB_SERVER_URL
-  if answers 300; then
-    say "pgdb runs, and is ready: $PGDB_SERVER_URL"
-    return 0
+  local verb=start
+  [ -z "$changed" ] || verb=restart
+  if act systemctl "$verb" pgdb.service && { [ -n "$dry" ] || answers 300; }; then
+    if [ -z "$dry" ]; then
+      rm -f "$restart"
+      say "pgdb runs, and is ready"
+    fi
+    return
   fi
   journalctl --unit pgdb.service --lines 10 --no-pager --output cat >&2 || true
+  if [ -e "$old_unit_kept" ]; then
+    say "to go back to pgdbd: systemctl disable --now pgdb && mv $old_unit_kept $old_unit && systemctl daemon-reload && systemctl enable --now pgdbd" >&2
+  fi
   die "pgdb did not become ready; above is the end of its log (journalctl -u pgdb)"
 }
 
@@ -295,10 +381,24 @@ if [ -n "$uninstall" ]; then
 fi
 binary="$(find_binary)"
 [ -f "$here/../systemd/pgdb.service" ] || die "$here/../systemd/pgdb.service is missing; run this in a checkout of pgdb"
-install_packages
+if live && [ -z "$dry" ]; then "$binary" --version >/dev/null || die "$binary does not run here"; fi
+if [ -e "$root$restart" ]; then changed=1; fi
+if has_old_unit; then
+  # Its databases are containers.
+  [ -n "${PGDB_RUNTIME:-$(kept PGDB_RUNTIME)}" ] || docker=1
+  adopt_settings
+fi
 data="${PGDB_DATA_DIR:-$(kept PGDB_DATA_DIR)}"
 data="${data:-/var/lib/pgdb}"
-[[ "$data" == /* ]] || die "PGDB_DATA_DIR has to begin with a slash: $data"
+# It stands in the unit, where blanks and percent signs mean something.
+[[ "$data" =~ ^/[A-Za-z0-9._/@+-]+$ ]] || die "PGDB_DATA_DIR has to begin with a slash and may have letters, digits and ._/@+- only: $data"
+case "$data/" in
+  /home/* | /root/* | /run/user/* | /tmp/* | /var/tmp/*)
+    die "PGDB_DATA_DIR cannot be $data: the service sees neither people's folders nor temporary ones"
+    ;;
+esac
+if [ -e "$root$data/registry.json" ] && [ ! -e "$root$data/state.db" ] && [ -z "${PGDB_RUNTIME:-$(kept PGDB_RUNTIME)}" ]; then docker=1; fi
+install_packages
 ensure_user "$data"
 write_settings
 ensure_data_dir "$data"

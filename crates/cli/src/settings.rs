@@ -96,31 +96,35 @@ pub(crate) struct Server {
     /// Without a slash at its end.
     pub(crate) url: String,
     pub(crate) token: Option<SecretString>,
+    /// It is where a daemon with this environment listens: on this machine, whatever its address is.
+    pub(crate) own: bool,
 }
 
 impl Server {
     /// From the flags, the environment and the configuration file, in this order.
     pub(crate) fn resolve(global: &Global) -> anyhow::Result<Self> {
-        let url = match (&global.server, std::env::var("PGDB_SERVER_URL")) {
-            (Some(server), _) if server.contains("://") => server.clone(),
+        let given = match (&global.server, std::env::var("PGDB_SERVER_URL")) {
+            (Some(server), _) if server.contains("://") => Some(server.clone()),
             (Some(alias), _) => {
                 let config = ConfigFile::load()?;
                 let known = || config.servers().into_iter().map(|(alias, _)| alias).collect::<Vec<_>>().join(", ");
                 let url = config.server(alias).map(str::to_owned);
-                url.ok_or_else(|| {
+                Some(url.ok_or_else(|| {
                     crate::error::Usage(format!(
                         "there is no server '{alias}' in the configuration (known: {})",
                         known()
                     ))
-                })?
+                })?)
             }
-            (None, Ok(url)) if !url.is_empty() => url,
+            (None, Ok(url)) if !url.is_empty() => Some(url),
             (None, _) => {
                 // Without a home there is no configuration, and the daemon of this machine is meant.
                 let config = ConfigFile::load().unwrap_or_default();
-                config.server(config.default_server()).map_or_else(local_url, str::to_owned)
+                config.server(config.default_server()).map(str::to_owned)
             }
         };
+        let own = given.is_none();
+        let url = given.unwrap_or_else(local_url);
         let url = url.trim_end_matches('/').to_owned();
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(crate::error::Usage(format!(
@@ -128,32 +132,39 @@ impl Server {
             ))
             .into());
         }
-        let token = token(&url);
-        Ok(Self { url, token })
+        let token = token(own || is_loopback(&url));
+        Ok(Self { url, token, own })
     }
 
     /// Whether the daemon is on this machine.
     pub(crate) fn is_local(&self) -> bool {
-        is_loopback(&self.url)
+        self.own || is_loopback(&self.url)
     }
 }
 
 /// The address that a daemon with the same environment listens on.
 fn local_url() -> String {
     let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let listen = set("PGDB_LISTEN");
-    let port = match &listen {
-        Some(listen) => listen.rsplit_once(':').map(|(_, port)| port.to_owned()),
-        None => set("PORT"),
+    let listen = set("PGDB_LISTEN").or_else(|| Some(format!(":{}", set("PORT")?)));
+    url_of(listen.as_deref().unwrap_or(":8080"), set("PGDB_TLS_CERT").is_some())
+}
+
+/// How this machine reaches a daemon that listens there.
+fn url_of(listen: &str, tls: bool) -> String {
+    let (host, port) = listen.rsplit_once(':').unwrap_or(("", "8080"));
+    let host = match host {
+        "" | "0.0.0.0" => "127.0.0.1",
+        "[::]" => "[::1]",
+        host => host,
     };
-    format!("http://127.0.0.1:{}", port.unwrap_or_else(|| "8080".to_owned()))
+    format!("{}://{host}:{port}", if tls { "https" } else { "http" })
 }
 
 /// The token of the environment, or for a daemon of this machine the one in its data directory; at last the one for
 /// previews, which the daemon's own environment has.
-fn token(url: &str) -> Option<SecretString> {
+fn token(local: bool) -> Option<SecretString> {
     let given = |name| std::env::var(name).ok();
-    let kept = || if is_loopback(url) { std::fs::read_to_string(data_dir().join("token")).ok() } else { None };
+    let kept = || if local { std::fs::read_to_string(data_dir().join("token")).ok() } else { None };
     let tried = [given("PGDB_TOKEN"), kept(), given("API_AUTH_TOKEN")];
     let token = tried.into_iter().flatten().map(|token| token.trim().to_owned()).find(|token| !token.is_empty());
     token.map(SecretString::from)
@@ -196,6 +207,19 @@ pub(crate) fn is_loopback(url: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_daemon_of_this_machine_is_asked_where_it_listens() {
+        for (listen, tls, url) in [
+            (":8080", false, "http://127.0.0.1:8080"),
+            ("0.0.0.0:9", false, "http://127.0.0.1:9"),
+            ("[::]:9", true, "https://[::1]:9"),
+            ("127.0.0.1:9", true, "https://127.0.0.1:9"),
+            ("10.0.0.5:9", false, "http://10.0.0.5:9"),
+        ] {
+            assert_eq!(url_of(listen, tls), url, "{listen}");
+        }
+    }
 
     #[test]
     fn a_token_file_is_only_for_this_machine() {

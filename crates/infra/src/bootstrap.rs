@@ -21,6 +21,8 @@ const SENT: [(&str, &str); 3] = [
     ("scripts/install.sh", include_str!("../../../scripts/install.sh")),
     ("systemd/pgdb.service", include_str!("../../../systemd/pgdb.service")),
 ];
+/// Where a new daemon listens if nobody says.
+pub const DEFAULT_PORT: u16 = 8080;
 /// Between two attempts to reach a server that is starting.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -41,11 +43,12 @@ impl Engine {
         }
     }
 
-    fn runtime(self) -> &'static str {
+    fn runtime(self) -> String {
         match self {
             Self::Docker => "docker",
             Self::None => "process",
         }
+        .to_owned()
     }
 }
 
@@ -72,16 +75,18 @@ pub struct Bootstrap {
     pub host_key: Option<HostKey>,
     /// What is installed.
     pub program: Program,
-    /// What the daemon tells clients its databases' host is.
-    pub public_host: String,
-    /// Where the daemon listens.
-    pub port: u16,
+    /// What the daemon tells clients its databases' host is; without it as it was, or the target's host.
+    pub public_host: Option<String>,
+    /// Where the daemon listens, on every address; without it as it was, or [`DEFAULT_PORT`].
+    pub port: Option<u16>,
     /// The daemon's token; without one the one it has already is kept, or this one taken.
     pub token: Option<SecretString>,
     /// Taken if there is no other.
     pub new_token: SecretString,
-    /// What the databases run in.
-    pub engine: Engine,
+    /// What the databases run in; without it as it was, or Docker.
+    pub engine: Option<Engine>,
+    /// Put the data on the provider's volume, if there is one.
+    pub volume: bool,
     /// How long a server that starts is waited for.
     pub patience: Duration,
 }
@@ -93,6 +98,12 @@ pub struct Installed {
     pub token: SecretString,
     /// It had it already.
     pub kept: bool,
+    /// There was no daemon before.
+    pub new: bool,
+    /// Where it listens.
+    pub port: u16,
+    /// It speaks TLS.
+    pub tls: bool,
 }
 
 /// What a server said of itself.
@@ -102,13 +113,18 @@ struct Probed {
     root: String,
     folder: String,
     token: Option<SecretString>,
+    /// A daemon is installed, ours or the original, with these settings. An empty one counts as absent.
+    installed: bool,
+    listen: Option<String>,
+    runtime: Option<String>,
+    tls: bool,
 }
 
 impl Bootstrap {
     /// What can be known to be wrong without asking the server.
     pub fn check(&self) -> Result<(), Error> {
         self.target.check()?;
-        let host = &self.public_host;
+        let host = self.public_host.as_ref().unwrap_or(&self.target.host);
         if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:".contains(&byte)) {
             return Err(Error::Usage(format!("'{host}' is not a host's name or address")));
         }
@@ -124,11 +140,15 @@ impl Bootstrap {
             return Err(Error::Usage(format!("'{path}' is not the path of a folder, from / on")));
         }
         let Some(url) = repo_url else { return Ok(()) };
-        let secret = url.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.split_once('@'));
-        if secret.is_some_and(|(user, _)| user.contains(':')) {
+        let user = url.split_once("://").and_then(|(scheme, rest)| {
+            let (user, _) = rest.split(['/', '?', '#']).next()?.rsplit_once('@')?;
+            Some((scheme, user))
+        });
+        // A token stands in a user's place too; only with SSH is it a mere name.
+        if user.is_some_and(|(scheme, user)| user.contains(':') || !scheme.to_ascii_lowercase().contains("ssh")) {
             return Err(Error::Usage(
-                "the URL of the repository has a password in it, which everybody on the server could read; clone it there \
-                 yourself with a deploy key, and give --path alone"
+                "the URL of the repository has a user or a password before '@', which everybody on the server could read; \
+                 clone it there yourself with a deploy key, and give --path alone"
                     .to_owned(),
             ));
         }
@@ -181,7 +201,11 @@ impl Bootstrap {
                 Some(("machine", machine)) => machine.clone_into(&mut probed.machine),
                 Some(("root", root)) => root.clone_into(&mut probed.root),
                 Some(("folder", folder)) => folder.clone_into(&mut probed.folder),
+                Some(("installed", _)) => probed.installed = true,
                 Some(("token", token)) => probed.token = Some(token.to_owned().into()),
+                Some(("listen", listen)) => probed.listen = Some(listen.to_owned()),
+                Some(("runtime", runtime)) => probed.runtime = Some(runtime.to_owned()),
+                Some(("tls", _)) => probed.tls = true,
                 // What a login script prints.
                 _ => {}
             }
@@ -228,35 +252,59 @@ impl Bootstrap {
         let (token, kept) = match (&self.token, &probed.token) {
             (Some(token), _) => (token, false),
             (None, Some(token)) => (token, true),
+            (None, None) if probed.installed => {
+                return Err(Error::Usage(format!(
+                    "a daemon is installed on {}, and its token cannot be read there: give it with --token-file, or its clients \
+                     will be refused",
+                    self.target.host
+                )));
+            }
             (None, None) => (&self.new_token, false),
         };
         let mut command = format!(
             "{} bash {} --engine {}",
             probed.root,
             quote(&format!("{}/bootstrap.sh", probed.folder)),
-            self.engine.word()
+            self.engine_on(probed).word()
         );
+        if !self.volume {
+            command.push_str(" --volume no");
+        }
         if let Program::Checkout { path, repo_url } = &self.program {
             command.push_str(&format!(" --path {}", quote(path)));
             if let Some(url) = repo_url {
                 command.push_str(&format!(" --repo-url {}", quote(url)));
             }
         }
-        let answer = ssh.run(command.trim_start(), &self.settings(token), Some(report)).await?;
+        let answer = ssh.run(command.trim_start(), &self.settings(token, probed), Some(report)).await?;
         answer.fine(&self.target, "install pgdb")?;
-        Ok(Installed { token: token.clone(), kept })
+        let listens = || probed.listen.as_ref()?.rsplit_once(':')?.1.parse().ok();
+        let port = self.port.or_else(listens).unwrap_or(DEFAULT_PORT);
+        Ok(Installed { token: token.clone(), kept, new: !probed.installed, port, tls: probed.tls })
     }
 
-    /// The daemon's settings.
-    fn settings(&self, token: &SecretString) -> SecretString {
-        format!(
-            "PGDB_TOKEN={}\nPGDB_LISTEN=:{}\nPGDB_PUBLIC_HOST={}\nPGDB_RUNTIME={}\n",
-            token.expose_secret(),
-            self.port,
-            self.public_host,
-            self.engine.runtime()
-        )
-        .into()
+    fn engine_on(&self, probed: &Probed) -> Engine {
+        self.engine.unwrap_or(match probed.runtime.as_deref() {
+            Some("docker") => Engine::Docker,
+            _ if probed.installed => Engine::None,
+            _ => Engine::Docker,
+        })
+    }
+
+    /// The daemon's settings. One that is installed keeps its own unless it was asked for another.
+    fn settings(&self, token: &SecretString, probed: &Probed) -> SecretString {
+        let mut settings = format!("PGDB_TOKEN={}\n", token.expose_secret());
+        let or_new = |given: Option<String>, new: &dyn Fn() -> String| given.or_else(|| (!probed.installed).then(new));
+        for (name, value) in [
+            ("PGDB_LISTEN", or_new(self.port.map(|port| format!(":{port}")), &|| format!(":{DEFAULT_PORT}"))),
+            ("PGDB_PUBLIC_HOST", or_new(self.public_host.clone(), &|| self.target.host.clone())),
+            ("PGDB_RUNTIME", or_new(self.engine.map(Engine::runtime), &|| Engine::Docker.runtime())),
+        ] {
+            if let Some(value) = value {
+                settings.push_str(&format!("{name}={value}\n"));
+            }
+        }
+        settings.into()
     }
 }
 
@@ -274,11 +322,12 @@ mod tests {
             target: Target { host: "203.0.113.10".to_owned(), port: 22, user: "root".to_owned(), identity: None },
             host_key: None,
             program: Program::File("/bin/true".into()),
-            public_host: "db.example.org".to_owned(),
-            port: 8080,
+            public_host: Some("db.example.org".to_owned()),
+            port: Some(8080),
             token: None,
             new_token: "new".to_owned().into(),
-            engine: Engine::Docker,
+            engine: Some(Engine::Docker),
+            volume: true,
             patience: Duration::from_secs(1),
         }
     }
@@ -288,15 +337,17 @@ mod tests {
         assert!(asked().check().is_ok());
         let checkout =
             |path: &str, url: &str| Program::Checkout { path: path.to_owned(), repo_url: Some(url.to_owned()) };
-        let wrong: [&dyn Fn(&mut Bootstrap); 9] = [
+        let wrong: [&dyn Fn(&mut Bootstrap); 11] = [
             &|one| one.target.host = "-oProxyCommand=x".to_owned(),
             &|one| one.target.host = "a b".to_owned(),
             &|one| one.target.user = "root;x".to_owned(),
-            &|one| one.public_host = "a\nPGDB_TOKEN=x".to_owned(),
+            &|one| one.public_host = Some("a\nPGDB_TOKEN=x".to_owned()),
             &|one| one.token = Some("a\"b".to_owned().into()),
             &|one| one.program = checkout("relative", "https://example.org/pgdb.git"),
             &|one| one.program = checkout("/opt/pgdb", "--upload-pack=x"),
             &|one| one.program = checkout("/opt/pgdb", "https://me:secret@example.org/pgdb.git"),
+            &|one| one.program = checkout("/opt/pgdb", "https://ghp_token@example.org/pgdb.git"),
+            &|one| one.program = checkout("/opt/pgdb", "ssh://git:secret@example.org/pgdb.git"),
             &|one| one.program = checkout("/opt/pgdb", ""),
         ];
         for (number, change) in wrong.iter().enumerate() {
@@ -304,6 +355,30 @@ mod tests {
             change(&mut one);
             assert!(matches!(one.check(), Err(Error::Usage(_))), "{number}");
         }
+        for fine in ["https://example.org/a@b.git", "ssh://git@example.org/pgdb.git", "git@example.org:pgdb.git"] {
+            let one = Bootstrap { program: checkout("/opt/pgdb", fine), ..asked() };
+            assert!(one.check().is_ok(), "{fine}");
+        }
         assert_eq!(quote("it's $(x)"), "'it'\\''s $(x)'");
+    }
+
+    #[test]
+    fn a_daemon_that_is_there_keeps_what_nobody_changes() {
+        let silent = Bootstrap { public_host: None, port: None, engine: None, ..asked() };
+        let settings = |one: &Bootstrap, probed: &Probed| {
+            let text = one.settings(&"t".to_owned().into(), probed).expose_secret().to_owned();
+            (text.lines().skip(1).collect::<Vec<_>>().join(" "), one.engine_on(probed))
+        };
+        let installed = |runtime: Option<&str>| Probed {
+            installed: true,
+            runtime: runtime.map(str::to_owned),
+            ..Probed::default()
+        };
+        assert_eq!(settings(&silent, &installed(None)), (String::new(), Engine::None));
+        assert_eq!(settings(&silent, &installed(Some("docker"))), (String::new(), Engine::Docker));
+        let all = "PGDB_LISTEN=:8080 PGDB_PUBLIC_HOST=db.example.org PGDB_RUNTIME=docker".to_owned();
+        assert_eq!(settings(&asked(), &installed(Some("process"))), (all, Engine::Docker));
+        let new = "PGDB_LISTEN=:8080 PGDB_PUBLIC_HOST=203.0.113.10 PGDB_RUNTIME=docker".to_owned();
+        assert_eq!(settings(&silent, &Probed::default()), (new, Engine::Docker));
     }
 }

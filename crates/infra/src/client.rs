@@ -4,7 +4,6 @@ use crate::error::Error;
 use pgdb_core::infra::cloud::ApiError;
 use pgdb_core::infra::retry::{Failure, pause_ms};
 use pgdb_core::random::Entropy;
-use pgdb_core::time::Clock;
 use reqwest::{Method, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -34,7 +33,6 @@ pub struct Client {
     pub(crate) settings: Settings,
     base: Url,
     http: reqwest::Client,
-    clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -54,13 +52,13 @@ struct Refusal {
 enum Attempt {
     Done(Value),
     Silent(String),
-    Refused { status: u16, error: ApiError, limit_ends: Option<i64> },
+    Refused { status: u16, error: ApiError },
 }
 
 impl Client {
     /// A client. The token only goes to an encrypted address, or to this machine. Needs the process's cryptography to
     /// be installed.
-    pub fn new(settings: Settings, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Self, Error> {
+    pub fn new(settings: Settings, entropy: Arc<dyn Entropy>) -> Result<Self, Error> {
         let wrong = |why: &str| Error::Usage(format!("HCLOUD_ENDPOINT '{}' {why}", settings.endpoint));
         let base = Url::parse(settings.endpoint.trim_end_matches('/')).map_err(|_| wrong("is not a URL"))?;
         let address = base.host_str().unwrap_or_default().trim_matches(['[', ']']).parse::<std::net::IpAddr>();
@@ -76,7 +74,7 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none());
         let builder = if local { builder.no_proxy().tls_certs_only([]) } else { builder };
         let http = builder.build().map_err(|error| Error::Tool(format!("could not make an HTTP client: {error}")))?;
-        Ok(Self { settings, base, http, clock, entropy })
+        Ok(Self { settings, base, http, entropy })
     }
 
     pub(crate) fn entropy(&self) -> &dyn Entropy {
@@ -96,25 +94,18 @@ impl Client {
         loop {
             attempt += 1;
             let ended = self.attempt(method.clone(), path, query, body).await;
-            let (failure, limit_ends) = match &ended {
+            let failure = match &ended {
                 Attempt::Done(value) => return Ok(value.clone()),
-                Attempt::Silent(_) => (Failure::Silent, None),
-                Attempt::Refused { status, error, limit_ends } => {
-                    (Failure::Refused { status: *status, code: &error.code }, *limit_ends)
-                }
+                Attempt::Silent(_) => Failure::Silent,
+                Attempt::Refused { status, error } => Failure::Refused { status: *status, code: &error.code },
             };
-            let pause = if failure.passes() && attempt < self.settings.attempts {
-                self.pause(attempt, limit_ends)
-            } else {
-                None
-            };
-            if let Some(pause) = pause {
-                tokio::time::sleep(pause).await;
+            if failure.passes() && attempt < self.settings.attempts {
+                tokio::time::sleep(self.pause(attempt)).await;
                 continue;
             }
             let doing = doing.to_owned();
             return Err(match ended {
-                Attempt::Refused { status, error, .. } => {
+                Attempt::Refused { status, error } => {
                     Error::Refused { doing, status, code: error.code, message: error.message }
                 }
                 Attempt::Silent(why) => {
@@ -125,15 +116,11 @@ impl Client {
         }
     }
 
-    fn pause(&self, attempt: u32, limit_ends: Option<i64>) -> Option<Duration> {
+    fn pause(&self, attempt: u32) -> Duration {
         let mut chance = [0];
         self.entropy.fill(&mut chance);
-        let left = |ends: i64| {
-            let seconds = ends.saturating_sub(self.clock.now().as_second()).max(0);
-            u64::try_from(seconds).unwrap_or(0).saturating_mul(1000)
-        };
         let base = u64::try_from(self.settings.poll.as_millis()).unwrap_or(u64::MAX);
-        pause_ms(attempt, base, chance[0], limit_ends.map(left)).map(Duration::from_millis)
+        Duration::from_millis(pause_ms(attempt, base, chance[0]))
     }
 
     async fn attempt(&self, method: Method, path: &str, query: &[(&str, &str)], body: Option<&Value>) -> Attempt {
@@ -147,9 +134,6 @@ impl Client {
             Err(error) => return Attempt::Silent(innermost(&error)),
         };
         let status = response.status();
-        let limit_ends = (status.as_u16() == 429)
-            .then(|| response.headers().get("ratelimit-reset")?.to_str().ok()?.parse().ok())
-            .flatten();
         let text = match response.text().await {
             Ok(text) => text,
             // Cut off in the middle: what was asked may have been done.
@@ -166,7 +150,7 @@ impl Client {
             code: if status.as_u16() == 429 { "rate_limit_exceeded".to_owned() } else { "no_code".to_owned() },
             message: format!("HTTP status {status}"),
         });
-        Attempt::Refused { status: status.as_u16(), error, limit_ends }
+        Attempt::Refused { status: status.as_u16(), error }
     }
 }
 

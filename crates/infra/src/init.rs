@@ -13,7 +13,7 @@ use pgdb_core::infra::host_key::HostKey;
 use pgdb_core::infra::labels;
 use pgdb_core::infra::plan::{Plan, Seen, Step, Wanted, plan};
 use pgdb_core::infra::price::Estimate;
-use pgdb_core::infra::removal::Removal;
+use pgdb_core::infra::removal::{Kind, Removal};
 use pgdb_core::infra::user_data::user_data;
 use pgdb_core::random;
 use secrecy::{ExposeSecret, SecretString};
@@ -40,6 +40,8 @@ pub struct Made {
     pub host_key: Option<HostKey>,
     /// Whether anything had to be done.
     pub changed: bool,
+    /// The server was made now, or this machine saw it whole for the first time.
+    pub new: bool,
     /// What is there and stays as it is, although something else was asked for.
     pub notes: Vec<String>,
 }
@@ -49,8 +51,10 @@ pub struct Made {
 pub struct Cleanup {
     /// Was removed again.
     pub removed: Vec<Removal>,
-    /// Is still there.
+    /// Is still there, for it could not be removed.
     pub remains: Vec<Removal>,
+    /// Was made by an earlier, interrupted command and there when this one began. It may be in use since, so it stays.
+    pub older: Vec<Removal>,
     /// The provider could not be asked what there is.
     pub unknown: bool,
 }
@@ -88,7 +92,9 @@ pub async fn preview(client: &Client, wanted: &Wanted) -> Result<Preview, Error>
 pub async fn init(client: &Client, wanted: &Wanted, all: &Path, report: Report<'_>) -> Result<Made, Failed> {
     let untouched = |error| Failed { error, cleanup: Cleanup::default() };
     let place = Place::take(all, &wanted.name).map_err(untouched)?;
-    let before = place.journal().map_err(untouched)?.filter(|journal| journal.state == State::Making);
+    let before = place.journal().map_err(untouched)?;
+    let known = before.as_ref().is_some_and(|journal| journal.state == State::Ready);
+    let before = before.filter(|_| !known);
     let resumed = before.is_some();
     let mut journal = before.unwrap_or_else(|| Journal {
         run: random::lower_alnum(client.entropy(), 12),
@@ -96,9 +102,11 @@ pub async fn init(client: &Client, wanted: &Wanted, all: &Path, report: Report<'
         state: State::Making,
         ip: None,
     });
-    let mut began = resumed;
-    match make(client, wanted, &place, &journal, &mut began, report).await {
-        Ok(made) => {
+    // What was there when this command made its first change.
+    let mut first = None;
+    match make(client, wanted, &place, &journal, &mut first, report).await {
+        Ok(mut made) => {
+            made.new |= !known;
             journal.state = State::Ready;
             journal.ip = Some(made.ip.clone());
             let pinned = made.host_key.as_ref().map_or(Ok(()), |key| KnownHosts::of(all).pin(&made.ip, 22, key));
@@ -106,7 +114,7 @@ pub async fn init(client: &Client, wanted: &Wanted, all: &Path, report: Report<'
             pinned.and_then(|()| place.write(&journal)).map_err(untouched)?;
             Ok(made)
         }
-        Err(error) if !began => {
+        Err(error) if first.is_none() && !resumed => {
             // Nothing was there before, nothing is now. That the empty folder cannot be removed is no second failure.
             if place.journal().is_ok_and(|journal| journal.is_none()) {
                 let _ = place.forget();
@@ -114,9 +122,11 @@ pub async fn init(client: &Client, wanted: &Wanted, all: &Path, report: Report<'
             Err(untouched(error))
         }
         Err(error) => {
-            report("taking back what was made");
-            let cleanup = take_back(client, wanted, &journal.run, resumed).await;
-            if cleanup.remains.is_empty() && !cleanup.unknown {
+            if first.is_some() {
+                report("taking back what was made");
+            }
+            let cleanup = take_back(client, wanted, &journal.run, first.as_ref()).await;
+            if cleanup.remains.is_empty() && cleanup.older.is_empty() && !cleanup.unknown {
                 let _ = place.forget();
             }
             Err(Failed { error, cleanup })
@@ -129,7 +139,7 @@ async fn make(
     wanted: &Wanted,
     place: &Place,
     journal: &Journal,
-    began: &mut bool,
+    first: &mut Option<Seen>,
     report: Report<'_>,
 ) -> Result<Made, Error> {
     let (mut changed, mut key) = (false, None);
@@ -138,7 +148,7 @@ async fn make(
         let todo = plan(wanted, &seen)?;
         let Some(step) = todo.steps.first() else {
             if let Some(made) = made(&seen, changed, todo.notes) {
-                return Ok(made);
+                return Ok(Made { new: key.is_some(), ..made });
             }
             continue;
         };
@@ -149,7 +159,8 @@ async fn make(
                 key = Some(make_host_key().await?);
             }
             place.write(journal)?;
-            (*began, changed) = (true, true);
+            *first = Some(seen.clone());
+            changed = true;
         }
         report(&step.describe(wanted));
         match act(client, wanted, &journal.run, &seen, key.as_ref(), step).await {
@@ -281,6 +292,7 @@ fn made(seen: &Seen, changed: bool, notes: Vec<String>) -> Option<Made> {
         ip: server.ip()?.to_owned(),
         host_key: host_key(server),
         changed,
+        new: false,
         notes,
     })
 }
@@ -290,18 +302,32 @@ pub fn host_key(server: &Server) -> Option<HostKey> {
     HostKey::from_label(server.labels.get(labels::HOST_KEY)?)
 }
 
-/// Removes what this run made. A server that already runs, of a run that was begun earlier, may be in use, and stays.
-async fn take_back(client: &Client, wanted: &Wanted, run: &str, resumed: bool) -> Cleanup {
+/// Removes what this command made: what carries its run and was not there at its first change. The run alone does not
+/// tell, for an interrupted command may have left it and another machine may have gone on and used what there was.
+async fn take_back(client: &Client, wanted: &Wanted, run: &str, first: Option<&Seen>) -> Cleanup {
     let Ok(found) = client.belongings(&labels::selector(&wanted.name)).await else {
         return Cleanup { unknown: true, ..Cleanup::default() };
     };
     let found = found.of_run(run);
-    let in_use = resumed && found.servers.iter().any(|server| server.status == "running");
     let todo = pgdb_core::infra::removal::removal(&found, true);
     let mut cleanup = Cleanup::default();
     for removal in todo {
-        let kept = in_use || remove(client, &removal).await.is_err();
-        if kept { cleanup.remains.push(removal) } else { cleanup.removed.push(removal) }
+        if first.is_none_or(|seen| was_there(seen, &removal)) {
+            cleanup.older.push(removal);
+        } else if remove(client, &removal).await.is_err() {
+            cleanup.remains.push(removal);
+        } else {
+            cleanup.removed.push(removal);
+        }
     }
     cleanup
+}
+
+fn was_there(seen: &Seen, removal: &Removal) -> bool {
+    let id = match removal.kind {
+        Kind::Server => seen.server.as_ref().map(|server| server.id),
+        Kind::Volume => seen.volume.as_ref().map(|volume| volume.id),
+        Kind::Firewall => seen.firewall.as_ref().map(|firewall| firewall.id),
+    };
+    id == Some(removal.id)
 }

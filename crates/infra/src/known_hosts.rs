@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::place::replace;
 use pgdb_core::infra::host_key::HostKey;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// The file with them.
@@ -39,6 +39,7 @@ impl KnownHosts {
 
     /// From now on this is the host's key and no other: addresses are given out again by the provider.
     pub fn pin(&self, host: &str, port: u16, key: &HostKey) -> Result<(), Error> {
+        let _lock = self.lock()?;
         let (entry, mut lines) = (entry(host, port), self.lines()?);
         let line = format!("{entry} {}", key.line());
         if lines.contains(&line) {
@@ -51,16 +52,26 @@ impl KnownHosts {
 
     /// Forgets a host.
     pub fn forget(&self, host: &str) -> Result<(), Error> {
+        let _lock = self.lock()?;
         let (mut lines, there) = (self.lines()?, entry(host, 22));
         let before = lines.len();
         lines.retain(|line| !of_entry(line, &there));
         if lines.len() == before { Ok(()) } else { self.write(&lines) }
     }
 
+    /// Commands for several servers share the file: one changes it at a time.
+    fn lock(&self) -> Result<File, Error> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let lock = || {
+            fs::create_dir_all(folder)?;
+            let file = File::open(folder)?;
+            file.lock()?;
+            Ok(file)
+        };
+        lock().map_err(Error::file(format!("use the folder {}", folder.display())))
+    }
+
     fn write(&self, lines: &[String]) -> Result<(), Error> {
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder).map_err(Error::file(format!("make {}", folder.display())))?;
-        }
         replace(&self.path, &lines.iter().map(|line| format!("{line}\n")).collect::<String>())
     }
 }
@@ -95,5 +106,24 @@ mod tests {
         assert_eq!(lines[1], format!("203.0.113.1 {}", key('h').line()));
         hosts.forget("203.0.113.1").expect("forgotten");
         assert!(!hosts.knows("203.0.113.1", 22).expect("read") && hosts.knows("203.0.113.1", 2222).expect("read"));
+    }
+
+    #[test]
+    fn commands_at_the_same_time_lose_no_key() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let hosts = KnownHosts::of(folder.path());
+        let key = HostKey::parse("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl");
+        let key = key.expect("a key");
+        std::thread::scope(|scope| {
+            for command in 0..8 {
+                let (hosts, key) = (&hosts, &key);
+                scope.spawn(move || {
+                    for server in 0..20 {
+                        hosts.pin(&format!("203.0.{command}.{server}"), 22, key).expect("pinned");
+                    }
+                });
+            }
+        });
+        assert_eq!(hosts.lines().expect("read").len(), 160);
     }
 }

@@ -1,11 +1,13 @@
 //! The scripts that people run on their servers.
 
 use pgdb_testkit::daemon::Daemon;
+use pgdb_testkit::wait::until;
 use pgdb_testkit::world::assert_nothing_left;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pgdb");
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -168,4 +170,139 @@ fn uninstall_keeps_data_and_settings_until_told_otherwise() {
     fine(&mut root.uninstall());
     fine(root.uninstall().arg("--purge"));
     assert_eq!(root.files(), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn lines_that_are_no_settings_stay_as_they_are_and_are_not_run() {
+    let root = Root::new();
+    fine(root.install().env("PGDB_TOKEN", TOKEN));
+    let trap = root.0.path().join("trap");
+    let text = format!(
+        "# why\n\n# $(touch {0})=1\nx[$(touch {0})]=1\nPGDB_TOKEN='{TOKEN}'\nPGDB_LOG='a'\nPGDB_LOG='b'\n",
+        trap.display()
+    );
+    fs::write(root.0.path().join(SETTINGS), &text).expect("write the settings");
+    assert!(fine(&mut root.install()).contains("everything was as it should be"));
+    assert_eq!(root.read(SETTINGS), text);
+    // What is given replaces every line of that name, or the last would win.
+    fine(root.install().env("PGDB_LOG", "c"));
+    assert_eq!(root.read(SETTINGS), text.replace("PGDB_LOG='a'\nPGDB_LOG='b'", "PGDB_LOG='c'"));
+    assert!(!trap.exists());
+}
+
+#[test]
+fn the_unit_is_fitted_to_ports_and_folders_and_refuses_what_it_could_not_see() {
+    let root = Root::new();
+    for wrong in
+        ["data", "/home/me/pgdb", "/root/pgdb", "/tmp/pgdb", "/var/tmp", "/run/user/1/pgdb", "/srv/a b", "/srv/%i"]
+    {
+        let said = refused(root.install().env("PGDB_DATA_DIR", wrong));
+        assert!(said.contains("PGDB_DATA_DIR") && said.contains(wrong), "{said}");
+        assert_eq!(root.files(), [] as [PathBuf; 0]);
+    }
+    fine(root.install().env("PGDB_DATA_DIR", "/srv/pgdb").env("PGDB_LISTEN", ":443"));
+    let extra = root.read(EXTRA);
+    for line in [
+        "RequiresMountsFor=/srv/pgdb",
+        "ReadWritePaths=/srv/pgdb",
+        "AmbientCapabilities=CAP_NET_BIND_SERVICE",
+        "CapabilityBoundingSet=CAP_NET_BIND_SERVICE",
+    ] {
+        assert!(extra.lines().any(|found| found == line), "{line}: {extra}");
+    }
+    fine(root.install().env("PGDB_LISTEN", ":8443"));
+    assert!(!root.read(EXTRA).contains("CAP_"), "{}", root.read(EXTRA));
+}
+
+#[test]
+fn where_docker_is_goes_along_with_docker_alone() {
+    let root = Root::new();
+    fine(root.install().env("DOCKER_HOST", "unix:///run/other.sock"));
+    assert!(!root.read(SETTINGS).contains("DOCKER_HOST"));
+    fine(root.install().arg("--docker").env("DOCKER_HOST", "unix:///run/other.sock"));
+    assert!(root.read(SETTINGS).contains("DOCKER_HOST='unix:///run/other.sock'"));
+}
+
+#[test]
+fn the_settings_of_the_daemon_before_it_are_taken_over() {
+    let root = Root::new();
+    let write = |path: &str, text: &str| {
+        let path = root.0.path().join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("make the folder");
+        fs::write(path, text).expect("write a file");
+    };
+    let unit = "[Service]\nEnvironment=\"PGDB_LISTEN=:8080\" PGDB_PUBLIC_HOST=old.example.org PATH=/bin\n\
+                Environment=PGDB_DATA_DIR=/srv/pgdb\nEnvironmentFile=-/etc/pgdbd.env\nEnvironmentFile=-/etc/absent\n";
+    write("etc/systemd/system/pgdbd.service", unit);
+    write("etc/pgdbd.env", &format!("PGDB_TOKEN=\"{TOKEN}\"\n"));
+    fine(root.install().env("PGDB_PUBLIC_HOST", "new.example.org"));
+    let mut lines: Vec<String> = root.read(SETTINGS).lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(
+        lines,
+        [
+            "PGDB_DATA_DIR='/srv/pgdb'".to_owned(),
+            "PGDB_LISTEN=':8080'".to_owned(),
+            "PGDB_PUBLIC_HOST='new.example.org'".to_owned(),
+            "PGDB_RUNTIME='docker'".to_owned(),
+            format!("PGDB_TOKEN='{TOKEN}'"),
+        ]
+    );
+
+    let root = Root::new();
+    let registry = root.0.path().join("var/lib/pgdb/registry.json");
+    fs::create_dir_all(registry.parent().expect("a folder")).expect("make the folder");
+    fs::write(registry, "{\"items\":[]}").expect("write a registry");
+    fine(&mut root.install());
+    assert!(root.read(SETTINGS).contains("PGDB_RUNTIME='docker'"));
+}
+
+#[test]
+fn a_file_with_the_token_gets_neither_into_the_image_nor_into_git() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |name: &str| fs::read_to_string(top.join(name)).expect("it is there");
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join(".gitignore"), read(".gitignore")).expect("write a file");
+    let git = |arguments: &[&str]| {
+        let status =
+            Command::new("git").arg("-C").arg(folder.path()).args(arguments).output().expect("git runs").status;
+        status.success()
+    };
+    assert!(git(&["init"]));
+    for (name, ignored) in [(".env", true), ("deploy/.env.prod", true), ("deploy/previews/.env.example", false)] {
+        assert_eq!(git(&["check-ignore", "--quiet", name]), ignored, "{name}");
+    }
+    assert!(read(".dockerignore").lines().any(|line| line == "**/.env*"));
+}
+
+#[tokio::test]
+async fn a_daemon_with_a_certificate_of_ones_own_is_asked_where_it_listens() {
+    let mut daemon = Daemon::prepare(BINARY);
+    let (cert, key) = (daemon.folder().join("api.pem"), daemon.folder().join("api.key"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-noenc", "-subj", "/CN=db.example.org", "-days", "1"])
+        .args(["-addext", "subjectAltName=DNS:db.example.org", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&cert)
+        .output()
+        .expect("openssl runs");
+    assert!(made.status.success(), "{made:?}");
+    let (cert, key) = (cert.to_str().expect("text"), key.to_str().expect("text"));
+    daemon.spawn(&[("PGDB_TLS_CERT", cert), ("PGDB_TLS_KEY", key)]);
+    let listen = format!("127.0.0.1:{}", daemon.http_port());
+    let ask = |what: &str| {
+        let mut command = daemon.command();
+        command.env("PGDB_LISTEN", &listen).env("PGDB_TLS_CERT", cert).arg(what);
+        command.output().expect("pgdb runs")
+    };
+    let ready = || async { ask("health").status.success().then_some(()) };
+    until(Duration::from_secs(30), "the daemon to be healthy", ready).await;
+    // One that is named has to show a certificate that is known.
+    let mut named = daemon.command();
+    let named = named.args(["--server", &format!("https://{listen}"), "health"]).output().expect("pgdb runs");
+    assert_eq!(named.status.code(), Some(1), "{named:?}");
+    let down = ask("down");
+    assert!(down.status.success(), "{down:?}");
+    assert!(daemon.ended().await.success());
 }

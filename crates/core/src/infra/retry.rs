@@ -16,8 +16,6 @@ pub enum Failure<'a> {
 
 /// Longest pause before one attempt.
 const LONGEST_PAUSE_MS: u64 = 20_000;
-/// Longest time that a rate limit is waited for. The provider gives back one request a second.
-const LONGEST_LIMIT_MS: u64 = 120_000;
 
 impl Failure<'_> {
     /// Whether the same request may go well later. Every request of ours can be sent twice: names are unique, and the
@@ -34,15 +32,11 @@ impl Failure<'_> {
 }
 
 /// Milliseconds before attempt number `attempt` (1 is the second one). `chance` from 0 to 255 spreads the attempts of
-/// several programs. Nothing if a rate limit ends too late to wait for.
-pub fn pause_ms(attempt: u32, base_ms: u64, chance: u8, limit_ends_in_ms: Option<u64>) -> Option<u64> {
+/// several programs. A rate limit needs no other pause: the provider gives back one request a second, and the time that
+/// it tells is when all of them are back.
+pub fn pause_ms(attempt: u32, base_ms: u64, chance: u8) -> u64 {
     let grown = base_ms.saturating_mul(1 << attempt.min(16)).min(LONGEST_PAUSE_MS);
-    let spread = grown / 2 + grown / 2 * u64::from(chance) / 255;
-    match limit_ends_in_ms {
-        Some(limit) if limit > LONGEST_LIMIT_MS => None,
-        Some(limit) => Some(spread.max(limit)),
-        None => Some(spread),
-    }
+    grown / 2 + grown / 2 * u64::from(chance) / 255
 }
 
 #[cfg(test)]
@@ -75,12 +69,9 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_a_limit_and_a_rate_limit_is_waited_for() {
-        let pauses: Vec<_> = (1..8).map(|attempt| pause_ms(attempt, 500, 255, None)).collect();
-        assert_eq!(pauses, [1000, 2000, 4000, 8000, 16_000, 20_000, 20_000].map(Some));
-        assert_eq!(pause_ms(1, 500, 0, None), Some(500));
-        assert_eq!(pause_ms(1, 500, 255, Some(30_000)), Some(30_000));
-        assert_eq!(pause_ms(1, 500, 255, Some(1)), Some(1000));
-        assert_eq!(pause_ms(1, 500, 255, Some(3_600_000)), None);
+    fn pauses_grow_to_a_limit() {
+        let pauses: Vec<_> = (1..8).map(|attempt| pause_ms(attempt, 500, 255)).collect();
+        assert_eq!(pauses, [1000, 2000, 4000, 8000, 16_000, 20_000, 20_000]);
+        assert_eq!(pause_ms(1, 500, 0), 500);
     }
 }

@@ -2,7 +2,7 @@
 # Puts pgdb on this server. Sent and run by `pgdb infra bootstrap`, as root; the daemon's settings come on standard input,
 # a line each, for the token is one of them. Can be run again at any time.
 #
-#   bootstrap.sh --engine docker|none [--path FOLDER [--repo-url URL]]
+#   bootstrap.sh --engine docker|none [--volume no] [--path FOLDER [--repo-url URL]]
 #
 # Without --path the program beside this file is installed; with it, one that is built from the checkout there.
 set -euo pipefail
@@ -13,10 +13,11 @@ say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
-engine='' path='' repo_url=''
+engine='' volume='' path='' repo_url=''
 while [ "$#" -gt 1 ]; do
   case "$1" in
     --engine) engine="$2" ;;
+    --volume) volume="$2" ;;
     --path) path="$2" ;;
     --repo-url) repo_url="$2" ;;
     *) die "unknown argument '$1'" ;;
@@ -53,11 +54,18 @@ fstab() {
   grep --quiet --extended-regexp "^[^#[:space:]]+[[:space:]]+$2[[:space:]]" /etc/fstab || printf '%s %s %s\n' "$1" "$2" "$3" >>/etc/fstab
 }
 
-# A folder of the volume in the place where it is looked for. What was in that place would be hidden.
+# What is in the place of a folder of the volume would be hidden. It is not for a script to move what may be in use.
+vacant() {
+  mountpoint --quiet "$2" || [ -z "$(ls -A "$2" 2>/dev/null)" ] ||
+    die "there is something in $2 that is not on the volume. To leave it there, give --no-volume. To have it on the volume, stop" \
+      "what uses it first (pgdb down; systemctl stop pgdbd docker.socket docker), mount the volume at /mnt/pgdb, move it to $1," \
+      "then run this again"
+}
+
+# A folder of the volume in the place where it is looked for.
 bind() {
   mkdir -p "$1" "$2"
   if ! mountpoint --quiet "$2"; then
-    [ -z "$(ls -A "$2")" ] || die "there is something in $2 that is not on the volume; move it to $1, then run this again"
     fstab "$1" "$2" 'none bind,nofail,x-systemd.requires-mounts-for=/mnt/pgdb 0 0'
     systemctl daemon-reload
     mount "$2"
@@ -82,12 +90,18 @@ adopt_data() {
 }
 
 mount_volume() {
-  local devices=(/dev/disk/by-id/scsi-0HC_Volume_*)
-  [ -e "${devices[0]}" ] || return 0
-  mkdir -p /mnt/pgdb
+  local devices=(/dev/disk/by-id/scsi-0HC_Volume_*) elsewhere
+  [ "$volume" != no ] && [ -e "${devices[0]}" ] || return 0
+  vacant /mnt/pgdb/pgdb /var/lib/pgdb
+  [ "$engine" != docker ] || vacant /mnt/pgdb/docker-volumes /var/lib/docker/volumes
   if ! mountpoint --quiet /mnt/pgdb; then
+    mkdir -p /mnt/pgdb
     if ! grep --quiet --extended-regexp '[[:space:]]/mnt/pgdb[[:space:]]' /etc/fstab; then
-      [ "${#devices[@]}" -eq 1 ] || die "this server has several volumes; mount the one for pgdb at /mnt/pgdb, then run this again"
+      [ "${#devices[@]}" -eq 1 ] ||
+        die "this server has several volumes; mount the one for pgdb at /mnt/pgdb, or give --no-volume, then run this again"
+      elsewhere="$(findmnt --noheadings --first-only --output TARGET --source "$(realpath "${devices[0]}")" || true)"
+      [ -z "$elsewhere" ] ||
+        die "the volume ${devices[0]} is mounted at $elsewhere; mount it at /mnt/pgdb if it is for pgdb, or give --no-volume to leave it alone"
       [ -n "$(blkid --output value --match-tag TYPE "${devices[0]}")" ] || die "the volume ${devices[0]} has no file system"
       fstab "${devices[0]}" /mnt/pgdb 'auto discard,nofail 0 2'
     fi

@@ -19,9 +19,23 @@ echo "machine $(uname -m)"
 echo "root $root"
 echo "folder $(mktemp -d /tmp/pgdb-bootstrap.XXXXXX)"
 
-# The token of a daemon that is installed already: clients have it.
-env_file="$(systemctl show --property EnvironmentFiles --value pgdb.service 2>/dev/null | sed -n '1s/ (.*//p')" || :
-if [ -n "$env_file" ]; then
-  token="$($root sed -n "s/^PGDB_TOKEN='\\{0,1\\}\\([^']*\\)'\\{0,1\\}\$/\\1/p" "$env_file" 2>/dev/null | tail -n 1)" || :
-  if [ -n "$token" ]; then echo "token $token"; fi
-fi
+# What a unit is told: its own lines, then its files, which win.
+told() {
+  systemctl show --property Environment --value "$1" | tr ' ' '\n'
+  systemctl show --property EnvironmentFiles --value "$1" | sed 's/ (.*//' | while read -r file; do
+    $root cat "$file" </dev/null 2>/dev/null || :
+  done
+}
+
+# What is installed already: clients have its token, and somebody has chosen its settings. The original is called pgdbd.
+for unit in pgdb.service pgdbd.service; do
+  [ "$(systemctl show --property LoadState --value "$unit" 2>/dev/null)" = loaded ] || continue
+  echo "installed $unit"
+  settings="$(told "$unit" | tr -d "\"'")"
+  for pair in token=PGDB_TOKEN listen=PGDB_LISTEN runtime=PGDB_RUNTIME tls=PGDB_TLS_CERT; do
+    value="$(printf '%s\n' "$settings" | sed -n "s/^${pair#*=}=//p" | tail -n 1)"
+    if [ -z "$value" ] && [ "$pair $unit" = 'runtime=PGDB_RUNTIME pgdbd.service' ]; then value=docker; fi
+    if [ -n "$value" ]; then echo "${pair%%=*} $value"; fi
+  done
+  break
+done

@@ -46,11 +46,11 @@ impl Connection {
     }
 
     fn head(status: u16, length: usize) -> String {
-        // The limit ends at once: nobody waits in a test.
+        // The end of the limit is when the whole quota is back: nobody waits for that, for the next request is let in soon.
+        let (remaining, reset) = if status == 429 { (0, 4_102_444_800_u64) } else { (3599, 1) };
         format!(
             "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nRateLimit-Limit: 3600\r\n\
-             RateLimit-Remaining: {}\r\nRateLimit-Reset: 1\r\n\r\n",
-            if status == 429 { 0 } else { 3599 }
+             RateLimit-Remaining: {remaining}\r\nRateLimit-Reset: {reset}\r\n\r\n"
         )
     }
 

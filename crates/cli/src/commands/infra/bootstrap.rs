@@ -34,7 +34,7 @@ enum EngineChoice {
 #[derive(Debug, Args)]
 #[command(
     after_help = "This program is copied there, unless --repo-url or --path say what to build from. Run again, it brings what is \
-                        installed up to date; the token stays unless you give another.\n\n\
+                        installed up to date; the token and all settings stay unless you give others.\n\n\
                         The server's host key has to be known: `pgdb infra init` pins the one it gave the server, --host-key pins \
                         another, and what `ssh` knows already counts too. A key is never taken on trust."
 )]
@@ -51,21 +51,24 @@ pub(crate) struct Bootstrap {
     /// Who logs in: root, or somebody who may use sudo without a password.
     #[arg(long, default_value = "root")]
     user: String,
-    /// What clients are told the databases' host is [default: --host].
+    /// What clients are told the databases' host is [default: --host; of a daemon that is there, what it has].
     #[arg(long, value_name = "HOST")]
     public_host: Option<String>,
-    /// Where pgdb listens.
-    #[arg(long, value_name = "PORT", default_value_t = 8080, value_parser = clap::value_parser!(u16).range(1..))]
-    pgdb_port: u16,
+    /// Where pgdb listens, on every address [default: 8080; of a daemon that is there, what it has].
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pgdb_port: Option<u16>,
     /// The daemon's token. Others on this machine can read arguments: --token-file is better.
     #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
     token: Option<SecretString>,
     /// File with the daemon's token; - for standard input [default: a new one, or the one it has already].
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// What the databases run in.
-    #[arg(long, value_enum, default_value_t = EngineChoice::Docker)]
-    engine: EngineChoice,
+    /// What the databases run in [default: docker; of a daemon that is there, what it has].
+    #[arg(long, value_enum)]
+    engine: Option<EngineChoice>,
+    /// Leave the provider's volumes alone: data stays, or begins, on the server's own disk.
+    #[arg(long)]
+    no_volume: bool,
     /// Where the server's sshd listens.
     #[arg(long, value_name = "PORT", default_value_t = 22, value_parser = clap::value_parser!(u16).range(1..))]
     ssh_port: u16,
@@ -101,9 +104,10 @@ impl Bootstrap {
             () = interrupted() => anyhow::bail!("interrupted; run the same command again to go on"),
         };
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let url = format!("http://{host}:{}", self.pgdb_port);
-        set_default(cx, &mut config, &url)?;
-        if let Err(why) = reach(&url).await {
+        let url = format!("{}://{host}:{}", if installed.tls { "https" } else { "http" }, installed.port);
+        set_default(cx, &mut config, &url, installed.new)?;
+        // Whether a certificate is right for this address is for whoever uses it to see.
+        if let (false, Err(why)) = (installed.tls, reach(&url).await) {
             cx.printer.warn(format!(
                 "pgdb answers on the server and not from here ({why}): does the firewall let this machine in? `pgdb infra init` \
                  with another --allow-cidr changes it"
@@ -138,14 +142,15 @@ impl Bootstrap {
             },
             host_key: host_key.transpose()?,
             program: self.program()?,
-            public_host: self.public_host.clone().unwrap_or_else(|| self.host.clone()),
+            public_host: self.public_host.clone(),
             port: self.pgdb_port,
             token,
             new_token: random::secret(&SystemEntropy),
-            engine: match self.engine {
+            engine: self.engine.map(|engine| match engine {
                 EngineChoice::Docker => Engine::Docker,
                 EngineChoice::None => Engine::None,
-            },
+            }),
+            volume: !self.no_volume,
             patience: self.ssh_timeout,
         })
     }
@@ -175,9 +180,11 @@ impl Bootstrap {
             if installed.kept {
                 printer.note("the token is the one that was there");
             }
-            printer.note(
-                "the token goes over the network unencrypted until the daemon has a certificate; or use an SSH tunnel",
-            );
+            if !installed.tls {
+                printer.note(
+                    "the token goes over the network unencrypted until the daemon has a certificate; or use an SSH tunnel",
+                );
+            }
         })
     }
 }

@@ -5,7 +5,7 @@ use anyhow::Context;
 use clap::Args;
 use pgdb_core::duration::parse_seconds;
 use pgdb_infra::client::{Client, Settings};
-use pgdb_server::system::{SystemClock, SystemEntropy};
+use pgdb_server::system::SystemEntropy;
 use secrecy::SecretString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ impl Cloud {
             attempts: self.attempts,
             patience: self.action_timeout,
         };
-        let client = Client::new(settings, Arc::new(SystemClock::default()), Arc::new(SystemEntropy));
+        let client = Client::new(settings, Arc::new(SystemEntropy));
         client.map_err(super::explain)
     }
 

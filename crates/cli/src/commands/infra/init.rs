@@ -19,7 +19,7 @@ pub(super) const ALIAS: &str = "default";
 #[derive(Debug, Args)]
 #[command(
     after_help = "Run again with the same name it goes on where it ended, or says that all is there. If it fails, it removes what \
-                        it made, or says what remains.\n\n\
+                        it made, or says what remains; what was there before stays.\n\n\
                         Afterwards: pgdb infra bootstrap --host ADDRESS"
 )]
 pub(crate) struct Init {
@@ -97,7 +97,7 @@ impl Init {
             cx.printer.warn(note);
         }
         let url = format!("http://{}:{}", made.ip, self.pgdb_port);
-        set_default(cx, &mut config, &url)?;
+        set_default(cx, &mut config, &url, made.new)?;
         print(cx, &wanted, &made, &url)
     }
 
@@ -125,11 +125,18 @@ impl Init {
     }
 }
 
-/// Points this command at the server.
-pub(super) fn set_default(cx: &Context<'_>, config: &mut ConfigFile, url: &str) -> anyhow::Result<()> {
+/// Points this command at a server. One that was known before was pointed at then, and somebody may have found a better
+/// way to it since; and no token that goes to an encrypted address is sent in clear from now on.
+pub(super) fn set_default(cx: &Context<'_>, config: &mut ConfigFile, url: &str, new: bool) -> anyhow::Result<()> {
     if let Some(before) = config.server(ALIAS).filter(|before| *before != url) {
+        if !new || before.starts_with("https://") {
+            cx.printer
+                .note(format!("server.{ALIAS} stays {before}; for the other: pgdb config set server.{ALIAS} {url}"));
+            return Ok(());
+        }
         cx.printer.note(format!("server.{ALIAS} was {before}"));
     }
+    cx.printer.note(format!("server.{ALIAS} is {url}"));
     config.set_server(ALIAS, url);
     config.set_default(ALIAS);
     config.save()
@@ -148,7 +155,7 @@ fn print(cx: &Context<'_>, wanted: &Wanted, made: &Made, url: &str) -> anyhow::R
         if !changed {
             printer.note("everything was there already");
         }
-        printer.note(format!("server.{ALIAS} is {url}; now install pgdb there: pgdb infra bootstrap --host {ip}"));
+        printer.note(format!("now install pgdb there: pgdb infra bootstrap --host {ip}"));
     })
 }
 
@@ -203,6 +210,20 @@ fn left(cleanup: &Cleanup, wanted: &Wanted) -> Option<String> {
         words.collect::<Vec<_>>().join(", ")
     };
     let removing = removing(wanted);
+    let older = (!cleanup.older.is_empty()).then(|| {
+        format!(
+            "An earlier command left this, which may be in use, costs money, and stays: {}. `pgdb infra destroy {}` removes it, a \
+             volume only with --delete-volume",
+            words(&cleanup.older),
+            wanted.name
+        )
+    });
+    let rest = left_of_this(cleanup, &removing, words);
+    let all: Vec<String> = rest.into_iter().chain(older).collect();
+    (!all.is_empty()).then(|| all.join(". "))
+}
+
+fn left_of_this(cleanup: &Cleanup, removing: &str, words: impl Fn(&[Removal]) -> String) -> Option<String> {
     if cleanup.unknown {
         return Some(format!(
             "What it had made may remain, and cost money, for the provider could not be asked: run the same command again to go \

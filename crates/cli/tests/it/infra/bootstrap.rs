@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use std::process::Command;
 use tempfile::TempDir;
 
-struct Bed {
+/// A home and a machine.
+pub(super) struct Bed {
     home: TempDir,
-    machine: Machine,
+    pub(super) machine: Machine,
 }
 
 impl Bed {
@@ -19,16 +20,22 @@ impl Bed {
         Self::on(Machine::start())
     }
 
-    fn on(machine: Machine) -> Self {
+    pub(super) fn on(machine: Machine) -> Self {
         Self { home: tempfile::tempdir().expect("a home"), machine }
     }
 
-    /// The command with the machine's address and key to log in; the host key has to come from somewhere.
-    fn bootstrap(&self, more: &[&str]) -> Command {
+    /// The command with the machine's address; the host key has to come from somewhere.
+    fn bare(&self) -> Command {
         let mut command = command(self.home.path());
-        let machine = &self.machine;
         command.args(["infra", "bootstrap", "--host", "127.0.0.1", "--ssh-port"]);
-        command.arg(machine.ssh_port().to_string()).arg("--pgdb-port").arg(machine.http_port().to_string());
+        command.arg(self.machine.ssh_port().to_string());
+        command
+    }
+
+    /// The same with a key to log in, and what a test wants of each machine.
+    fn bootstrap(&self, more: &[&str]) -> Command {
+        let (mut command, machine) = (self.bare(), &self.machine);
+        command.arg("--pgdb-port").arg(machine.http_port().to_string());
         command.args(more);
         if !more.contains(&"--engine") {
             command.args(["--engine", "none"]);
@@ -39,12 +46,29 @@ impl Bed {
         command
     }
 
-    fn run(&self, more: &[&str]) -> Ran {
+    pub(super) fn run(&self, more: &[&str]) -> Ran {
         Ran::of(&self.bootstrap(more).output().expect("pgdb runs"))
     }
 
+    /// The command as somebody gives it who wants nothing else than before.
+    pub(super) fn upgrade(&self, more: &[&str]) -> Ran {
+        let mut command = self.bare();
+        Ran::of(&command.arg("--identity").arg(self.machine.login_key()).args(more).output().expect("pgdb runs"))
+    }
+
+    /// Sets what the command speaks to.
+    pub(super) fn set_default(&self, url: &str) {
+        let mut command = command(self.home.path());
+        assert!(command.args(["config", "set", "server.default", url]).status().expect("pgdb runs").success());
+    }
+
+    pub(super) fn default(&self) -> Value {
+        let config = std::fs::read(self.home.path().join(".config/pgdb/config.json")).expect("a configuration");
+        serde_json::from_slice::<Value>(&config).expect("JSON")["servers"]["default"].clone()
+    }
+
     /// What the daemon there answers to a command of ours with this token.
-    fn ask(&self, token: &str, arguments: &[&str]) -> Ran {
+    pub(super) fn ask(&self, token: &str, arguments: &[&str]) -> Ran {
         let mut command = command(self.home.path());
         Ran::of(&command.env("PGDB_TOKEN", token).args(arguments).output().expect("pgdb runs"))
     }
@@ -61,9 +85,7 @@ fn root_installs_a_daemon_that_deploys_and_a_second_run_keeps_its_token() {
     let done = bed.run(&["--host-key", &key, "--public-host", "127.0.0.1", "--json"]).document("the first run");
     let token = done["token"].as_str().expect("a token").to_owned();
     assert_eq!(done["url"], format!("http://127.0.0.1:{}", bed.machine.http_port()));
-    let config = std::fs::read(bed.home.path().join(".config/pgdb/config.json")).expect("a configuration");
-    let config: Value = serde_json::from_slice(&config).expect("JSON");
-    assert_eq!(config["servers"]["default"], done["url"]);
+    assert_eq!(bed.default(), done["url"]);
 
     // The unit is what was promised.
     let shown = bed

@@ -248,3 +248,81 @@ fn a_volume_that_was_there_before_outlives_a_failure() {
     assert!(ran.status == Some(1) && ran.stderr.contains("removed again: firewall"), "{ran:?}");
     assert_eq!(bed.counts(), (0, 1, 0));
 }
+
+/// As if `init` had been killed just before it wrote down its end.
+fn forget_the_end(bed: &Bed) {
+    let mut journal = bed.journal().expect("a journal");
+    journal["state"] = json!("making");
+    std::fs::write(bed.remembered().join("pgdb-prod/journal.json"), journal.to_string()).expect("written");
+}
+
+#[test]
+fn a_volume_of_an_interrupted_run_that_was_used_since_outlives_a_failure() {
+    let bed = Bed::new();
+    bed.run(&INIT).document("init");
+    forget_the_end(&bed);
+    // Another machine went on with it, used it, and removed the server.
+    let (config, aside) = (bed.home.path().join(".config"), bed.home.path().join("aside"));
+    std::fs::rename(&config, &aside).expect("put aside");
+    bed.run(&INIT).document("the other machine");
+    assert_eq!(bed.run(&["infra", "destroy", "pgdb-prod", "--yes"]).status, Some(0));
+    std::fs::remove_dir_all(&config).expect("the other machine's");
+    std::fs::rename(&aside, &config).expect("put back");
+    assert_eq!(bed.counts(), (0, 1, 0));
+
+    let ran = bed.run(&[&INIT[..8], &["--server-type", "cpx99"]].concat());
+    assert!(ran.status == Some(2) && ran.stderr.contains("stays: volume 'pgdb-prod-data'"), "{ran:?}");
+    assert_eq!(bed.counts(), (0, 1, 0));
+    let ran = bed.run(&[&INIT[..8], &["--location", "fsn1"]].concat());
+    assert!(ran.status == Some(1) && ran.stderr.contains("stays: volume 'pgdb-prod-data'"), "{ran:?}");
+    assert_eq!(bed.counts(), (0, 1, 0));
+    bed.cloud.refuse("servers", 412, "resource_unavailable");
+    let ran = bed.run(&INIT);
+    assert!(ran.status == Some(1) && ran.stderr.contains("removed again: firewall"), "{ran:?}");
+    assert!(ran.stderr.contains("stays: volume 'pgdb-prod-data'"), "{ran:?}");
+    assert_eq!(bed.counts(), (0, 1, 0));
+}
+
+#[test]
+fn a_server_of_an_interrupted_run_outlives_a_failure_whatever_its_state() {
+    let bed = Bed::new();
+    bed.run(&INIT).document("init");
+    forget_the_end(&bed);
+    let server = bed.cloud.all("servers")[0]["id"].as_u64().expect("an id");
+    bed.cloud.change("servers", server, &json!({ "status": "migrating" }));
+    let ran = bed.run(&INIT);
+    assert!(ran.status == Some(1) && ran.stderr.contains("is migrating"), "{ran:?}");
+    assert!(ran.stderr.contains("stays: server 'pgdb-prod'"), "{ran:?}");
+    assert_eq!(bed.counts(), (1, 1, 1));
+    bed.cloud.change("servers", server, &json!({ "status": "off" }));
+    bed.cloud.fail_action("start_server", "action_failed");
+    let ran = bed.run(&INIT);
+    assert!(ran.status == Some(1) && ran.stderr.contains("stays: server 'pgdb-prod'"), "{ran:?}");
+    assert_eq!(bed.counts(), (1, 1, 1));
+}
+
+#[test]
+fn a_better_way_to_the_server_stays_the_default() {
+    let bed = Bed::new();
+    let set = |url: &str| {
+        let mut config = command(bed.home.path());
+        assert!(config.args(["config", "set", "server.default", url]).status().expect("pgdb runs").success());
+    };
+    let default = || {
+        let text = std::fs::read(bed.home.path().join(".config/pgdb/config.json")).expect("a configuration");
+        serde_json::from_slice::<serde_json::Value>(&text).expect("JSON")["servers"]["default"].clone()
+    };
+    // Even for a server that is new: a token would go there in clear.
+    set("https://db.example.org");
+    let ran = bed.run(&INIT);
+    assert!(ran.stderr.contains("server.default stays https://db.example.org"), "{ran:?}");
+    assert_eq!(default(), "https://db.example.org");
+    // A tunnel, chosen after the server was made.
+    set("http://127.0.0.1:8080");
+    bed.run(&INIT).document("again");
+    assert_eq!(default(), "http://127.0.0.1:8080");
+    // For another server it was chosen before.
+    bed.run(&["infra", "destroy", "pgdb-prod", "--delete-volume", "--yes"]);
+    bed.run(&INIT).document("a new one");
+    bed.assert_made("a new one");
+}
