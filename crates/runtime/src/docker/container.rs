@@ -44,6 +44,13 @@ pub(crate) struct Container {
     plan: Option<String>,
 }
 
+impl Container {
+    /// Whether it has ended by itself and was started again.
+    pub(crate) fn has_restarted(&self) -> bool {
+        self.restarts > 0
+    }
+}
+
 /// What the first start in a container has to do with the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum First {

@@ -39,6 +39,8 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 use tokio::sync::broadcast::error::RecvError;
 
+/// How often a container that keeps ending is told to stop before it is left alone.
+const STOPS: usize = 20;
 /// The major that is deployed when nothing is said, as the original daemon has it.
 const DEFAULT_MAJOR: u16 = 16;
 
@@ -145,20 +147,22 @@ impl DockerRuntime {
         Ok(if there { Observed::Stopped } else { Observed::Missing })
     }
 
-    async fn refuse_running(&self, container: &Container, spec: &ServerSpec) -> Result<(), RuntimeError> {
-        if container.running || container.restarting {
-            return Err(RuntimeError::Unsupported(format!("the container of '{}' runs; stop it first", spec.name)));
-        }
-        Ok(())
-    }
-
-    /// Removes a stopped container, if there is one.
+    /// Removes a stopped container, if there is one. One that keeps ending is stopped again: podman starts it once more
+    /// when it was told to stop it between two of its lives.
     async fn remove_container(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
-        if let Some(found) = self.find_own(spec).await? {
-            self.refuse_running(&found, spec).await?;
-            container::remove(&self.engine, &found.id).await?;
+        for _ in 0..STOPS {
+            let Some(found) = self.find_own(spec).await? else { return Ok(()) };
+            if !found.running && !found.restarting {
+                match container::remove(&self.engine, &found.id).await {
+                    Err(RuntimeError::Containers { .. }) => {}
+                    done => return done,
+                }
+            } else if !found.has_restarted() {
+                break;
+            }
+            container::stop(&self.engine, &found.id, self.config.stop_timeout).await?;
         }
-        Ok(())
+        Err(RuntimeError::Unsupported(format!("the container of '{}' runs; stop it first", spec.name)))
     }
 
     /// Every container of this daemon, in one call.

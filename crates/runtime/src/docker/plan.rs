@@ -75,7 +75,8 @@ pub(crate) fn plan(spec: &ServerSpec, image: &Image, config: &DockerConfig) -> P
         command,
         volume: spec.volume.clone(),
         mount: image.mount.clone(),
-        address: spec.listen.to_string(),
+        // Empty for all addresses: podman takes 0.0.0.0 for an address that packets are sent to.
+        address: if spec.listen.is_unspecified() { String::new() } else { spec.listen.to_string() },
         port: spec.port,
         memory_bytes: spec.memory_mb.and_then(|mb| i64::try_from(mb).ok()).map(|mb| mb.saturating_mul(MIB)),
         nano_cpus: config.cpus.map(|cpus| (cpus * SECOND as f64) as i64),
