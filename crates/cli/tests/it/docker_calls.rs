@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pgdb");
 
-/// What is done here with everything that the proxy lets through, but for pulling: tests have no registry.
+/// What is done here with everything that the proxy lets through, but for pulling, for which see `pulls`.
 #[tokio::test(flavor = "multi_thread")]
 async fn docker_is_asked_what_its_proxy_lets_through_and_nothing_else() {
     let engine = Arc::new(Engine::take(Kind::Docker).await);

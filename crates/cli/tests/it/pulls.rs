@@ -1,5 +1,6 @@
 //! Images out of a registry that asks who comes.
 
+use pgdb_testkit::docker::gate::{Call, Gate};
 use pgdb_testkit::docker::registry::{ImageRegistry, PASSWORD};
 use pgdb_testkit::docker::{Engine, Kind};
 use pgdb_testkit::on::On;
@@ -19,6 +20,8 @@ async fn docker_pulls_with_what_docker_login_has_written() {
     registry.push(&engine, "postgres:16").await;
 
     let mut daemon = On::Engine(Arc::clone(&engine)).prepare(BINARY);
+    let gate = Gate::open(daemon.folder().join("gate"), engine.socket());
+    daemon.set_env("DOCKER_HOST", &gate.host());
     daemon.remember(PASSWORD);
     let folder = daemon.folder().join("client");
     fs::create_dir(&folder).expect("a folder");
@@ -42,6 +45,9 @@ async fn docker_pulls_with_what_docker_login_has_written() {
     fs::write(&config, registry.client_config(PASSWORD)).expect("written");
     let deployed = daemon.deploy_named("private").await;
     assert_eq!(sql::run(deployed["database_url"].as_str().expect("a URL"), "SELECT 1").await, "1");
+    let (pulls, refused): (Vec<Call>, Vec<Call>) = gate.take_calls().into_iter().partition(|call| call.allowed);
+    assert!(refused.is_empty(), "the proxy would refuse {refused:#?}");
+    assert!(pulls.iter().any(|call| call.line.contains("/images/create")), "{pulls:#?}");
     daemon.destroy("private").await;
     assert_nothing_left(&daemon, &[]).await;
     engine.ask(Method::DELETE, &format!("/images/{}/postgres:16", registry.host), Value::Null).await;

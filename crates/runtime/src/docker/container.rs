@@ -169,7 +169,10 @@ pub(crate) async fn configure(
     };
     let Some(made_of) = &container.plan else { return Ok(()) };
     if *made_of == plan::plan(spec, image, config).digest() {
-        upload(engine, &container.id, files::configuration(spec, image)?).await?;
+        if !container.started && engine.was_filled(&container.id) {
+            return Ok(());
+        }
+        upload(engine, &container.id, files::all(spec, image, First::Nothing)?).await?;
         if container.running {
             let owned = exec::short(engine, &container.id, "root", &["chown", "-R", "postgres", DIR]).await;
             // One that has just ended does it by itself when it starts.
@@ -213,20 +216,16 @@ async fn make(
     let body = plan.body(spec, config);
     let created = engine.api().await?.create_container(Some(options), body).await;
     let id = created.map_err(engine.failed(format!("create the container {}", plan.name)))?.id;
-    let filled = async {
-        upload(engine, &id, files::configuration(spec, image)?).await?;
-        match first {
-            First::Make => upload(engine, &id, files::first_start(spec)?).await,
-            First::TakeOver => upload(engine, &id, files::takeover(spec)?).await,
-            First::Nothing => Ok(()),
-        }
-    };
+    let filled = async { upload(engine, &id, files::all(spec, image, first)?).await };
     match filled.await {
         Err(error) => {
             remove(engine, &id).await.ok();
             Err(error)
         }
-        done => done,
+        Ok(()) => {
+            engine.note_filled(id);
+            Ok(())
+        }
     }
 }
 
@@ -275,6 +274,7 @@ pub(crate) async fn start(
             Err(error) if status(&error) == Some(304) => {}
             started => started.map_err(|error| refused(engine, spec, error))?,
         }
+        engine.forget_filled(&container.id);
     }
     let mut look_at = Instant::now() + LOOK;
     loop {
@@ -334,6 +334,7 @@ pub(crate) async fn stop(engine: &Engine, id: &str, grace: Duration) -> Result<(
 pub(crate) async fn remove(engine: &Engine, id: &str) -> Result<(), RuntimeError> {
     const LIMIT: Duration = Duration::from_secs(30);
     let deadline = Instant::now() + LIMIT;
+    engine.forget_filled(id);
     loop {
         let options = RemoveContainerOptionsBuilder::default().force(false).v(false).build();
         match unless_done(engine.api().await?.remove_container(id, Some(options)).await) {

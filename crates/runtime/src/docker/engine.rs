@@ -5,7 +5,7 @@ use bollard::errors::Error;
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -51,11 +51,14 @@ impl Endpoint {
 pub(crate) struct Engine {
     endpoint: Endpoint,
     client: Mutex<Option<Docker>>,
+    /// Containers that got all of their files from this process. One that was not started yet and is not among them may
+    /// lack some: whoever made it may have been killed.
+    filled: Mutex<HashSet<String>>,
 }
 
 impl Engine {
     pub(crate) fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, client: Mutex::default() }
+        Self { endpoint, client: Mutex::default(), filled: Mutex::default() }
     }
 
     /// A client that speaks a version of the API that the engine knows too.
@@ -81,6 +84,21 @@ impl Engine {
             }
         };
         listed.map_err(self.failed("list containers"))
+    }
+
+    /// Notes that a container has all of its files.
+    pub(crate) fn note_filled(&self, container: String) {
+        self.filled.lock().unwrap_or_else(PoisonError::into_inner).insert(container);
+    }
+
+    /// Whether that was noted.
+    pub(crate) fn was_filled(&self, container: &str) -> bool {
+        self.filled.lock().unwrap_or_else(PoisonError::into_inner).contains(container)
+    }
+
+    /// Forgets it, once that does not matter any more.
+    pub(crate) fn forget_filled(&self, container: &str) {
+        self.filled.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
     }
 
     /// Whether the engine is podman.

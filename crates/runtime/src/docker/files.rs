@@ -2,6 +2,7 @@
 //! `docker inspect` shows, and nothing has to be mounted from the daemon's machine.
 
 use crate::conf::{self, AdminAccess, Surroundings};
+use crate::docker::container::First;
 use crate::docker::image::Image;
 use crate::docker::plan::PORT;
 use crate::error::RuntimeError;
@@ -72,10 +73,23 @@ psql -X -q -v ON_ERROR_STOP=1 -U pgdb_admin -d postgres -f /etc/pgdb/seed.sql
 # Nothing of it may be lost once it counts as whole.
 sync -f \"$PGDATA\" 2>/dev/null || sync
 rm /etc/pgdb/fresh
+# Nor may this come back, on which the data would be emptied.
+sync -f /etc/pgdb 2>/dev/null || sync
 ";
 
-/// Configuration and certificate, for every start.
-pub(crate) fn configuration(spec: &ServerSpec, image: &Image) -> Result<Vec<u8>, RuntimeError> {
+/// Configuration and certificate, for every start, and what the first start has to do besides.
+pub(crate) fn all(spec: &ServerSpec, image: &Image, first: First) -> Result<Vec<u8>, RuntimeError> {
+    let mut archive = Archive::new()?;
+    configuration(&mut archive, spec, image)?;
+    match first {
+        First::Make => first_start(&mut archive, spec)?,
+        First::TakeOver => takeover(&mut archive, spec)?,
+        First::Nothing => {}
+    }
+    archive.end()
+}
+
+fn configuration(archive: &mut Archive, spec: &ServerSpec, image: &Image) -> Result<(), RuntimeError> {
     let dir = Path::new(DIR);
     let around = Surroundings {
         listen: "*",
@@ -90,7 +104,6 @@ pub(crate) fn configuration(spec: &ServerSpec, image: &Image) -> Result<Vec<u8>,
          include = 'pgdb.conf'\ninclude_if_exists = '{}/custom.conf'\n",
         image.data
     );
-    let mut archive = Archive::new()?;
     archive.file("run.sh", 0o755, RUN)?;
     archive.file("postgresql.conf", 0o600, &main)?;
     archive.file(conf::OUR_FILE, 0o600, &conf::settings(spec, around))?;
@@ -101,7 +114,7 @@ pub(crate) fn configuration(spec: &ServerSpec, image: &Image) -> Result<Vec<u8>,
         archive.file("server.crt", 0o600, &tls.certificate_pem)?;
         archive.file("server.key", 0o600, tls.key_pem.expose_secret())?;
     }
-    archive.end()
+    Ok(())
 }
 
 /// The administrator's verifier, which needs no quoting.
@@ -114,14 +127,12 @@ fn verifier(spec: &ServerSpec) -> Result<&str, RuntimeError> {
 
 /// What lets the administrator into data that was there before, with a server of a single session: on one line, for it takes
 /// each for a statement.
-pub(crate) fn takeover(spec: &ServerSpec) -> Result<Vec<u8>, RuntimeError> {
+fn takeover(archive: &mut Archive, spec: &ServerSpec) -> Result<(), RuntimeError> {
     let rights = format!("ROLE {ADMIN_ROLE} SUPERUSER LOGIN PASSWORD '{}'", verifier(spec)?);
     let exists = format!("EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = '{ADMIN_ROLE}')");
-    let mut archive = Archive::new()?;
     let statement =
         format!("DO $pgdb$ BEGIN IF {exists} THEN ALTER {rights}; ELSE CREATE {rights}; END IF; END $pgdb$\n");
-    archive.file("takeover.sql", 0o600, &statement)?;
-    archive.end()
+    archive.file("takeover.sql", 0o600, &statement)
 }
 
 /// What sets the administrator's password on a running server.
@@ -133,7 +144,7 @@ pub(crate) fn admission(spec: &ServerSpec) -> Result<Vec<u8>, RuntimeError> {
 }
 
 /// What the first start of new data needs besides.
-pub(crate) fn first_start(spec: &ServerSpec) -> Result<Vec<u8>, RuntimeError> {
+fn first_start(archive: &mut Archive, spec: &ServerSpec) -> Result<(), RuntimeError> {
     let verifier = verifier(spec)?;
     let mut sql = script(&seed::cluster(spec.major, seed::Server::Running));
     let inside = seed::database(spec.major);
@@ -141,13 +152,11 @@ pub(crate) fn first_start(spec: &ServerSpec) -> Result<Vec<u8>, RuntimeError> {
         sql.push_str(&format!("\\connect {PREPARED_DB}\n"));
         sql.push_str(&script(&inside));
     }
-    let mut archive = Archive::new()?;
     // A verifier: PostgreSQL stores it as it is, and the password itself never gets into the container.
     archive.file("password", 0o600, verifier)?;
     archive.file("seed.sql", 0o600, &sql)?;
     archive.file("fresh", 0o600, "")?;
-    archive.at("docker-entrypoint-initdb.d/zz-pgdb.sh", 0o755, LAST)?;
-    archive.end()
+    archive.at("docker-entrypoint-initdb.d/zz-pgdb.sh", 0o755, LAST)
 }
 
 fn script(statements: &[String]) -> String {

@@ -241,7 +241,7 @@ impl Runtime for DockerRuntime {
         let found = self.find(spec).await?;
         // Somebody has removed the container, and all that matters is in the volume; or whoever made it was killed before
         // all files were in it.
-        if !found.is_some_and(|found| found.started) {
+        if !found.as_ref().is_some_and(|found| found.started || self.engine.was_filled(&found.id)) {
             let image = self.image(spec.major).await?;
             container::configure(&self.engine, spec, &image, &self.config).await?;
         }
@@ -257,12 +257,10 @@ impl Runtime for DockerRuntime {
         }
     }
 
-    async fn sync(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
-        let found = self.present(spec).await?;
-        // One file system at once is far cheaper than the thousand files of a new directory one by one.
-        // Our files too: what says that the data is new must not come back.
-        let script = "sync -f \"$PGDATA\" /etc/pgdb 2>/dev/null || sync";
-        exec::short(&self.engine, &found.id, "postgres", &["sh", "-c", script]).await.map(drop)
+    async fn sync(&self, _: &ServerSpec) -> Result<(), RuntimeError> {
+        // The last script of the first start has done it, before the server could be reached; since then the server itself
+        // makes durable what it commits.
+        Ok(())
     }
 
     async fn remove(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {

@@ -94,7 +94,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 impl Run {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
-        let Found { files, left_out } = self.source.find(cx)?;
+        let login = self.connection.login(cx).await?;
+        let (Found { files, left_out }, session) = self.source.find_during(cx, Session::open(&login)).await?;
         anyhow::ensure!(
             left_out.is_empty() || self.keep_going,
             "nothing was run: {} cannot be used; mend or remove what is told above, or use --keep-going",
@@ -110,8 +111,7 @@ impl Run {
             notify: !self.no_notify,
             ..Options::new(VERSION)
         };
-        let login = self.connection.login(cx).await?;
-        let mut session = Session::open(&login).await?;
+        let mut session = session?;
         // Before anything runs: a run whose schema cannot be written is not what was asked for.
         let dump = match self.dump {
             Some(file) => Some((schema::reaching(&session, &login).await?, file)),

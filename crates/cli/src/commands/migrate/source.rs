@@ -5,7 +5,7 @@ use super::lint::counted;
 use anyhow::Context as _;
 use clap::Args;
 use pgdb_core::migration::file::File;
-use pgdb_server::migrations::directory::{self, Found};
+use pgdb_server::migrations::directory::{self, Found, ReadError};
 use std::path::PathBuf;
 
 /// Where the files are.
@@ -27,8 +27,23 @@ impl SourceArgs {
 
     /// The files in the order of their keys, and those that have to be left out, which are told.
     pub(crate) fn find(&self, cx: &Context<'_>) -> anyhow::Result<Found> {
-        let found =
-            directory::read(&self.dir).context("there are no migrations to be had; name the folder with --dir")?;
+        Self::told(cx, directory::read(&self.dir))
+    }
+
+    /// The same while something else is waited for, whose outcome is given too.
+    pub(crate) async fn find_during<T>(
+        &self,
+        cx: &Context<'_>,
+        other: impl Future<Output = T>,
+    ) -> anyhow::Result<(Found, T)> {
+        let dir = self.dir.clone();
+        let reading = tokio::task::spawn_blocking(move || directory::read(&dir));
+        let (found, outcome) = tokio::join!(reading, other);
+        Ok((Self::told(cx, found?)?, outcome))
+    }
+
+    fn told(cx: &Context<'_>, found: Result<Found, ReadError>) -> anyhow::Result<Found> {
+        let found = found.context("there are no migrations to be had; name the folder with --dir")?;
         for sentence in &found.left_out {
             cx.printer.warn(sentence);
         }
