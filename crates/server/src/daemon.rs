@@ -200,14 +200,15 @@ async fn import_first_registry(app: &App) -> anyhow::Result<bool> {
     let text = std::fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
     let registry = serde_json::from_str(&text).with_context(|| format!("{} is not a registry", path.display()))?;
     let Import { report, engine_away } = app.instances.import_registry(registry).await?;
+    if engine_away {
+        let first = report.skipped.first().map_or("", |skipped| skipped.reason.as_str());
+        tracing::warn!(reason = first, "registry.json is read again until the container engine is there");
+        return Ok(false);
+    }
     for skipped in &report.skipped {
         tracing::warn!(name = %skipped.name, reason = %skipped.reason, "a database of registry.json was not taken over");
     }
     tracing::info!(imported = report.imported.len(), "registry.json was taken over");
-    if engine_away {
-        tracing::warn!("the container engine is away; registry.json is read again until it is there");
-        return Ok(false);
-    }
     let note = |connection: &rusqlite::Connection| {
         connection.execute("INSERT INTO meta VALUES (?1, 'true')", [DONE])?;
         Ok(())

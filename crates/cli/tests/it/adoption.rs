@@ -19,6 +19,7 @@ on_runtimes!(
     the_originals_databases_go_on_without_a_restart,
     data_that_the_original_kept_is_deployed_again,
 );
+on_runtimes!(docker; a_registry_waits_for_its_engine);
 
 /// A database of the original daemon, with a note in it.
 struct Original {
@@ -102,6 +103,27 @@ async fn the_originals_databases_go_on_without_a_restart(on: &On) {
     let again = daemon.deploy(json!({ "name": "classic", "from_volume": "pgdb-classic" })).await;
     assert_eq!((&again["user"], &again["db"]), (&item["user"], &item["db"]));
     assert_eq!(sql::run(again["database_url"].as_str().expect("a URL"), "SELECT text FROM note").await, "kept");
+    daemon.destroy("classic").await;
+    assert_nothing_left(&daemon, &[]).await;
+}
+
+async fn a_registry_waits_for_its_engine(on: &On) {
+    let mut daemon = on.prepare(BINARY);
+    let port = daemon.first_port();
+    let Original { item, url, session } = original(daemon.engine().expect("an engine"), "classic", port).await;
+    drop(session);
+    std::fs::create_dir_all(daemon.data_dir()).expect("made");
+    let registry = daemon.data_dir().join("registry.json");
+    std::fs::write(&registry, json!({ "items": [item] }).to_string()).expect("write the registry");
+    daemon.engine().expect("an engine").stop();
+    daemon.up(&[]).await;
+    assert_eq!(daemon.status().await.len(), 0);
+    daemon.engine().expect("an engine").start().await;
+    let look = || async { (daemon.status().await.len() == 1).then_some(()) };
+    wait::until(LIMIT, "the registry to be taken over", look).await;
+    daemon.wait_state("classic", "running").await;
+    assert_eq!(sql::run(&url, "SELECT text FROM note").await, "kept");
+    std::fs::remove_file(&registry).expect("removed");
     daemon.destroy("classic").await;
     assert_nothing_left(&daemon, &[]).await;
 }
