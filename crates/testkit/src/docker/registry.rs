@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 /// Who may come in.
 const USER: &str = "puller";
-/// The password of [`USER`].
+/// The password of the only one who may come in.
 pub const PASSWORD: &str = "pull-me-5f2e9a81c4";
 /// What `htpasswd` makes of both.
 const HTPASSWD: &str = "puller:$2b$04$r4iprVXXF8BB54/bMnfHGe16R0jrz/gxt/JKGmqBIZFYTUCgmNp0S\n";
