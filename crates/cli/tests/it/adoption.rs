@@ -15,11 +15,16 @@ const BINARY: &str = env!("CARGO_BIN_EXE_pgdb");
 const LIMIT: Duration = Duration::from_secs(60);
 
 on_runtimes!(
-    docker, podman;
+    docker;
+    the_originals_databases_go_on_without_a_restart,
+    a_registry_waits_for_its_engine,
+    data_that_the_original_kept_is_deployed_again,
+);
+on_runtimes!(
+    podman;
     the_originals_databases_go_on_without_a_restart,
     data_that_the_original_kept_is_deployed_again,
 );
-on_runtimes!(docker; a_registry_waits_for_its_engine);
 
 /// A database of the original daemon, with a note in it.
 struct Original {
