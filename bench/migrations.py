@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -270,6 +271,8 @@ def arguments():
 
 def main():
     chosen = arguments()
+    # So that what was started is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     without = chosen.without.split(",")
     own = [ours(chosen.pgdb), *floors(chosen.bench)]
     tools = [tool for tool in own if tool.label not in without] + peers(chosen.peers, without)

@@ -6,6 +6,7 @@ use bollard::models::ContainerSummary;
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,8 @@ use tokio::time::{Instant, sleep};
 
 /// How long the engine may take to answer, in seconds; a stop that waits for a checkpoint counts.
 const TIMEOUT_S: u64 = 300;
+/// A proxy's words for an engine that is away.
+const GATEWAY: RangeInclusive<u16> = 502..=504;
 /// How long a state of a container that is only passed through may last.
 const PASSING: Duration = Duration::from_secs(10);
 /// Where an engine listens when nobody says.
@@ -140,21 +143,23 @@ impl Engine {
         Docker::connect_with_ssl(host, &key, &cert, &ca, TIMEOUT_S, version)
     }
 
-    fn unavailable(&self, error: &dyn std::error::Error) -> RuntimeError {
-        RuntimeError::ContainersUnavailable { host: self.endpoint.host.clone(), detail: innermost(error) }
+    fn unavailable(&self, error: &Error) -> RuntimeError {
+        let detail = match status(error) {
+            // With a page of HTML.
+            Some(status) if GATEWAY.contains(&status) => format!("what is before it answers {status}"),
+            _ => innermost(error),
+        };
+        RuntimeError::ContainersUnavailable { host: self.endpoint.host.clone(), detail }
     }
 
     /// For `map_err`: what a failed call means. `action` is verb and object.
     pub(crate) fn failed(&self, action: impl Into<String>) -> impl FnOnce(Error) -> RuntimeError {
         let action = action.into();
         move |error| match error {
-            // A proxy's word for an engine that is away.
-            Error::DockerResponseServerError { status_code: status @ 502..=504, .. } => {
-                self.forget();
-                let detail = format!("what is before it answers {status}");
-                RuntimeError::ContainersUnavailable { host: self.endpoint.host.clone(), detail }
+            Error::DockerResponseServerError { status_code, message } if !GATEWAY.contains(&status_code) => {
+                RuntimeError::Containers { action, message: one_line(&message) }
             }
-            Error::DockerResponseServerError { message, .. } | Error::DockerStreamError { error: message } => {
+            Error::DockerStreamError { error: message } => {
                 RuntimeError::Containers { action, message: one_line(&message) }
             }
             Error::JsonDataError { message, .. } => RuntimeError::Containers { action, message },

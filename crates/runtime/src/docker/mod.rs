@@ -150,11 +150,12 @@ impl DockerRuntime {
     /// Removes a stopped container, if there is one. One that keeps ending is stopped again: podman starts it once more
     /// when it was told to stop it between two of its lives.
     async fn remove_container(&self, spec: &ServerSpec) -> Result<(), RuntimeError> {
+        let mut why = RuntimeError::Unsupported(format!("the container of '{}' runs; stop it first", spec.name));
         for _ in 0..STOPS {
             let Some(found) = self.find_own(spec).await? else { return Ok(()) };
             if !found.running && !found.restarting {
                 match container::remove(&self.engine, &found.id).await {
-                    Err(RuntimeError::Containers { .. }) => {}
+                    Err(error @ RuntimeError::Containers { .. }) => why = error,
                     done => return done,
                 }
             } else if !found.has_restarted() {
@@ -162,7 +163,7 @@ impl DockerRuntime {
             }
             container::stop(&self.engine, &found.id, self.config.stop_timeout).await?;
         }
-        Err(RuntimeError::Unsupported(format!("the container of '{}' runs; stop it first", spec.name)))
+        Err(why)
     }
 
     /// Every container of this daemon, in one call.
