@@ -23,6 +23,7 @@ on_runtimes!(
     an_image_that_is_missing_is_named,
     a_container_that_never_becomes_ready_says_what_it_said,
     a_strangers_container_or_volume_is_left_alone,
+    kept_data_that_a_container_has_is_left_alone,
     both_runtimes_live_in_one_daemon,
     eighteen_keeps_its_data_one_level_higher,
 );
@@ -55,9 +56,12 @@ async fn a_removed_container_comes_back_on_its_volume(on: &On) {
     daemon.poke("/v1/db/phoenix/stop").await.expect(200);
     engine(&daemon).ask(Method::DELETE, "/containers/pgdb-phoenix", Value::Null).await;
     engine(&daemon).ask(Method::DELETE, "/volumes/pgdb-phoenix", Value::Null).await;
-    let answer = daemon.poke("/v1/db/phoenix/start").await;
-    assert_eq!(answer.refused(502), "server_failed");
-    assert!(answer.message().contains("pgdb-phoenix is gone"), "{}", answer.message());
+    for verb in ["start", "restart"] {
+        let answer = daemon.poke(&format!("/v1/db/phoenix/{verb}")).await;
+        assert_eq!(answer.refused(502), "server_failed");
+        assert!(answer.message().contains("pgdb-phoenix is gone"), "{}", answer.message());
+    }
+    assert!(engine(&daemon).volumes().await.is_empty(), "an empty one in its place");
     daemon.destroy("phoenix").await;
     assert_nothing_left(&daemon, &[]).await;
 }
@@ -226,6 +230,25 @@ async fn a_strangers_container_or_volume_is_left_alone(on: &On) {
     ask(Method::DELETE, "/volumes/pgdb-theirs", Value::Null).await;
     daemon.deploy_named("theirs").await;
     assert_nothing_left(&daemon, &["theirs"]).await;
+}
+
+async fn kept_data_that_a_container_has_is_left_alone(on: &On) {
+    let daemon = on.start(BINARY).await;
+    noted(&daemon, "keeper").await;
+    daemon.delete("/v1/db/keeper?keep_data=true").await.expect(200);
+    let ask = |method, path: &'static str, body| engine(&daemon).ask(method, path, body);
+    let body = json!({ "Image": "postgres:16", "HostConfig": { "Binds": ["pgdb-keeper:/somewhere"] } });
+    ask(Method::POST, "/containers/create?name=looking", body).await;
+    let wanted = json!({ "name": "again", "from_volume": "pgdb-keeper" });
+    let answer = daemon.post("/v1/deploy", &wanted).await;
+    assert_eq!(answer.refused(409), "not_ours");
+    assert!(answer.message().contains("the container looking has it"), "{}", answer.message());
+    assert_eq!(daemon.status().await.len(), 0);
+    ask(Method::DELETE, "/containers/looking?v=true", Value::Null).await;
+    let again = daemon.deploy(wanted).await;
+    wait_for_note(again["database_url"].as_str().expect("a URL")).await;
+    daemon.destroy("again").await;
+    assert_nothing_left(&daemon, &[]).await;
 }
 
 async fn both_runtimes_live_in_one_daemon(on: &On) {
