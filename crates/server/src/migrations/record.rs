@@ -8,10 +8,8 @@ use rusqlite::{Connection, params};
 /// earlier one was interrupted.
 pub(super) fn begin(connection: &Connection, operation: i64, item: &RolloutItem, newest: i64) -> Result<i64, Problem> {
     let sql = "INSERT INTO rollout_items (operation_seq, kind, name, item, newest_before) VALUES (?1, ?2, ?3, '', ?4) \
-               ON CONFLICT DO NOTHING";
-    connection.execute(sql, params![operation, item.kind, item.name, newest])?;
-    let sql =
-        "SELECT coalesce(newest_before, ?4) FROM rollout_items WHERE operation_seq = ?1 AND kind = ?2 AND name = ?3";
+               ON CONFLICT DO UPDATE SET newest_before = coalesce(newest_before, excluded.newest_before) \
+               RETURNING newest_before";
     Ok(connection.query_row(sql, params![operation, item.kind, item.name, newest], |row| row.get(0))?)
 }
 
