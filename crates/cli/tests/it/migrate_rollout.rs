@@ -1,10 +1,17 @@
 //! `pgdb migrate rollout`: a template, its previews and instances brought up to date by the daemon.
 
 use crate::previews::bed::{Bed, SERVER};
-use pgdb_testkit::sql;
+use pgdb_testkit::api::Body;
+use pgdb_testkit::daemon::Daemon;
+use pgdb_testkit::{sql, wait};
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_pgdb");
+const LIMIT: Duration = Duration::from_secs(30);
 
 struct Files<'a> {
     bed: &'a Bed,
@@ -239,4 +246,30 @@ async fn instances_are_brought_up_to_date_and_wrong_requests_are_refused() {
     let limited = bed.daemon.with_token(token["token"].as_str().expect("a token"));
     let asked = limited.post("/v1/migrations", &body(good, json!({ "previews": true }))).await;
     assert_eq!(asked.refused(403), "forbidden");
+}
+
+#[tokio::test]
+async fn a_report_tells_what_a_try_had_run_whose_daemon_was_killed() {
+    let mut daemon = Daemon::start(BINARY).await;
+    let deployed = daemon.deploy_named("shop").await;
+    let url = deployed["database_url"].as_str().expect("a URL");
+    let gate = sql::login(url).await.expect("in");
+    gate.run("SELECT pg_advisory_lock(4711)").await.expect("locked");
+    let files = [("public/001_a.sql", "CREATE TABLE a ()"), ("public/002_b.sql", "SELECT pg_advisory_xact_lock(4711)")];
+    let files = files.map(|(name, sql)| json!({ "name": name, "sql": sql }));
+    let body = Body::Json(json!({ "files": files, "to": { "instances": ["shop"] } }));
+    let begun = daemon.send(Method::POST, "/v1/migrations?wait=false", body).await.expect(202);
+    // The first file is done, and the second waits.
+    let waits =
+        "SELECT 1 FROM pg_locks, pgdb.migrations WHERE locktype = 'advisory' AND NOT granted AND outcome = 'applied'";
+    let look = || async { gate.run(waits).await.ok().flatten() };
+    wait::until(LIMIT, "the second file to wait", look).await;
+    daemon.kill9().await;
+    drop(gate);
+    daemon.up(&[]).await;
+    let id = begun["id"].as_str().expect("an operation");
+    assert_eq!(daemon.wait_operation(id).await["state"], "succeeded");
+    let report = daemon.get(&format!("/v1/migrations/{id}")).await.expect(200);
+    let item = &report["items"][0];
+    assert_eq!((&item["state"], &item["files"]), (&json!("applied"), &json!(["public/001_a.sql", "public/002_b.sql"])));
 }
