@@ -7,7 +7,8 @@ use crate::migrate::session::Session;
 use crate::migrate::split::Statement;
 use bytes::Bytes;
 use futures::{SinkExt, TryStreamExt};
-use tokio_postgres::{Error, SimpleQueryMessage};
+use std::pin::Pin;
+use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryStream};
 
 /// How much data of a COPY goes into one message.
 const COPY_CHUNK: usize = 64 * 1024;
@@ -46,13 +47,20 @@ pub(crate) fn is_loss(error: &PgError) -> bool {
     }
 }
 
-/// Sends statements as one message, and gives the first column of the last row, if any statement had one; a failure
-/// says how many statements were done before it.
-pub(crate) async fn run_counting(session: &Session, text: &str) -> Result<Option<String>, (Error, usize)> {
+/// What the server answers to a message that was sent.
+pub(crate) type Answers = Result<Pin<Box<SimpleQueryStream>>, Error>;
+
+/// Sends statements as one message, and does not wait.
+pub(crate) async fn send(session: &Session, text: &str) -> Answers {
+    session.client.raw().simple_query_raw(text).await.map(Box::pin)
+}
+
+/// Waits for the end of a message. Gives the first column of the last row, if any statement had one; a failure says how
+/// many statements were done before it.
+pub(crate) async fn count(answers: Answers) -> Result<Option<String>, (Error, usize)> {
     let mut done = 0;
     let mut last = None;
-    let answers = session.client.raw().simple_query_raw(text).await.map_err(|error| (error, 0))?;
-    futures::pin_mut!(answers);
+    let mut answers = answers.map_err(|error| (error, 0))?;
     loop {
         match answers.try_next().await {
             Ok(Some(SimpleQueryMessage::CommandComplete(_))) => done += 1,
@@ -64,6 +72,11 @@ pub(crate) async fn run_counting(session: &Session, text: &str) -> Result<Option
             Err(error) => return Err((error, done)),
         }
     }
+}
+
+/// Sends statements as one message and waits for its end, as [`count`] does.
+pub(crate) async fn run_counting(session: &Session, text: &str) -> Result<Option<String>, (Error, usize)> {
+    count(send(session, text).await).await
 }
 
 /// Runs a COPY with the data that stands behind it.

@@ -1,6 +1,7 @@
 //! One file, from its text to its report.
 
 use crate::error::PgError;
+use crate::migrate::ahead::Ahead;
 use crate::migrate::attempt::Failed;
 use crate::migrate::backoff::Backoff;
 use crate::migrate::failure::Teller;
@@ -12,7 +13,7 @@ use crate::migrate::setup::Setup;
 use crate::migrate::split::{self, Statement};
 use crate::migrate::steps::{self, Steps};
 use crate::migrate::whole::Whole;
-use pgdb_core::migration::file::{Content, File};
+use pgdb_core::migration::file::File;
 use pgdb_core::migration::ledger::SeenLock;
 use pgdb_core::migration::plan::Item;
 use tokio::time::Instant;
@@ -29,6 +30,7 @@ pub(crate) async fn run_file(
     setup: &Setup,
     item: &Item<'_>,
     options: &Options,
+    ahead: &mut Ahead<'_>,
     listener: Listener<'_>,
 ) -> FileReport {
     let begin = Instant::now();
@@ -36,14 +38,10 @@ pub(crate) async fn run_file(
     let key = file.key.as_str();
     let mut backoff = Backoff::new(options.lock_retries, u64::from(std::process::id()));
     let mut notices = Vec::new();
-    let outcome = match &file.content {
-        Ok(content) => attempt(session, setup, item, content, &mut backoff, &mut notices, listener).await,
-        // A plan does not give out what cannot be read.
-        Err(error) => {
-            Err(Failed::new(Failure { key: key.to_owned(), message: error.to_string(), ..Failure::default() }, None))
-        }
-    };
-    tell(session.take_notices(), key, &mut notices, listener);
+    let outcome = attempt(session, setup, item, ahead, &mut backoff, &mut notices, listener).await;
+    if !ahead.somebody_talks() {
+        tell(session.take_notices(), key, &mut notices, listener);
+    }
     let took_ms = milliseconds(begin);
     let retries = backoff.attempts();
     let (locks, failure) = match outcome {
@@ -102,12 +100,20 @@ async fn attempt(
     session: &mut Session,
     setup: &Setup,
     item: &Item<'_>,
-    content: &Content,
+    ahead: &mut Ahead<'_>,
     backoff: &mut Backoff,
     notices: &mut Vec<Notice>,
     listener: Listener<'_>,
 ) -> Result<Applied, Failed> {
     let file = item.file;
+    let content = match &file.content {
+        Ok(content) => content,
+        // A plan does not give out what cannot be read.
+        Err(error) => {
+            let key = file.key.to_string();
+            return Err(Failed::new(Failure { key, message: error.to_string(), ..Failure::default() }, None));
+        }
+    };
     let sql = content.sql.as_str();
     let bare = Teller { key: &file.key, sql, statements: &[] };
     let statements = split::split(sql).map_err(|error| Failed::new(bare.unfit(&error), None))?;
@@ -120,10 +126,10 @@ async fn attempt(
     }
     let whole = Whole { file, sql, statements: &statements, outer };
     loop {
-        let failed = match whole_attempt(session, setup, &whole, notices, listener).await {
+        let failed = match whole_attempt(session, setup, &whole, ahead, notices, listener).await {
             Ok(locks) => {
                 if whole.deallocates() {
-                    session.set_prepared(false);
+                    session.forget_prepared();
                 }
                 return Ok(Applied { locks });
             }
@@ -140,16 +146,19 @@ async fn whole_attempt(
     session: &Session,
     setup: &Setup,
     whole: &Whole<'_>,
+    ahead: &mut Ahead<'_>,
     notices: &mut Vec<Notice>,
     listener: Listener<'_>,
 ) -> Result<Vec<SeenLock>, Failed> {
     let key = whole.file.key.as_str();
-    let running = whole.run(session, setup);
+    let sent = ahead.take();
+    let others = ahead.somebody_talks();
+    let running = whole.run(session, setup, sent, ahead);
     tokio::pin!(running);
     loop {
         tokio::select! {
             outcome = &mut running => return outcome,
-            heard = session.hear() => tell(vec![heard], key, notices, listener),
+            heard = session.hear(), if !others => tell(vec![heard], key, notices, listener),
         }
     }
 }
@@ -164,7 +173,7 @@ async fn in_steps(
     listener: Listener<'_>,
 ) -> Result<Applied, Failed> {
     // It may throw away what was prepared.
-    session.set_prepared(false);
+    session.forget_prepared();
     let mut steps = match Steps::begin(item.file, text, session, setup, item.unfinished, listener).await {
         Ok(steps) => steps,
         Err(failed) => {

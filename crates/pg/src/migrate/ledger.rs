@@ -16,16 +16,12 @@ pub const TABLE: &str = "pgdb.migrations";
 
 /// No schema, no table.
 const ABSENT: [&str; 2] = ["3F000", "42P01"];
+/// It is there already: a schema, a table, or a row of the catalogs at the same moment.
+const PRESENT: [&str; 3] = ["42P06", "42P07", "23505"];
 
-/// Makes it. Asked for by hand, for `CREATE SCHEMA IF NOT EXISTS` wants the right to make one even if it is there. What is
-/// new is nobody's but its owner's, whatever the default privileges say; who has rights on it later got them on purpose.
-const CREATE: &str = "DO $$ DECLARE new_schema boolean := false; grantee text; BEGIN \
-     IF pg_catalog.to_regnamespace('pgdb') IS NULL THEN \
-       CREATE SCHEMA pgdb; COMMENT ON SCHEMA pgdb IS 'what pgdb keeps about this database'; \
-       new_schema := true; \
-     END IF; \
-     IF pg_catalog.to_regclass('pgdb.migrations') IS NULL THEN \
-       CREATE TABLE pgdb.migrations ( \
+/// Makes it where nothing is.
+const SCHEMA: &str = "CREATE SCHEMA pgdb; COMMENT ON SCHEMA pgdb IS 'what pgdb keeps about this database'";
+const RELATION: &str = "CREATE TABLE pgdb.migrations ( \
          id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
          key text NOT NULL, \
          sha256 text, \
@@ -40,7 +36,16 @@ const CREATE: &str = "DO $$ DECLARE new_schema boolean := false; grantee text; B
          locks jsonb NOT NULL DEFAULT '[]', \
          doing jsonb, \
          progress jsonb); \
-       COMMENT ON TABLE pgdb.migrations IS 'a row for each attempt to run a migration; see pgdb migrate history'; \
+       COMMENT ON TABLE pgdb.migrations IS 'a row for each attempt to run a migration; see pgdb migrate history'";
+
+/// Makes what is missing of it. Asked for by hand, for `CREATE SCHEMA IF NOT EXISTS` wants the right to make one even if it
+/// is there. What is new is nobody's but its owner's, whatever the default privileges say; who has rights on it later got
+/// them on purpose.
+fn create() -> String {
+    format!(
+        "DO $$ DECLARE new_schema boolean := false; grantee text; BEGIN \
+     IF pg_catalog.to_regnamespace('pgdb') IS NULL THEN {SCHEMA}; new_schema := true; END IF; \
+     IF pg_catalog.to_regclass('pgdb.migrations') IS NULL THEN {RELATION}; \
        FOR grantee IN SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' \
              ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END \
            FROM (SELECT relacl AS acl, relowner AS owner FROM pg_catalog.pg_class \
@@ -53,11 +58,16 @@ const CREATE: &str = "DO $$ DECLARE new_schema boolean := false; grantee text; B
      ELSIF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute \
          WHERE attrelid = 'pgdb.migrations'::pg_catalog.regclass AND attname = 'progress') THEN \
        ALTER TABLE pgdb.migrations ADD COLUMN IF NOT EXISTS doing jsonb, ADD COLUMN IF NOT EXISTS progress jsonb; \
-     END IF; END $$";
+     END IF; END $$"
+    )
+}
 
 /// The modes that others have to wait for, from the weakest to the strongest.
 pub(crate) const MODES: &str = "ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
      'AccessExclusiveLock']";
+
+/// All others.
+const WEAK: &str = "ARRAY['AccessShareLock', 'RowShareLock', 'RowExclusiveLock']";
 
 /// Whether a lock `l` is on a relation and of a mode that others have to wait for. Outside of its own database a session
 /// locks only what all share.
@@ -65,17 +75,26 @@ fn strong() -> String {
     format!("l.granted AND l.locktype = 'relation' AND l.database <> 0 AND l.mode = ANY ({MODES})")
 }
 
-/// Whether the relation `oid` is one that people know: a table or the like, there for longer than this session, and neither
-/// PostgreSQL's nor ours. `old` picks the relations `c` with the row types `t` that were there before.
-fn known(oid: &str, old: &str) -> String {
-    let own = |schema: &str| format!("coalesce(pg_catalog.to_regnamespace('{schema}')::pg_catalog.oid, 0)");
-    let schemas = ["pg_catalog", "information_schema", "pgdb"].map(own).join(", ");
+/// Whether a relation `c` is one that people know: a table or the like, neither PostgreSQL's nor ours.
+const KNOWN: &str = "c.relkind IN ('r', 'p', 'm', 'v', 'f') AND c.relpersistence <> 't' \
+     AND c.relnamespace <> coalesce(pg_catalog.to_regnamespace('pgdb')::pg_catalog.oid, 0)";
+
+/// Whether a relation `c` was there before: `old` picks the row types `t` that were.
+fn before(old: &str) -> String {
+    format!("EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = c.reltype AND {old} OFFSET 0)")
+}
+
+/// Whether the relation `oid` is known and was there before.
+fn known_before(oid: &str, old: &str) -> String {
     format!(
-        "EXISTS (SELECT FROM pg_catalog.pg_class c, pg_catalog.pg_type t WHERE c.oid = {oid} AND t.oid = c.reltype \
-         AND c.relkind IN ('r', 'p', 'm', 'v', 'f') AND c.relpersistence <> 't' \
-         AND c.relnamespace <> ALL (ARRAY[{schemas}]) AND {old} OFFSET 0)"
+        "EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = {oid} AND c.oid >= {FIRST_OF_OTHERS} AND {KNOWN} AND {} \
+         OFFSET 0)",
+        before(old)
     )
 }
+
+/// The first number that can be something else's than PostgreSQL's own (`FirstNormalObjectId` in its `access/transam.h`).
+pub(crate) const FIRST_OF_OTHERS: u32 = 16384;
 
 /// A query for the relations that a session has locked in modes that others have to wait for: what was there before, by
 /// name, and the strongest mode of each, as its number. `of` picks the locks `l` of one session, `old` the relations `c`
@@ -88,7 +107,7 @@ pub(crate) fn held(of: &str, old: &str) -> String {
          (SELECT l.relation, pg_catalog.max(pg_catalog.array_position({MODES}, l.mode)) AS mode \
           FROM pg_catalog.pg_locks l WHERE {of} AND {strong} GROUP BY 1 OFFSET 0) h WHERE {known}",
         strong = strong(),
-        known = known("h.relation", old),
+        known = known_before("h.relation", old),
     )
 }
 
@@ -131,32 +150,73 @@ pub(crate) fn note_sql() -> String {
          SELECT pg_catalog.max(locks), {written} FROM noted",
         held = unless(&format!("pg_catalog.bool_or({})", lock::is_migrators("l"))),
         strong = strong(),
-        known = known("l.relation", OLD),
+        known = known_before("l.relation", OLD),
         written = unless("pg_catalog.count(*) = 1"),
     )
 }
 
+/// Prepares what stands around a plain file (`reach.rs`) in its message, under names that begin with `name`.
+/// Nothing that such a file does can be in the way of its row.
+///
+/// - `_turn`: does nothing if the newest row is that of a key and younger than a row, and else fails.
+/// - `_rows`: writes the row of a file that locks nothing that others wait for.
+/// - `_looks`: the same with what the transaction has locked, which it gives, if the transaction made no relations.
+/// - `_looks_before`: the same for one that did.
+pub(crate) fn prepare_plain_sql(name: &str) -> String {
+    let row = "INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks)";
+    // Names have their schema, whatever the search path is. Weak modes are named, for there are fewer of them, and numbers
+    // are compared first: this runs for each lock of each session.
+    let looks = |suffix: &str, old: &str| {
+        format!(
+            "PREPARE {name}_{suffix} (text, text, text) AS {row} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, \
+               pg_catalog.to_jsonb(ARRAY(SELECT pg_catalog.jsonb_build_object('held_ms', {OPEN_MS}, 'mode', l.mode, \
+                 'relation', c.relnamespace::pg_catalog.regnamespace || '.' || pg_catalog.quote_ident(c.relname)) \
+                 FROM pg_catalog.pg_locks l, pg_catalog.pg_class c WHERE l.relation >= {FIRST_OF_OTHERS} \
+                 AND l.pid = pg_catalog.pg_backend_pid() AND l.mode <> ALL ({WEAK}) AND l.granted \
+                 AND l.locktype = 'relation' AND c.oid = l.relation AND {KNOWN} {old}))) RETURNING locks::text"
+        )
+    };
+    format!(
+        "PREPARE {name}_turn (text, bigint) AS SELECT FROM \
+           (SELECT m.key, m.id FROM pgdb.migrations m ORDER BY m.id DESC LIMIT 1) newest \
+           WHERE (CASE WHEN newest.key = $1 AND newest.id > $2 THEN '1' ELSE '{NOT_ITS_TURN}' END)::integer = 0; \
+         PREPARE {name}_rows (text, text, text) AS {row} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, '[]'); \
+         {}; {}",
+        looks("looks", ""),
+        looks("looks_before", &format!("AND {}", before(OLD))),
+    )
+}
+
+/// What the statement `_turn` of [`prepare_plain_sql`] fails with, between quotation marks of PostgreSQL's.
+pub(crate) const NOT_ITS_TURN: &str = "pgdb: the file before it has failed";
+
 /// What [`note_sql`] fails with, between quotation marks of PostgreSQL's.
 pub(crate) const NOT_NOTED: &str = "pgdb: the row is not there";
 
-/// Prepares [`note_sql`] under a name, with the search path that it runs with, so that it is planned once. What a file has
-/// prepared is thrown away, as everything else is that a file leaves in the session.
-pub(crate) async fn prepare(client: &Client, name: &str) -> Result<(), PgError> {
-    let sql = format!(
-        "DEALLOCATE ALL; SET search_path TO pg_catalog, pg_temp; PREPARE {name} (text, text, text) AS {}",
-        note_sql()
-    );
-    client.batch("prepare the ledger's row", &sql).await
+/// Throws away all that is prepared in a session.
+pub(crate) const CLEAR: &str = "DEALLOCATE ALL; ";
+
+/// Prepares [`note_sql`] under a name, so that it is planned once: in a session whose search path is ours.
+pub(crate) fn prepare_sql(name: &str) -> String {
+    format!("PREPARE {name} (text, text, text) AS {}", note_sql())
 }
 
 /// Makes the ledger if there is none. [`PgError::UnfitLedger`] if there is one that we may not or must not write.
 pub async fn ensure(client: &Client) -> Result<(), PgError> {
-    if trust::check(client, Use::Write).await? != Found::Whole {
-        client.batch("make the ledger (schema pgdb)", CREATE).await?;
-        // Somebody else may have made one at the same moment.
-        trust::check(client, Use::Write).await?;
+    const MAKE: &str = "make the ledger (schema pgdb)";
+    match trust::check(client, Use::Write).await? {
+        Found::Whole => return Ok(()),
+        Found::Nothing => match client.batch(MAKE, &format!("{SCHEMA}; {RELATION}")).await {
+            // All of it is ours, for it was made as one.
+            Ok(()) => return Ok(()),
+            Err(error) if error.sqlstate().is_some_and(|code| PRESENT.contains(&code)) => {}
+            Err(error) => return Err(error),
+        },
+        Found::Absent | Found::Older => {}
     }
-    Ok(())
+    client.batch(MAKE, &create()).await?;
+    // Somebody else may have made one at the same moment.
+    trust::check(client, Use::Write).await.map(drop)
 }
 
 /// All that planning needs, in the order of what happened; `None` without a ledger. Locks are left out.
@@ -175,7 +235,7 @@ pub async fn history(client: &Client, key: Option<&str>, limit: u32) -> Result<O
 
 async fn select(client: &Client, locks: &str, tail: &str, params: &[&str]) -> Result<Option<Vec<LedgerRow>>, PgError> {
     let progress = match trust::check(client, Use::Read).await? {
-        Found::Absent => return Ok(None),
+        Found::Nothing | Found::Absent => return Ok(None),
         // Until the next run adds it.
         Found::Older => "NULL",
         Found::Whole => "progress::text",

@@ -6,6 +6,7 @@
 //! Files that are not trusted run in a session of their own, logged in as a role that the ledger is out of reach of
 //! (`Session::open_apart`, `wall.rs`); how that is exact all the same is in `mark.rs`.
 
+mod ahead;
 mod attempt;
 mod backoff;
 pub mod check;
@@ -21,6 +22,7 @@ pub mod lint;
 mod lock;
 mod mark;
 pub mod place;
+mod reach;
 pub mod report;
 pub mod run;
 pub mod scratch;

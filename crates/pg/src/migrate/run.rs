@@ -1,6 +1,7 @@
 //! Running what a plan says.
 
 use crate::error::PgError;
+use crate::migrate::ahead::Ahead;
 use crate::migrate::attempt::is_loss;
 use crate::migrate::error::MigrateError;
 use crate::migrate::file::run_file;
@@ -8,7 +9,7 @@ use crate::migrate::ledger;
 use crate::migrate::lock;
 use crate::migrate::mark;
 use crate::migrate::report::{Event, FileReport, Listener, RefusedFile, RunReport};
-use crate::migrate::session::Session;
+use crate::migrate::session::{Prepared, Session};
 use crate::migrate::setup::Setup;
 use crate::migrate::trust::{self, Use};
 use crate::migrate::wall::{self, Ledger};
@@ -115,21 +116,22 @@ async fn locked(
     let mut report = begun(&plan);
     let mut setup = Setup::new(&session.client, options)?;
     let items: Vec<_> = plan.to_run().collect();
+    let mut ahead = Ahead::new(&items, session.is_apart() || options.role.is_some());
     listener(Event::Planned { to_run: items.len(), files: files.len() });
     for (index, item) in items.iter().enumerate() {
         let key = item.file.key.as_str();
         listener(Event::Started { key, number: index + 1, of: items.len() });
-        if !session.is_prepared() && !session.is_apart() {
-            ledger::prepare(&session.client, session.note_name()).await?;
-            session.set_prepared(true);
-        }
         // The last file of all, or the note of a failure, waits for the disk for all of them.
         setup.more_to_come = index + 1 < items.len();
-        let file = run_file(session, &setup, item, options, listener).await;
+        let sent = ahead.send(session, &setup, index).await;
+        if !sent && !session.is_apart() {
+            prepare(session).await?;
+        }
+        let file = run_file(session, &setup, item, options, &mut ahead, listener).await;
         listener(Event::Ended(&file));
         let failed = note_end(&mut report, file);
         if failed {
-            session.set_prepared(false);
+            session.forget_prepared();
         }
         if failed && !(options.keep_going && may_go_on(session).await?) {
             report.not_reached = items[index + 1..].iter().map(|item| item.file.key.to_string()).collect();
@@ -140,6 +142,19 @@ async fn locked(
         unless_lost(session.keeper().batch("tell PostgREST", "NOTIFY pgrst, 'reload schema'").await)?;
     }
     Ok(report)
+}
+
+/// Prepares the statement that writes a file's row of the ledger, unless that was done. What files have prepared is thrown
+/// away, as everything else is that a file leaves in the session.
+async fn prepare(session: &Session) -> Result<(), PgError> {
+    let prepared = session.prepared();
+    if !prepared.note {
+        let clear = if prepared.others { ledger::CLEAR } else { "" };
+        let sql = format!("{clear}{}; {}", Setup::OURS, ledger::prepare_sql(session.note_name()));
+        session.client.batch("prepare the ledger's row", &sql).await?;
+        session.set_prepared(Prepared { note: true, others: false, ..prepared });
+    }
+    Ok(())
 }
 
 /// Whether more files can be run after one that has failed: one that gave up the lock has let others in.

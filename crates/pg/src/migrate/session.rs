@@ -9,7 +9,6 @@ use secrecy::SecretString;
 use std::collections::hash_map::RandomState;
 use std::future;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -36,6 +35,17 @@ impl From<ParsedUrl> for Login {
     }
 }
 
+/// What is prepared in a session.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Prepared {
+    /// The statement that writes a file's row of the ledger.
+    pub(crate) note: bool,
+    /// Those around plain files.
+    pub(crate) plain: bool,
+    /// Maybe others, which files have left.
+    pub(crate) others: bool,
+}
+
 /// What migrates: one session, or one that runs the files and one that keeps the ledger.
 #[derive(Debug)]
 pub struct Session {
@@ -48,8 +58,7 @@ pub struct Session {
     notices: Mutex<mpsc::UnboundedReceiver<ServerError>>,
     /// What the statement that writes a row of the ledger is called: no file has something of that name by chance.
     note_name: String,
-    /// Whether it is prepared.
-    prepared: AtomicBool,
+    prepared: Mutex<Prepared>,
 }
 
 impl Session {
@@ -65,7 +74,7 @@ impl Session {
             login: login.clone(),
             notices: Mutex::new(notices),
             note_name: format!("pgdb_note_{:016x}", RandomState::new().build_hasher().finish()),
-            prepared: AtomicBool::new(false),
+            prepared: Mutex::default(),
         })
     }
 
@@ -92,19 +101,24 @@ impl Session {
         self.client.is_closed() || self.keeper().is_closed()
     }
 
-    /// Whether the statement that writes a row of the ledger is prepared, as far as is known: a file can throw it away.
-    pub(crate) fn is_prepared(&self) -> bool {
-        self.prepared.load(Ordering::Relaxed)
+    /// What of ours is prepared, as far as is known: a file can throw it away.
+    pub(crate) fn prepared(&self) -> Prepared {
+        *held(&self.prepared)
     }
 
-    /// What it is called.
+    /// Takes note of what is prepared now.
+    pub(crate) fn set_prepared(&self, prepared: Prepared) {
+        *held(&self.prepared) = prepared;
+    }
+
+    /// Takes note that anything may be prepared, and ours may not.
+    pub(crate) fn forget_prepared(&self) {
+        self.set_prepared(Prepared { note: false, plain: false, others: true });
+    }
+
+    /// What the statement is called that writes a row of the ledger; the names of those around plain files begin with it.
     pub(crate) fn note_name(&self) -> &str {
         &self.note_name
-    }
-
-    /// Takes note of whether it is prepared.
-    pub(crate) fn set_prepared(&self, prepared: bool) {
-        self.prepared.store(prepared, Ordering::Relaxed);
     }
 
     /// The role that runs the files.
@@ -133,8 +147,7 @@ impl Session {
     }
 
     fn notices(&self) -> MutexGuard<'_, mpsc::UnboundedReceiver<ServerError>> {
-        // Nothing that holds it can panic.
-        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
+        held(&self.notices)
     }
 
     /// The session that keeps the ledger, for questions that are no migration.
@@ -149,6 +162,11 @@ impl Session {
             keeper.close().await;
         }
     }
+}
+
+/// Nothing that holds one of these can panic.
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn told(notice: ServerError) -> Notice {

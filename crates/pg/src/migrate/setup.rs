@@ -11,6 +11,9 @@ const ALIVE_MS: u32 = 2000;
 /// From this major on it can be told to look.
 const FIRST_THAT_LOOKS: u16 = 14;
 
+/// A commit that does not wait for the disk.
+const QUICK: &str = "synchronous_commit = off";
+
 /// The settings, as SQL.
 #[derive(Debug)]
 pub(crate) struct Setup {
@@ -55,7 +58,7 @@ impl Setup {
     /// nothing.
     pub(crate) fn begin(&self, modes: &str) -> (String, usize) {
         let mut sql = format!("BEGIN {modes}; RESET ALL; DISCARD TEMP");
-        let quick = self.more_to_come.then_some("synchronous_commit = off");
+        let quick = self.more_to_come.then_some(QUICK);
         for setting in self.settings.iter().map(String::as_str).chain(quick) {
             sql.push_str("; SET LOCAL ");
             sql.push_str(setting);
@@ -65,6 +68,17 @@ impl Setup {
             sql.push_str(role);
         }
         (sql, 3 + self.settings.len() + usize::from(quick.is_some()) + usize::from(self.role.is_some()))
+    }
+
+    /// Makes the session once what it is for each of the files that leave it as it is. They are followed by others or say
+    /// that they wait for the disk. What is prepared is planned once and not for each file's key.
+    pub(crate) fn kept(&self) -> String {
+        let mut sql = "RESET ALL; DISCARD TEMP".to_owned();
+        for setting in self.settings.iter().map(String::as_str).chain([QUICK, "plan_cache_mode = force_generic_plan"]) {
+            sql.push_str("; SET ");
+            sql.push_str(setting);
+        }
+        sql
     }
 
     /// The same for a file without a transaction.

@@ -19,6 +19,8 @@ pub(crate) enum Use {
 /// How the ledger stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
+    /// There is none, nor its schema, and whatever is made belongs to who makes it, and to nobody else.
+    Nothing,
     /// There is none.
     Absent,
     /// One that an earlier version made, which lacks a column.
@@ -26,6 +28,18 @@ pub(crate) enum Found {
     /// All is there.
     Whole,
 }
+
+/// Whether there is a schema `pgdb`; whether nothing in the table runs when it is read, as far as that can be told without
+/// asking more; whether it has all columns; whether there are default privileges. It takes a third of the time of
+/// [`LOOK`].
+const GLANCE: &str = "SELECT n.oid IS NOT NULL, \
+     c.relkind = 'r' AND NOT (c.relhasrules OR c.relrowsecurity OR c.relhassubclass) AND \
+       NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+         AND (a.atttypid >= 16384 OR a.attgenerated <> '' OR a.attinhcount > 0)), \
+     EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'progress'), \
+     EXISTS (SELECT FROM pg_catalog.pg_default_acl) \
+   FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'pgdb' \
+   LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'migrations'";
 
 /// One row where there is a schema `pgdb`. Trusted with writing are we ourselves, who can become us, whose member we are,
 /// superusers, and the database's owner. A type, a default, a constraint or an index of our table is PostgreSQL's own.
@@ -60,8 +74,19 @@ const LOOK: &str = "WITH me AS (SELECT oid, rolsuper FROM pg_catalog.pg_roles WH
    FROM me, pg_catalog.pg_namespace n LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'migrations' \
    WHERE n.nspname = 'pgdb'";
 
-/// Looks; [`PgError::UnfitLedger`] where the ledger may not be used so. One question to the server.
+/// Looks; [`PgError::UnfitLedger`] where the ledger may not be used so.
 pub(crate) async fn check(client: &Client, usage: Use) -> Result<Found, PgError> {
+    let seen = client.query("look at the ledger", GLANCE, &[]).await?;
+    if let Some(row) = seen.first() {
+        let (schema, harmless, whole) = (row.get::<_, bool>(0), row.get::<_, Option<bool>>(1), row.get::<_, bool>(2));
+        let given: bool = row.get(3);
+        match (usage, schema, harmless) {
+            (_, false, _) => return Ok(if given { Found::Absent } else { Found::Nothing }),
+            (Use::Read, true, None) => return Ok(Found::Absent),
+            (Use::Read, true, Some(true)) => return Ok(if whole { Found::Whole } else { Found::Older }),
+            (Use::Read, true, Some(false)) | (Use::Write, true, _) => {}
+        }
+    }
     let rows = client.query("look whose the ledger is", LOOK, &[]).await?;
     let Some(row) = rows.first() else { return Ok(Found::Absent) };
     match trouble(row, usage) {

@@ -1,7 +1,8 @@
 //! A file in one transaction, with its row of the ledger: all of it or nothing.
 
 use crate::error::PgError;
-use crate::migrate::attempt::{Failed, copy, run_counting};
+use crate::migrate::ahead::{Ahead, Sent};
+use crate::migrate::attempt::{Failed, copy, count, run_counting};
 use crate::migrate::failure::Teller;
 use crate::migrate::ledger;
 use crate::migrate::mark::{self, NewRow};
@@ -21,7 +22,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 /// The largest text sent as one message, but for a single statement that is larger. The server keeps all statements of
 /// a message in memory at once, in a form that is many times as large.
-const LARGEST_MESSAGE: usize = 512 * 1024;
+pub(crate) const LARGEST_MESSAGE: usize = 512 * 1024;
 /// What PostgreSQL calls a text that it cannot read.
 const SYNTAX_ERROR: &str = "42601";
 /// What PostgreSQL says of an EXECUTE of what is not prepared.
@@ -31,6 +32,15 @@ const NOT_PREPARED: &str = "26000";
 enum Message {
     Sql { span: Range<usize>, first: usize },
     Copy { index: usize },
+}
+
+/// What stands before a file in its message.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Head {
+    /// In statements.
+    pub(crate) statements: usize,
+    /// In characters.
+    pub(crate) characters: usize,
 }
 
 /// What is to be run.
@@ -43,22 +53,31 @@ pub(crate) struct Whole<'a> {
 }
 
 impl Whole<'_> {
-    /// One attempt; gives the locks that were seen.
-    pub(crate) async fn run(&self, session: &Session, setup: &Setup) -> Result<Vec<SeenLock>, Failed> {
+    /// One attempt, or the end of one that was `sent` before; gives the locks that were seen.
+    pub(crate) async fn run(
+        &self,
+        session: &Session,
+        setup: &Setup,
+        sent: Option<Sent>,
+        ahead: &mut Ahead<'_>,
+    ) -> Result<Vec<SeenLock>, Failed> {
         let modes = self.outer.as_ref().map_or("", |outer| outer.modes.as_str());
-        // Of the file's own BEGIN and COMMIT only white space is left, so that every place stays where it is.
-        let blanked = self.outer.is_some().then(|| self.without_outer());
+        let blanked = self.outer.is_some().then(|| without_outer(self.sql, self.statements));
         let sql = blanked.as_deref().unwrap_or(self.sql);
         let messages = self.messages();
         let one = matches!(messages.as_slice(), [Message::Sql { .. }]);
-        if one
-            && modes.is_empty()
-            && !self.deallocates()
-            && let Some(outcome) = self.at_once(session, setup, sql).await
-        {
-            return outcome;
+        let can_note = session.is_apart() || session.prepared().note;
+        let outcome = match sent {
+            Some(sent) => self.answered(session, ahead, sent).await,
+            None if one && modes.is_empty() && !self.deallocates() && can_note => {
+                self.at_once(session, setup, sql).await
+            }
+            None => None,
+        };
+        match outcome {
+            Some(outcome) => outcome,
+            None => self.bit_by_bit(session, setup, modes, sql, &messages).await,
         }
-        self.bit_by_bit(session, setup, modes, sql, &messages).await
     }
 
     /// Begin, file, ledger and commit as one message. PostgreSQL reads a message as a whole before it runs anything of
@@ -66,7 +85,7 @@ impl Whole<'_> {
     ///
     /// `None`: nothing was done, or nothing was kept through no fault of the file's, and it is to be run bit by bit.
     async fn at_once(&self, session: &Session, setup: &Setup, sql: &str) -> Option<Result<Vec<SeenLock>, Failed>> {
-        let (begin, before) = setup.begin("");
+        let (begin, statements) = setup.begin("");
         let begin = format!("{begin};\n");
         let end = match session.is_apart() {
             true => mark::WHICH.to_owned(),
@@ -81,23 +100,47 @@ impl Whole<'_> {
             Ok(last) if session.is_apart() => Some(self.end_apart(session, setup, last, begun).await),
             Ok(last) => Some(Ok(last.as_deref().map(ledger::locks).unwrap_or_default())),
             Err((error, done)) => {
-                let error = PgError::query("run the file", error);
                 // A lost session has taken its transaction with it.
                 let _ = session.client.batch("roll back", "ROLLBACK").await;
-                let ran = done.checked_sub(before).filter(|index| *index < self.to_run());
-                match (ran, error.sqlstate()) {
-                    // Not even the BEGIN: the message as a whole could not be read. By itself PostgreSQL tells better
-                    // what is wrong with the file.
-                    (None, Some(SYNTAX_ERROR)) if done == 0 => None,
-                    // Something in the file has thrown away what was prepared.
-                    (None, Some(NOT_PREPARED)) if done > before => {
-                        session.set_prepared(false);
-                        None
-                    }
-                    (Some(index), _) => Some(Err(self.failed_theirs(error, 0, begin.chars().count(), index))),
-                    (None, _) => Some(Err(self.failed_ours(error))),
-                }
+                let head = Head { statements, characters: begin.chars().count() };
+                self.failed_at_once(session, error, done, head).map(Err)
             }
+        }
+    }
+
+    /// The same for a file that was sent before.
+    async fn answered(
+        &self,
+        session: &Session,
+        ahead: &mut Ahead<'_>,
+        sent: Sent,
+    ) -> Option<Result<Vec<SeenLock>, Failed>> {
+        match count(sent.answers).await {
+            Ok(last) => Some(Ok(last.filter(|_| sent.plain.locks).as_deref().map(ledger::locks).unwrap_or_default())),
+            Err((error, done)) => {
+                ahead.give_up(session).await;
+                self.failed_at_once(session, error, done, sent.head).map(Err)
+            }
+        }
+    }
+
+    /// What the failure of a message means: so many statements of it were done.
+    fn failed_at_once(&self, session: &Session, error: Error, done: usize, head: Head) -> Option<Failed> {
+        let error = PgError::query("run the file", error);
+        let ran = done.checked_sub(head.statements).filter(|index| *index < self.to_run());
+        match (ran, error.sqlstate()) {
+            // Not even the BEGIN: the message as a whole could not be read. By itself PostgreSQL tells better what is
+            // wrong with the file.
+            (None, Some(SYNTAX_ERROR)) if done == 0 => None,
+            // Something has thrown away what was prepared.
+            (None, Some(NOT_PREPARED)) => {
+                session.forget_prepared();
+                None
+            }
+            // Somebody else writes the ledger.
+            (None, _) if error.server().is_some_and(|server| server.message.contains(ledger::NOT_ITS_TURN)) => None,
+            (Some(index), _) => Some(self.failed_theirs(error, 0, head.characters, index)),
+            (None, _) => Some(self.failed_ours(error)),
         }
     }
 
@@ -225,14 +268,6 @@ impl Whole<'_> {
         messages
     }
 
-    fn without_outer(&self) -> String {
-        let mut sql = self.sql.to_owned();
-        for statement in [self.statements.first(), self.statements.last()].into_iter().flatten() {
-            blank_words(&mut sql, statement.span.clone());
-        }
-        sql
-    }
-
     fn teller(&self) -> Teller<'_> {
         Teller { key: &self.file.key, sql: self.sql, statements: self.statements }
     }
@@ -266,4 +301,14 @@ impl Whole<'_> {
         };
         Failed::new(failure, Some(error))
     }
+}
+
+/// The text without its first and its last statement. Only white space is left of them, so that every place stays where it
+/// is.
+pub(crate) fn without_outer(sql: &str, statements: &[Statement]) -> String {
+    let mut sql = sql.to_owned();
+    for statement in [statements.first(), statements.last()].into_iter().flatten() {
+        blank_words(&mut sql, statement.span.clone());
+    }
+    sql
 }

@@ -1,5 +1,6 @@
 //! Migrations against real servers: PostgreSQL 15 and the newest that there is.
 
+mod ahead;
 mod apart;
 mod apart_killed;
 mod cut;

@@ -1,0 +1,188 @@
+//! How far a file can reach, as far as its words tell.
+//!
+//! Most files make, change or fill relations and do nothing else. In a database where nobody has code of their own
+//! (functions, and so triggers, operators, procedures) such a file cannot touch the session that it runs in: its settings, what is
+//! prepared there, the migrators' lock. What is around it can be less then, see `ahead.rs`. In doubt a file is none of
+//! these.
+
+use crate::migrate::split::{Kind, Outer, Statement, words};
+
+/// A file that makes, changes or fills relations, and does nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Plain {
+    /// Whether it may lock what was there in a mode that others have to wait for. What only writes rows, or makes what
+    /// refers to nothing, does not.
+    pub(crate) locks: bool,
+    /// Whether it makes relations that are not there before it.
+    pub(crate) makes: bool,
+    /// Whether the server may have something to say about it: a NOTICE or a WARNING.
+    pub(crate) talks: bool,
+}
+
+/// Words behind which there may be anything, and what such words begin with: PostgreSQL's own functions that act on the
+/// session or run text as SQL, what belongs to the session, and the ledger.
+const ANYTHING: [&str; 7] = ["temp", "temporary", "pgdb", "execute", "set_config", "ts_stat", "ts_rewrite"];
+const ANYTHING_FROM: [&str; 5] = ["pg_", "migrations", "brin_", "gin_", "$"];
+/// How a name begins that is written in numbers of characters.
+const IN_NUMBERS: &str = "u&\"";
+/// With these a relation that is made refers to one that was there.
+const REFERRING: [&str; 4] = ["references", "partition", "inherits", "of"];
+/// Words about which the server may have something to say: what is there already, or is not there, or goes with it.
+const TALKED_OF: [&str; 6] = ["if", "cascade", "inherits", "grant", "revoke", "to_tsvector"];
+/// Bytes of the longest name. The server cuts a longer one, and says so.
+const LONGEST_NAME: usize = 63;
+
+impl Plain {
+    /// What is known of a file from its statements; `None` if it may do anything.
+    pub(crate) fn of(sql: &str, statements: &[Statement], outer: Option<&Outer>) -> Option<Self> {
+        let inner = match outer {
+            Some(outer) if !outer.modes.is_empty() => return None,
+            Some(_) => statements.get(1..statements.len().saturating_sub(1))?,
+            None => statements,
+        };
+        let mut plain = Self { locks: false, makes: false, talks: false };
+        for statement in inner {
+            if statement.kind != Kind::Other {
+                return None;
+            }
+            let text = sql[statement.span.clone()].to_ascii_lowercase();
+            // Quoted or not: only more is taken for one of our words than is one.
+            let words: Vec<&str> = words(&text).map(|word| word.trim_matches('"')).collect();
+            if text.contains(IN_NUMBERS) || words.iter().any(|word| may_be_anything(word)) {
+                return None;
+            }
+            plain.locks |= locks(&words)?;
+            plain.makes |= makes(&words);
+            plain.talks |= words.iter().any(|word| TALKED_OF.contains(word) || is_long_name(word));
+        }
+        Some(plain)
+    }
+}
+
+fn may_be_anything(word: &str) -> bool {
+    ANYTHING.contains(&word) || ANYTHING_FROM.iter().any(|begin| word.starts_with(begin)) || word.contains("xml")
+}
+
+fn is_long_name(word: &str) -> bool {
+    word.len() > LONGEST_NAME && !word.contains('\'')
+}
+
+/// Whether a statement may lock what was there in a mode that others have to wait for; `None` if it may do anything.
+fn locks(words: &[&str]) -> Option<bool> {
+    let refers = || words.iter().any(|word| REFERRING.contains(word));
+    match words {
+        ["insert" | "update" | "delete" | "select" | "values" | "with", ..] => Some(false),
+        ["create", "table", ..] | ["create", "unlogged", "table", ..] => Some(refers()),
+        ["create", "view", ..] => Some(false),
+        ["create", "or", "replace", "view", ..] | ["create", "unique", "index", ..] => Some(true),
+        ["create", "index" | "type" | "domain" | "sequence" | "schema" | "materialized", ..] => Some(true),
+        ["alter" | "drop", "table" | "index" | "view" | "sequence" | "type" | "domain" | "materialized", ..] => {
+            Some(true)
+        }
+        ["comment" | "truncate" | "grant" | "revoke", ..] => Some(true),
+        _ => None,
+    }
+}
+
+/// Whether it makes something that can be queried, as far as that is not hidden in a schema's making.
+fn makes(words: &[&str]) -> bool {
+    match words {
+        ["create", rest @ ..] => rest.iter().any(|word| ["table", "view", "schema"].contains(word)),
+        ["insert", ..] => false,
+        // SELECT … INTO.
+        words => words.contains(&"into"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::migrate::split::{outer, split};
+
+    /// `rows`, `relations` or `anything`, and `talking`.
+    fn told(sql: &str) -> String {
+        let statements = split(sql).expect(sql);
+        match Plain::of(sql, &statements, outer(sql, &statements).as_ref()) {
+            None => "anything".to_owned(),
+            Some(plain) => {
+                let what = if plain.locks { "relations" } else { "rows" };
+                let made = if plain.makes { " made" } else { "" };
+                format!("{what}{made}{}", if plain.talks { " talking" } else { "" })
+            }
+        }
+    }
+
+    #[test]
+    fn what_files_do_is_told_by_their_words() {
+        for (sql, expected) in [
+            ("", "rows"),
+            ("-- nothing\n", "rows"),
+            ("CREATE TABLE t (id int PRIMARY KEY, name text DEFAULT now());", "rows made"),
+            ("create unlogged table t ();", "rows made"),
+            ("INSERT INTO t VALUES (1); UPDATE t SET a = 2; DELETE FROM t; SELECT * FROM t;", "rows"),
+            ("UPDATE t SET a = 2; DELETE FROM t; SELECT * FROM t; VALUES (1);", "rows"),
+            ("WITH a AS (SELECT 1) UPDATE t SET b = 1;", "rows"),
+            ("CREATE VIEW v AS SELECT 1;", "rows made"),
+            ("BEGIN; CREATE VIEW v AS SELECT 1; COMMIT;", "rows made"),
+            ("CREATE OR REPLACE VIEW v AS SELECT 1;", "relations made"),
+            ("CREATE TABLE t (a int REFERENCES u);", "relations made"),
+            ("CREATE TABLE t PARTITION OF u DEFAULT;", "relations made"),
+            ("ALTER TABLE t ADD COLUMN b int; INSERT INTO t VALUES (1);", "relations"),
+            ("CREATE UNIQUE INDEX i ON t (a);", "relations"),
+            ("COMMENT ON TABLE t IS 'pgdb';", "relations"),
+            ("CREATE TABLE IF NOT EXISTS t ();", "rows made talking"),
+            ("SELECT a INTO t FROM u;", "rows made"),
+            ("CREATE TABLE t (); CREATE INDEX ON t (a);", "relations made"),
+            ("DROP TABLE t CASCADE;", "relations talking"),
+            ("GRANT SELECT ON t TO app;", "relations talking"),
+        ] {
+            assert_eq!(told(sql), expected, "{sql}");
+        }
+        let long = "n".repeat(64);
+        assert_eq!(told(&format!("CREATE TABLE {long} ();")), "rows made talking");
+        assert_eq!(told(&format!("CREATE VIEW v AS SELECT '{long}';")), "rows made");
+    }
+
+    #[test]
+    fn what_may_reach_the_session_may_do_anything() {
+        for sql in [
+            "SET lock_timeout = 0;",
+            "RESET ALL;",
+            "SELECT set_config('a.b', 'c', false);",
+            "SELECT SET_CONFIG('a.b', 'c', false);",
+            "SELECT \"set_config\"('a.b', 'c', false);",
+            "SELECT U&\"set\\005fconfig\"('a.b', 'c', false);",
+            "SELECT pg_advisory_unlock_all();",
+            "SELECT pg_catalog.pg_advisory_unlock_all();",
+            "CREATE TEMP TABLE t ();",
+            "CREATE TABLE pg_temp.t ();",
+            "SELECT 1 INTO TEMP t;",
+            "DELETE FROM pgdb.migrations;",
+            "ALTER TABLE migrations ADD COLUMN a int;",
+            "DROP SEQUENCE migrations_id_seq;",
+            "PREPARE a AS SELECT 1; EXECUTE a;",
+            "CREATE TABLE t AS EXECUTE a;",
+            "DEALLOCATE ALL;",
+            "SELECT query_to_xml('SET a.b = 1', true, true, '');",
+            "SELECT * FROM ts_stat('SELECT a FROM b');",
+            "LISTEN a;",
+            "NOTIFY a;",
+            "DO $$ BEGIN END $$;",
+            "CALL p();",
+            "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1';",
+            "CREATE TRIGGER t AFTER INSERT ON t EXECUTE FUNCTION f();",
+            "CREATE EXTENSION citext;",
+            "CREATE SCHEMA s CREATE TEMP TABLE t ();",
+            "LOCK TABLE t;",
+            "SAVEPOINT s;",
+            "COPY t FROM '/tmp/t';",
+            "COPY t FROM stdin;\n\\.\n",
+            "BEGIN ISOLATION LEVEL SERIALIZABLE; CREATE TABLE t (); COMMIT;",
+            "EXPLAIN ANALYZE SELECT 1;",
+            "ALTER ROLE app SET search_path = x;",
+            "this is no SQL",
+        ] {
+            assert_eq!(told(sql), "anything", "{sql}");
+        }
+    }
+}

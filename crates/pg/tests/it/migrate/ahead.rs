@@ -1,0 +1,299 @@
+//! Plain files, which are sent before the answers to those before them are there.
+
+use super::{Bed, file, on_both, options};
+use pgdb_core::migration::file::File;
+use pgdb_pg::migrate::report::{Event, RunReport};
+use pgdb_pg::migrate::run::{Options, run};
+use std::time::Duration;
+
+on_both!(plain_files_have_a_session_set_up_once);
+on_both!(where_there_is_code_every_file_is_set_up_for);
+on_both!(nothing_behind_a_failure_is_run);
+on_both!(a_file_that_failed_before_is_no_sign_for_the_next_one);
+on_both!(what_is_behind_a_failure_is_run_when_going_on);
+on_both!(a_lock_that_one_of_them_cannot_have_is_tried_again);
+on_both!(what_the_server_says_is_told_of_the_right_file);
+on_both!(what_is_behind_a_session_that_is_lost_is_all_or_nothing);
+
+/// Tells how the session is set up that runs it: for this file, or for many.
+const TELLS: &str =
+    "INSERT INTO told (plan, disk) SELECT current_setting('plan_cache_mode'), current_setting('synchronous_commit');";
+const TOLD: &str = "CREATE TABLE told (n serial, plan text, disk text);";
+const ANSWER: &str = "SELECT coalesce(string_agg(plan || ' ' || disk, ', ' ORDER BY n), '') FROM told";
+
+/// What was applied, in its order.
+const LEDGER: &str =
+    "SELECT coalesce(string_agg(key, ' ' ORDER BY id), '') FROM pgdb.migrations WHERE outcome = 'applied'";
+
+async fn plain_files_have_a_session_set_up_once(bed: &Bed) {
+    let files = [
+        file("a/01.sql", TOLD),
+        file("a/02.sql", TELLS),
+        file("a/03.sql", &format!("BEGIN;\n{TELLS}\nCOMMIT;")),
+        file("a/04.sql", "ALTER TABLE told ADD COLUMN other text; -- the end"),
+        // Sets something, and is itself set up for.
+        file("a/05.sql", &format!("SET plan_cache_mode = force_custom_plan; {TELLS}")),
+        file("a/06.sql", TELLS),
+        file("a/07.sql", &format!("SET LOCAL plan_cache_mode = force_custom_plan; {TELLS}")),
+        file("a/08.sql", TELLS),
+        file("a/09.sql", "CREATE TABLE of_many (a int PRIMARY KEY); CREATE INDEX ON of_many (a);"),
+        file("a/10.sql", TELLS),
+    ];
+    let mut session = bed.session().await;
+    let report = run(&mut session, &files, &options(), &mut |_| {}).await.expect("a run");
+    assert!(report.is_complete(), "{report:#?}");
+    let many = "force_generic_plan off";
+    let expected = format!(
+        "{many}, {many}, force_custom_plan off, auto off, force_custom_plan off, {many}, force_generic_plan on"
+    );
+    assert_eq!(bed.ask(ANSWER).await, expected);
+    let keys: Vec<String> = files.iter().map(|file| file.key.to_string()).collect();
+    assert_eq!(bed.ask(LEDGER).await, keys.join(" "));
+    let locks: Vec<String> = report
+        .files
+        .iter()
+        .flat_map(|file| &file.locks)
+        .map(|lock| format!("{} {}", lock.relation, lock.mode))
+        .collect();
+    assert_eq!(locks, ["public.told AccessExclusiveLock"]);
+
+    // The session is as it is between files, and can do the same once more.
+    let back = "SELECT current_setting('search_path') || ' ' || current_setting('plan_cache_mode') \
+         || ' ' || current_setting('synchronous_commit') || ' ' || current_setting('lock_timeout')";
+    let first = session.client().first_value("ask", back).await.expect("an answer").flatten();
+    assert_eq!(first.as_deref(), Some("pg_catalog, pg_temp auto on 0"));
+    let more = [&files[..], &[file("a/11.sql", TELLS), file("a/12.sql", TELLS)]].concat();
+    let report = run(&mut session, &more, &options(), &mut |_| {}).await.expect("a run");
+    assert_eq!((report.applied, report.is_complete()), (2, true), "{report:#?}");
+    assert_eq!(bed.ask(ANSWER).await, format!("{expected}, {many}, force_generic_plan on"));
+    session.close().await;
+}
+
+async fn where_there_is_code_every_file_is_set_up_for(bed: &Bed) {
+    for (number, code) in [
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq)",
+        "CREATE TABLE ruled (); CREATE RULE r AS ON INSERT TO ruled DO ALSO NOTIFY ruled",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let named = |name: &str, text: &str| file(&format!("a{number}/{name}.sql"), text);
+        // Views have rules too, and are no code.
+        let plain = [
+            named("1", &format!("DROP TABLE IF EXISTS told; {TOLD}")),
+            named("2", "CREATE VIEW v AS SELECT 1;"),
+            named("3", TELLS),
+            named("4", "DROP VIEW v;"),
+        ];
+        bed.run(&plain).await;
+        assert_eq!(bed.ask(ANSWER).await, "force_generic_plan off");
+        let with_code =
+            [&plain[..], &[named("5", code), named("6", TELLS), named("7", TELLS), named("8", "SELECT 1;")]].concat();
+        bed.run(&with_code).await;
+        assert_eq!(bed.ask(ANSWER).await, "force_generic_plan off, auto off, auto off", "{code}");
+        let client = bed.client().await;
+        let away = "DROP FUNCTION IF EXISTS f(); DROP OPERATOR IF EXISTS === (int, int); DROP TABLE IF EXISTS ruled";
+        client.batch("tidy up", away).await.expect("gone");
+        client.close().await;
+    }
+}
+
+/// Two tables, one of which refers to the other and is looked at when a transaction ends.
+const TABLES: &str = "CREATE TABLE one (a int PRIMARY KEY); CREATE SEQUENCE ran; \
+     CREATE TABLE two (a int REFERENCES one DEFERRABLE INITIALLY DEFERRED);";
+/// Says that it was run, also if it is rolled back.
+const RUNS: &str = "SELECT nextval('ran');";
+const RUN: &str = "SELECT (CASE WHEN is_called THEN last_value ELSE 0 END)::text FROM ran";
+
+/// A file that fails, and how.
+const FAILING: [(&str, &str, Option<usize>); 4] = [
+    ("SELECT 1;\n  SELEC 2;", "42601", Some(2)),
+    ("INSERT INTO one VALUES (7);\nINSERT INTO one VALUES (7);", "23505", Some(2)),
+    ("\nINSERT INTO nowhere VALUES (1);", "42P01", Some(2)),
+    ("INSERT INTO two VALUES (99);", "23503", None),
+];
+
+async fn nothing_behind_a_failure_is_run(bed: &Bed) {
+    bed.run(&[file("a/0.sql", TABLES)]).await;
+    for (number, (bad, sqlstate, line)) in FAILING.into_iter().enumerate() {
+        let named = |name: &str, text: &str| file(&format!("a{number}/{name}.sql"), text);
+        let files = |second: &str| -> [File; 6] {
+            let table = format!("CREATE TABLE good_{number} ();");
+            [
+                named("1", &table),
+                named("2", second),
+                named("3", RUNS),
+                named("4", RUNS),
+                named("5", RUNS),
+                named("6", RUNS),
+            ]
+        };
+        let before = bed.ask(RUN).await.parse::<u32>().expect("a number");
+        let report = bed.try_run(&files(bad), &options()).await.expect("a run");
+        assert_eq!((report.applied, report.failed, report.not_reached.len()), (1, 1, 4), "{report:#?}");
+        let failure = report.files[1].failure.as_ref().expect("a failure");
+        assert_eq!((failure.sqlstate.as_deref(), failure.line), (Some(sqlstate), line), "{failure}");
+        assert!(failure.aftermath.starts_with("nothing of this file was kept"), "{failure}");
+        assert_eq!(bed.ask(RUN).await, before.to_string(), "{bad}");
+        let rows = format!(
+            "SELECT string_agg(key || ' ' || outcome, ', ' ORDER BY id) FROM pgdb.migrations WHERE key ~ '^a{number}/'"
+        );
+        assert_eq!(bed.ask(&rows).await, format!("a{number}/1.sql applied, a{number}/2.sql failed"));
+        assert_eq!(bed.ask("SELECT count(*)::text FROM one").await, "0");
+
+        let report = bed.run(&files("SELECT 1;")).await;
+        assert_eq!((report.applied, report.up_to_date_before), (5, 1));
+        assert_eq!(bed.ask(RUN).await, (before + 4).to_string());
+    }
+}
+
+/// The newest row is the failed one of the file itself then, or that of what it was before.
+async fn a_file_that_failed_before_is_no_sign_for_the_next_one(bed: &Bed) {
+    bed.run(&[file("a/0.sql", TABLES)]).await;
+    for (bad, ..) in FAILING {
+        let files = [file("a/1.sql", bad), file("a/2.sql", RUNS), file("a/3.sql", RUNS)];
+        for _ in 0..2 {
+            let report = bed.try_run(&files, &options()).await.expect("a run");
+            assert_eq!((report.applied, report.not_reached.len()), (0, 2), "{report:#?}");
+            assert_eq!(bed.ask(RUN).await, "0");
+        }
+    }
+    let mut session = bed.session().await;
+    let again = file("b/R__again.sql", "CREATE VIEW again AS SELECT 1;");
+    let report =
+        run(&mut session, &[file("a/1.sql", "SELECT 1;"), again], &options(), &mut |_| {}).await.expect("a run");
+    assert_eq!(report.applied, 2, "{report:#?}");
+    for (bad, ..) in FAILING {
+        let files = [file("b/R__again.sql", bad), file("c/R__2.sql", RUNS), file("c/R__3.sql", RUNS)];
+        let report = run(&mut session, &files, &options(), &mut |_| {}).await.expect("a run");
+        assert_eq!((report.applied, report.not_reached.len()), (0, 2), "{report:#?}");
+        assert_eq!(bed.ask(RUN).await, "0");
+    }
+    session.close().await;
+}
+
+async fn what_is_behind_a_failure_is_run_when_going_on(bed: &Bed) {
+    bed.run(&[file("a/0.sql", TABLES)]).await;
+    let mut files = Vec::new();
+    for (number, (bad, ..)) in FAILING.into_iter().enumerate() {
+        files.push(file(&format!("b/{number}1.sql"), bad));
+        files.push(file(&format!("b/{number}2.sql"), RUNS));
+        files.push(file(&format!("b/{number}3.sql"), RUNS));
+    }
+    let go_on = Options { keep_going: true, ..options() };
+    let report = bed.try_run(&files, &go_on).await.expect("a run");
+    assert_eq!((report.applied, report.failed), (2 * FAILING.len(), FAILING.len()), "{report:#?}");
+    // Each once, although they were sent again.
+    assert_eq!(bed.ask(RUN).await, (2 * FAILING.len()).to_string());
+}
+
+async fn a_lock_that_one_of_them_cannot_have_is_tried_again(bed: &Bed) {
+    bed.run(&[file("a/1.sql", "CREATE TABLE busy (a int); CREATE SEQUENCE ran;")]).await;
+    let files = [
+        file("b/1.sql", RUNS),
+        file("b/2.sql", "ALTER TABLE busy ADD COLUMN b int;"),
+        file("b/3.sql", RUNS),
+        file("b/4.sql", "ALTER TABLE busy ADD COLUMN c int;"),
+    ];
+    let holder = bed.client().await;
+    holder.batch("hold", "BEGIN; LOCK TABLE busy").await.expect("held");
+    let (retry, mut retried) = tokio::sync::mpsc::unbounded_channel();
+    let mut session = bed.session().await;
+    let impatient = Options { lock_timeout: Duration::from_millis(20), ..options() };
+    let running = async {
+        let tell = &mut |event: Event<'_>| {
+            if let Event::Retrying { key, .. } = event {
+                retry.send(key.to_owned()).expect("the test listens");
+            }
+        };
+        run(&mut session, &files, &impatient, tell).await.expect("a run")
+    };
+    let letting_go = async {
+        let first = retried.recv().await;
+        holder.batch("let go", "COMMIT").await.expect("let go");
+        first
+    };
+    let (report, first): (RunReport, _) = tokio::join!(running, letting_go);
+    assert!(report.is_complete(), "{report:#?}");
+    assert_eq!(first.as_deref(), Some("b/2.sql"));
+    assert_eq!(bed.ask(LEDGER).await, "a/1.sql b/1.sql b/2.sql b/3.sql b/4.sql");
+    assert_eq!(bed.ask(RUN).await, "2");
+    session.close().await;
+}
+
+async fn what_the_server_says_is_told_of_the_right_file(bed: &Bed) {
+    let long = "n".repeat(70);
+    let files = [
+        file("a/1.sql", "CREATE TABLE t (a int);"),
+        file("a/2.sql", "CREATE TABLE IF NOT EXISTS t (a int);"),
+        file("a/3.sql", "INSERT INTO t VALUES (1);"),
+        file("a/4.sql", "DROP TABLE IF EXISTS nothing;"),
+        file("a/5.sql", "DROP TABLE IF EXISTS nobody;"),
+        file("a/6.sql", "INSERT INTO t VALUES (2);"),
+        file("a/7.sql", &format!("ALTER TABLE t ADD COLUMN {long} int;")),
+        file("a/8.sql", "CREATE VIEW v AS SELECT a FROM t;"),
+        file("a/9.sql", "DROP TABLE t CASCADE;"),
+    ];
+    let mut session = bed.session().await;
+    let mut heard = Vec::new();
+    let tell = &mut |event: Event<'_>| match event {
+        Event::Notice { key, notice } => heard.push(format!("{key} {}", notice.sqlstate)),
+        Event::Ended(report) => heard.push(format!("{} ended with {}", report.key, report.notices.len())),
+        _ => {}
+    };
+    let report = run(&mut session, &files, &options(), tell).await.expect("a run");
+    assert!(report.is_complete(), "{report:#?}");
+    let expected: Vec<String> = (1..=9)
+        .flat_map(|number| {
+            let said = match number {
+                2 => Some("42P07"),
+                4 | 5 => Some("00000"),
+                7 => Some("42622"),
+                9 => Some("00000"),
+                _ => None,
+            };
+            let told = said.map(|code| format!("a/{number}.sql {code}"));
+            let ended = format!("a/{number}.sql ended with {}", u8::from(told.is_some()));
+            told.into_iter().chain([ended])
+        })
+        .collect();
+    assert_eq!(heard, expected);
+    session.close().await;
+}
+
+async fn what_is_behind_a_session_that_is_lost_is_all_or_nothing(bed: &Bed) {
+    bed.run(&[file("a/1.sql", "CREATE TABLE busy (a int); CREATE TABLE ran (n int);")]).await;
+    let row =
+        |n: u32| file(&format!("b/{n}.sql"), &format!("INSERT INTO ran VALUES ({n}); INSERT INTO ran VALUES ({n});"));
+    let files = [
+        row(1),
+        file("b/2.sql", "INSERT INTO ran VALUES (2); ALTER TABLE busy ADD COLUMN b int;"),
+        row(3),
+        row(4),
+        row(5),
+        row(6),
+    ];
+    let holder = bed.client().await;
+    holder.batch("hold", "BEGIN; LOCK TABLE busy").await.expect("held");
+    let patient = Options { lock_timeout: Duration::from_secs(60), ..options() };
+    let running = bed.try_run(&files, &patient);
+    let ending = async {
+        let waiting =
+            "SELECT coalesce(max(pid), 0)::text FROM pg_locks WHERE NOT granted AND relation = 'busy'::regclass";
+        let mut pid = bed.ask(waiting).await;
+        while pid == "0" {
+            pid = bed.ask(waiting).await;
+        }
+        holder.batch("end it", &format!("SELECT pg_terminate_backend({pid})")).await.expect("ended");
+    };
+    let (report, ()) = tokio::join!(running, ending);
+    let report = report.expect("told");
+    let failure = report.files[1].failure.as_ref().expect("a failure");
+    assert_eq!((failure.sqlstate.as_deref(), report.not_reached.len()), (Some("57P01"), 4), "{failure}");
+    assert_eq!(bed.ask(LEDGER).await, "a/1.sql b/1.sql");
+    assert_eq!(bed.ask("SELECT string_agg(n::text, ' ') FROM ran").await, "1 1");
+    holder.batch("let go", "COMMIT").await.expect("let go");
+    assert_eq!(bed.run(&files).await.applied, 5);
+    assert_eq!(bed.ask("SELECT string_agg(n::text, ' ' ORDER BY n) FROM ran").await, "1 1 2 3 3 4 4 5 5 6 6");
+}
