@@ -201,14 +201,15 @@ pub(crate) fn prepare_sql(name: &str) -> String {
     format!("PREPARE {name} (text, text, text) AS {}", note_sql())
 }
 
-/// Makes the ledger if there is none. [`PgError::UnfitLedger`] if there is one that we may not or must not write.
-pub async fn ensure(client: &Client) -> Result<(), PgError> {
+/// Makes the ledger if there is none. [`PgError::UnfitLedger`] if there is one that we may not or must not write. Gives whether
+/// it was made just now, and so has no rows.
+pub async fn ensure(client: &Client) -> Result<bool, PgError> {
     const MAKE: &str = "make the ledger (schema pgdb)";
     match trust::check(client, Use::Write).await? {
-        Found::Whole => return Ok(()),
+        Found::Whole => return Ok(false),
         Found::Nothing => match client.batch(MAKE, &format!("{SCHEMA}; {RELATION}")).await {
             // All of it is ours, for it was made as one.
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(true),
             Err(error) if error.sqlstate().is_some_and(|code| PRESENT.contains(&code)) => {}
             Err(error) => return Err(error),
         },
@@ -216,7 +217,7 @@ pub async fn ensure(client: &Client) -> Result<(), PgError> {
     }
     client.batch(MAKE, &create()).await?;
     // Somebody else may have made one at the same moment.
-    trust::check(client, Use::Write).await.map(drop)
+    trust::check(client, Use::Write).await.map(|_| false)
 }
 
 /// All that planning needs, in the order of what happened; `None` without a ledger. Locks are left out.

@@ -57,18 +57,42 @@ impl Options {
     }
 }
 
+/// What the ledger says before anything is locked, see [`look`].
+#[derive(Debug)]
+pub struct Seen(Vec<LedgerRow>);
+
 /// Brings the database up to date: makes the ledger if there is none, waits for its turn, and runs what is to be run.
 ///
 /// A file that fails is in the report, also when it failed because the session was lost; an error means that the run
-/// as a whole could not be done. With nothing to do this is one question to the server.
+/// as a whole could not be done. With nothing to do the server is asked two short questions.
 pub async fn run(
     session: &mut Session,
     files: &[File],
     options: &Options,
     listener: Listener<'_>,
 ) -> Result<RunReport, MigrateError> {
+    let seen = look(session).await?;
+    run_as_seen(session, seen, files, options, listener).await
+}
+
+/// The first part of [`run`], which does not need the files yet.
+pub async fn look(session: &Session) -> Result<Seen, MigrateError> {
+    let keeper = session.keeper();
+    if session.is_apart() && wall::check(keeper, session.user()).await? == Ledger::Absent {
+        return Ok(Seen(Vec::new()));
+    }
+    Ok(Seen(ledger::read(keeper).await?.unwrap_or_default()))
+}
+
+/// The rest of [`run`].
+pub async fn run_as_seen(
+    session: &mut Session,
+    Seen(rows): Seen,
+    files: &[File],
+    options: &Options,
+    listener: Listener<'_>,
+) -> Result<RunReport, MigrateError> {
     let begin = Instant::now();
-    let rows = first_look(session).await?;
     let plan = checked(files, &rows, options)?;
     let mut report = if plan.to_run().next().is_none() {
         listener(Event::Planned { to_run: 0, files: files.len() });
@@ -86,15 +110,6 @@ pub async fn run(
     Ok(report)
 }
 
-/// What the ledger says before anything is locked.
-async fn first_look(session: &Session) -> Result<Vec<LedgerRow>, MigrateError> {
-    let keeper = session.keeper();
-    if session.is_apart() && wall::check(keeper, session.user()).await? == Ledger::Absent {
-        return Ok(Vec::new());
-    }
-    Ok(ledger::read(keeper).await?.unwrap_or_default())
-}
-
 async fn locked(
     session: &mut Session,
     files: &[File],
@@ -102,12 +117,12 @@ async fn locked(
     listener: Listener<'_>,
 ) -> Result<RunReport, MigrateError> {
     let keeper = session.keeper();
-    ledger::ensure(keeper).await?;
+    let made = ledger::ensure(keeper).await?;
     if session.is_apart() {
         wall::check_kept(keeper, session.user()).await?;
     }
     // Another migrator may have been at work while we waited.
-    let mut rows = ledger::read(keeper).await?.unwrap_or_default();
+    let mut rows = if made { Vec::new() } else { ledger::read(keeper).await?.unwrap_or_default() };
     if rows.iter().any(|row| row.outcome == Outcome::Unfinished) && mark::settle(keeper, options.wait, listener).await?
     {
         rows = ledger::read(keeper).await?.unwrap_or_default();

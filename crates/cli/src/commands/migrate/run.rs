@@ -9,8 +9,8 @@ use pgdb_api::migrations::MigrationPolicy;
 use pgdb_core::duration::parse_seconds;
 use pgdb_core::migration::plan::{Changed, OutOfOrder, Policy};
 use pgdb_pg::migrate::report::{RefusedFile, RunReport};
-use pgdb_pg::migrate::run::{Options, run};
-use pgdb_pg::migrate::session::Session;
+use pgdb_pg::migrate::run::{Options, Seen, look, run_as_seen};
+use pgdb_pg::migrate::session::{Login, Session};
 use pgdb_server::migrations::directory::Found;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -95,7 +95,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 impl Run {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         let login = self.connection.login(cx).await?;
-        let (Found { files, left_out }, session) = self.source.find_during(cx, Session::open(&login)).await?;
+        let (Found { files, left_out }, looked) = self.source.find_during(cx, look_in(&login)).await?;
         anyhow::ensure!(
             left_out.is_empty() || self.keep_going,
             "nothing was run: {} cannot be used; mend or remove what is told above, or use --keep-going",
@@ -111,7 +111,7 @@ impl Run {
             notify: !self.no_notify,
             ..Options::new(VERSION)
         };
-        let mut session = session?;
+        let (mut session, seen) = looked?;
         // Before anything runs: a run whose schema cannot be written is not what was asked for.
         let dump = match self.dump {
             Some(file) => Some((schema::reaching(&session, &login).await?, file)),
@@ -121,7 +121,7 @@ impl Run {
             lint::gate(cx, &session, &files, options.policy).await?;
         }
         let mut lines = Lines::new(cx.printer);
-        let outcome = run(&mut session, &files, &options, &mut |event| lines.show(&event)).await;
+        let outcome = run_as_seen(&mut session, seen, &files, &options, &mut |event| lines.show(&event)).await;
         lines.finish();
         let mut report = outcome?;
         session.close().await;
@@ -140,6 +140,13 @@ impl Run {
         })?;
         verdict(&report)
     }
+}
+
+/// Logs in and reads the ledger.
+async fn look_in(login: &Login) -> anyhow::Result<(Session, Seen)> {
+    let session = Session::open(login).await?;
+    let seen = look(&session).await?;
+    Ok((session, seen))
 }
 
 /// The error that a run ends with, if it does.
