@@ -180,7 +180,7 @@ pub(crate) async fn connect_hearing(
     password: Option<&SecretString>,
     db: &str,
     timeout: Duration,
-    notices: mpsc::UnboundedSender<ServerError>,
+    notices: mpsc::UnboundedSender<Said>,
 ) -> Result<Client, PgError> {
     let options = matches!(target, Target::Tcp { .. }).then(servers_keepalives);
     let notices = Some(notices);
@@ -218,7 +218,7 @@ async fn log_in(
     db: &str,
     timeout: Duration,
     options: Option<&str>,
-    notices: Option<mpsc::UnboundedSender<ServerError>>,
+    notices: Option<mpsc::UnboundedSender<Said>>,
 ) -> Result<Client, PgError> {
     let mut config = Config::new();
     config.user(user).dbname(db).application_name(APPLICATION_NAME);
@@ -271,7 +271,16 @@ fn is_refusal(cause: &Cause, password_given: bool) -> bool {
     }
 }
 
-async fn open<T>(config: &Config, tls: T, notices: Option<mpsc::UnboundedSender<ServerError>>) -> Result<Client, Cause>
+/// Something that the server said unasked.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) notice: ServerError,
+    /// What the server had told last of this setting, which it does at the end of the message that sets it (before
+    /// PostgreSQL 14 at once): it is in order with notices, which answers are not.
+    pub(crate) application_name: Option<String>,
+}
+
+async fn open<T>(config: &Config, tls: T, notices: Option<mpsc::UnboundedSender<Said>>) -> Result<Client, Cause>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
@@ -288,7 +297,7 @@ where
 async fn carry<T>(
     mut connection: Connection<Socket, T>,
     gone: oneshot::Receiver<()>,
-    notices: Option<mpsc::UnboundedSender<ServerError>>,
+    notices: Option<mpsc::UnboundedSender<Said>>,
 ) where
     T: AsyncRead + AsyncWrite + Unpin,
 {
@@ -298,7 +307,10 @@ async fn carry<T>(
             match future::poll_fn(|context| connection.poll_message(context)).await {
                 Some(Ok(AsyncMessage::Notice(notice))) => match &notices {
                     // Nobody listens any more: then nobody wants to know.
-                    Some(notices) => drop(notices.send((&notice).into())),
+                    Some(notices) => drop(notices.send(Said {
+                        notice: (&notice).into(),
+                        application_name: connection.parameter("application_name").map(str::to_owned),
+                    })),
                     None => tracing::debug!(
                         severity = notice.severity(),
                         sqlstate = notice.code().code(),

@@ -7,15 +7,16 @@
 //!
 //! - It begins its own transaction, and runs nothing if the row of the file before it is not the newest one of the
 //!   ledger: after a failure what was sent behind it is refused, whatever the failure was.
-//! - Of all that are on their way at most one may make the server say something, so that it is known whose that is.
+//! - It gives the session a name that says how many files are done. The server tells a name in order with what else it
+//!   says unasked, so that it is known whose that is.
 //! - After a failure the session is put back, and the file is told of, or tried again, as every other one; so are those
 //!   that were sent behind it, when it is their turn again.
 
 use crate::error::PgError;
 use crate::migrate::attempt::{Answers, send};
-use crate::migrate::ledger::{self, FIRST_OF_OTHERS};
-use crate::migrate::reach::Plain;
-use crate::migrate::session::{Prepared, Session};
+use crate::migrate::ledger;
+use crate::migrate::reach::{Plain, no_code_sql};
+use crate::migrate::session::{Prepared, Session, name_when_done};
 use crate::migrate::setup::Setup;
 use crate::migrate::split;
 use crate::migrate::whole::{Head, LARGEST_MESSAGE, without_outer};
@@ -27,6 +28,8 @@ use std::collections::VecDeque;
 
 /// How many files are on their way at once.
 const ON_THEIR_WAY: usize = 4;
+/// How many plain files there have to be, one after the other, so that looking for code takes less time than it saves.
+const FEWEST: usize = 5;
 
 /// The files of a run, and which of them were sent.
 pub(crate) struct Ahead<'a> {
@@ -46,9 +49,9 @@ struct Known<'a> {
     plain: Plain,
     /// What is to be run.
     sql: Cow<'a, str>,
-    /// Its key, and what its row of the ledger is made of, as SQL.
-    key: String,
-    row: String,
+    /// Its key and its checksum, and what else its row of the ledger is made of, as SQL.
+    file: String,
+    version: String,
 }
 
 /// Plain files one after the other.
@@ -66,6 +69,9 @@ pub(crate) struct Sent {
     pub(crate) plain: Plain,
     pub(crate) answers: Answers,
     pub(crate) head: Head,
+    /// Of the last one: what is sent behind it, which puts the session back. Not in its message, for what comes there after
+    /// the commit could fail, and the file be taken for one that has.
+    pub(crate) back: Option<Answers>,
 }
 
 impl<'a> Ahead<'a> {
@@ -87,14 +93,11 @@ impl<'a> Ahead<'a> {
             // The next one's words are looked at while the server is at work.
             let is_last = self.known(setup, index + 1).is_none();
             let Some(plain) = self.known(setup, index).map(|known| known.plain) else { break };
-            if plain.talks && self.somebody_talks() {
-                break;
-            }
-            let (text, head) = self.message(session, row, index, is_last);
+            let (text, head) = self.message(session, row, index);
             let answers = send(session, &text).await;
-            self.sent.push_back(Sent { index, plain, answers, head });
+            let back = if is_last { Some(send(session, Setup::LOOSE_BACK).await) } else { None };
+            self.sent.push_back(Sent { index, plain, answers, head, back });
             if is_last {
-                // Its message puts the session back.
                 self.row = None;
             }
         }
@@ -106,11 +109,6 @@ impl<'a> Ahead<'a> {
         self.sent.pop_front()
     }
 
-    /// Whether what the server says is about a file that is on its way, and not about the one whose turn it is.
-    pub(crate) fn somebody_talks(&self) -> bool {
-        self.sent.iter().any(|sent| sent.plain.talks)
-    }
-
     /// Forgets what was sent, which the server refuses, and puts the session back.
     pub(crate) async fn give_up(&mut self, session: &Session) {
         self.sent.clear();
@@ -120,16 +118,18 @@ impl<'a> Ahead<'a> {
         let _ = session.client.batch("set the session back", Setup::LOOSE_BACK).await;
     }
 
-    /// Sets the session up for plain files, if there are some and nobody's code is in the database.
+    /// Sets the session up for plain files, if there are enough and nobody's code is in the database.
     async fn begin(&mut self, session: &Session, setup: &Setup, first: usize) {
-        if self.never || self.known(setup, first).is_none() || self.known(setup, first + 1).is_none() {
+        if self.never || (first..first + FEWEST).any(|index| self.known(setup, index).is_none()) {
             return;
         }
-        match newest_row(session).await {
-            Ok(Some(newest)) => self.row = Some(Row { first, newest }),
-            Ok(None) | Err(_) => self.never = true,
-        }
-        if self.row.is_some() && set_up(session, setup).await.is_err() {
+        let Ok(Some(newest)) = newest_row(session).await else {
+            self.never = true;
+            return;
+        };
+        if set_up(session, setup).await.is_ok_and(|fit| fit) {
+            self.row = Some(Row { first, newest });
+        } else {
             self.never = true;
             self.give_up(session).await;
         }
@@ -146,7 +146,7 @@ impl<'a> Ahead<'a> {
     }
 
     /// All of a file in one message.
-    fn message(&self, session: &Session, row: Row, index: usize, is_last: bool) -> (String, Head) {
+    fn message(&self, session: &Session, row: Row, index: usize) -> (String, Head) {
         let (Some(known), name) = (&self.known[index], session.note_name()) else { return Default::default() };
         let mut head = "BEGIN".to_owned();
         let mut statements = 1;
@@ -158,7 +158,7 @@ impl<'a> Ahead<'a> {
         if index > row.first
             && let Some(before) = &self.known[index - 1]
         {
-            head.push_str(&format!("; EXECUTE {name}_turn ({}, {})", before.key, row.newest));
+            head.push_str(&format!("; EXECUTE {name}_turn ({}, {})", before.file, row.newest));
             statements += 1;
         }
         head.push_str(";\n");
@@ -167,8 +167,13 @@ impl<'a> Ahead<'a> {
             Plain { makes: false, .. } => "looks",
             Plain { .. } => "looks_before",
         };
-        let back = if is_last { Setup::LOOSE_BACK } else { "" };
-        let text = format!("{head}{}\n;EXECUTE {name}_{note} {}; COMMIT; {back}", known.sql, known.row);
+        let text = format!(
+            "{head}{}\n;EXECUTE {name}_{note} ({}, {}); SET application_name = '{}'; COMMIT",
+            known.sql,
+            known.file,
+            known.version,
+            name_when_done(index + 1)
+        );
         (text, Head { statements, characters: head.chars().count() })
     }
 }
@@ -182,33 +187,30 @@ fn look_at<'a>(file: &'a File, version: &str) -> Option<Known<'a>> {
     let statements = split::split(sql).ok()?;
     let outer = split::outer(sql, &statements);
     let plain = Plain::of(sql, &statements, outer.as_ref())?;
-    let key = quote::literal(file.key.as_str()).ok()?;
-    let row = format!("({key}, '{}', {})", file.checksum, quote::literal(version).ok()?);
+    let version = quote::literal(version).ok()?;
+    let named = format!("{}, '{}'", quote::literal(file.key.as_str()).ok()?, file.checksum);
     let sql = if outer.is_some() { Cow::Owned(without_outer(sql, &statements)) } else { Cow::Borrowed(sql) };
-    Some(Known { plain, sql, key, row })
+    Some(Known { plain, sql, file: named, version })
 }
 
-/// The number of the ledger's newest row; `None` where there is code of anybody's in the database: functions, operators, or
-/// rules that are no views.
+/// The number of the ledger's newest row; `None` where somebody has code in the database.
 async fn newest_row(session: &Session) -> Result<Option<i64>, PgError> {
-    let sql = format!(
-        "SELECT (SELECT coalesce(pg_catalog.max(m.id), 0) FROM pgdb.migrations m)::text \
-         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.oid >= {FIRST_OF_OTHERS}) \
-         AND NOT EXISTS (SELECT FROM pg_catalog.pg_operator o WHERE o.oid >= {FIRST_OF_OTHERS}) \
-         AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.oid >= {FIRST_OF_OTHERS} AND r.rulename <> '_RETURN')"
-    );
+    let newest = "(SELECT coalesce(pg_catalog.max(m.id), 0) FROM pgdb.migrations m)::text";
+    let sql = format!("SELECT {newest} WHERE {}", no_code_sql());
     let newest = session.client.first_value("look for code in the database", &sql).await?;
     Ok(newest.flatten().and_then(|number| number.parse().ok()))
 }
 
-async fn set_up(session: &Session, setup: &Setup) -> Result<(), PgError> {
+/// Gives whether strings are what they are taken for here: without escapes.
+async fn set_up(session: &Session, setup: &Setup) -> Result<bool, PgError> {
     let mut sql = setup.kept();
     let prepared = session.prepared();
     if !prepared.plain {
         let clear = if prepared.others { ledger::CLEAR } else { "" };
         sql.push_str(&format!("; {clear}{}", ledger::prepare_plain_sql(session.note_name())));
     }
-    session.client.batch("set the session up for plain files", &sql).await?;
+    sql.push_str("; SELECT pg_catalog.current_setting('standard_conforming_strings')");
+    let standard = session.client.first_value("set the session up for plain files", &sql).await?;
     session.set_prepared(Prepared { plain: true, others: false, ..prepared });
-    Ok(())
+    Ok(standard.flatten().as_deref() == Some("on"))
 }

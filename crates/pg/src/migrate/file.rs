@@ -39,9 +39,7 @@ pub(crate) async fn run_file(
     let mut backoff = Backoff::new(options.lock_retries, u64::from(std::process::id()));
     let mut notices = Vec::new();
     let outcome = attempt(session, setup, item, ahead, &mut backoff, &mut notices, listener).await;
-    if !ahead.somebody_talks() {
-        tell(session.take_notices(), key, &mut notices, listener);
-    }
+    tell(session.take_notices(), key, &mut notices, listener);
     let took_ms = milliseconds(begin);
     let retries = backoff.attempts();
     let (locks, failure) = match outcome {
@@ -151,14 +149,12 @@ async fn whole_attempt(
     listener: Listener<'_>,
 ) -> Result<Vec<SeenLock>, Failed> {
     let key = whole.file.key.as_str();
-    let sent = ahead.take();
-    let others = ahead.somebody_talks();
-    let running = whole.run(session, setup, sent, ahead);
+    let running = whole.run(session, setup, ahead);
     tokio::pin!(running);
     loop {
         tokio::select! {
             outcome = &mut running => return outcome,
-            heard = session.hear(), if !others => tell(vec![heard], key, notices, listener),
+            heard = session.hear() => tell(vec![heard], key, notices, listener),
         }
     }
 }

@@ -66,7 +66,7 @@ fn create() -> String {
 pub(crate) const MODES: &str = "ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
      'AccessExclusiveLock']";
 
-/// All others.
+/// The others.
 const WEAK: &str = "ARRAY['AccessShareLock', 'RowShareLock', 'RowExclusiveLock']";
 
 /// Whether a lock `l` is on a relation and of a mode that others have to wait for. Outside of its own database a session
@@ -75,21 +75,13 @@ fn strong() -> String {
     format!("l.granted AND l.locktype = 'relation' AND l.database <> 0 AND l.mode = ANY ({MODES})")
 }
 
-/// Whether a relation `c` is one that people know: a table or the like, neither PostgreSQL's nor ours.
-const KNOWN: &str = "c.relkind IN ('r', 'p', 'm', 'v', 'f') AND c.relpersistence <> 't' \
-     AND c.relnamespace <> coalesce(pg_catalog.to_regnamespace('pgdb')::pg_catalog.oid, 0)";
-
-/// Whether a relation `c` was there before: `old` picks the row types `t` that were.
-fn before(old: &str) -> String {
-    format!("EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = c.reltype AND {old} OFFSET 0)")
-}
-
-/// Whether the relation `oid` is known and was there before.
-fn known_before(oid: &str, old: &str) -> String {
+/// Whether the relation `oid` is one that people know: a table or the like, there for longer than this session, and neither
+/// PostgreSQL's nor ours. `old` picks the relations `c` with the row types `t` that were there before.
+fn known(oid: &str, old: &str) -> String {
     format!(
-        "EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = {oid} AND c.oid >= {FIRST_OF_OTHERS} AND {KNOWN} AND {} \
-         OFFSET 0)",
-        before(old)
+        "EXISTS (SELECT FROM pg_catalog.pg_class c, pg_catalog.pg_type t WHERE c.oid = {oid} AND t.oid = c.reltype \
+         AND c.relkind IN ('r', 'p', 'm', 'v', 'f') AND c.relpersistence <> 't' AND c.oid >= {FIRST_OF_OTHERS} \
+         AND c.relnamespace <> coalesce(pg_catalog.to_regnamespace('pgdb')::pg_catalog.oid, 0) AND {old} OFFSET 0)"
     )
 }
 
@@ -107,7 +99,7 @@ pub(crate) fn held(of: &str, old: &str) -> String {
          (SELECT l.relation, pg_catalog.max(pg_catalog.array_position({MODES}, l.mode)) AS mode \
           FROM pg_catalog.pg_locks l WHERE {of} AND {strong} GROUP BY 1 OFFSET 0) h WHERE {known}",
         strong = strong(),
-        known = known_before("h.relation", old),
+        known = known("h.relation", old),
     )
 }
 
@@ -150,40 +142,57 @@ pub(crate) fn note_sql() -> String {
          SELECT pg_catalog.max(locks), {written} FROM noted",
         held = unless(&format!("pg_catalog.bool_or({})", lock::is_migrators("l"))),
         strong = strong(),
-        known = known_before("l.relation", OLD),
+        known = known("l.relation", OLD),
         written = unless("pg_catalog.count(*) = 1"),
     )
 }
 
-/// Prepares what stands around a plain file (`reach.rs`) in its message, under names that begin with `name`.
-/// Nothing that such a file does can be in the way of its row.
+/// Prepares what stands around a plain file (`reach.rs`) in its message, under names that begin with `name`. Nothing that
+/// such a file does can be in the way of its row.
 ///
-/// - `_turn`: does nothing if the newest row is that of a key and younger than a row, and else fails.
+/// - `_turn`: does nothing if the newest row says that a file was applied as it is, and is younger than another row; else
+///   fails.
 /// - `_rows`: writes the row of a file that locks nothing that others wait for.
 /// - `_looks`: the same with what the transaction has locked, which it gives, if the transaction made no relations.
 /// - `_looks_before`: the same for one that did.
+///
+/// They run with the search path that files have, so that each name, type and operator says that it is PostgreSQL's.
 pub(crate) fn prepare_plain_sql(name: &str) -> String {
     let row = "INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks)";
-    // Names have their schema, whatever the search path is. Weak modes are named, for there are fewer of them, and numbers
-    // are compared first: this runs for each lock of each session.
-    let looks = |suffix: &str, old: &str| {
+    let args = "pg_catalog.text, pg_catalog.text, pg_catalog.text";
+    let ms = "(extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.transaction_timestamp()) \
+         OPERATOR(pg_catalog.*) 1000::pg_catalog.numeric)::pg_catalog.int8";
+    let known = "c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'm', 'v', 'f']::pg_catalog.\"char\"[]) \
+         AND c.relpersistence OPERATOR(pg_catalog.<>) 't'::pg_catalog.\"char\" AND c.relnamespace OPERATOR(pg_catalog.<>) \
+         coalesce(pg_catalog.to_regnamespace('pgdb'::pg_catalog.text)::pg_catalog.oid, 0::pg_catalog.oid)";
+    let before = "AND EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.=) c.reltype \
+         AND pg_catalog.age(t.xmin) OPERATOR(pg_catalog.>) \
+           pg_catalog.age(pg_catalog.pg_current_xact_id()::pg_catalog.xid) OFFSET 0)";
+    // Weak modes are named, for there are fewer of them, and numbers are compared first: this runs for each lock of each
+    // session.
+    let looks = |suffix: &str, before: &str| {
         format!(
-            "PREPARE {name}_{suffix} (text, text, text) AS {row} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, \
-               pg_catalog.to_jsonb(ARRAY(SELECT pg_catalog.jsonb_build_object('held_ms', {OPEN_MS}, 'mode', l.mode, \
-                 'relation', c.relnamespace::pg_catalog.regnamespace || '.' || pg_catalog.quote_ident(c.relname)) \
-                 FROM pg_catalog.pg_locks l, pg_catalog.pg_class c WHERE l.relation >= {FIRST_OF_OTHERS} \
-                 AND l.pid = pg_catalog.pg_backend_pid() AND l.mode <> ALL ({WEAK}) AND l.granted \
-                 AND l.locktype = 'relation' AND c.oid = l.relation AND {KNOWN} {old}))) RETURNING locks::text"
+            "PREPARE {name}_{suffix} ({args}) AS {row} VALUES ($1, $2, 'applied', {ms}, $3, \
+               pg_catalog.to_jsonb(ARRAY(SELECT pg_catalog.jsonb_build_object('held_ms', {ms}, 'mode', l.mode, 'relation', \
+                 c.relnamespace::pg_catalog.regnamespace::pg_catalog.text OPERATOR(pg_catalog.||) '.'::pg_catalog.text \
+                 OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname::pg_catalog.text)) \
+                 FROM pg_catalog.pg_locks l, pg_catalog.pg_class c \
+                 WHERE l.relation OPERATOR(pg_catalog.>=) {FIRST_OF_OTHERS}::pg_catalog.oid \
+                 AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() \
+                 AND l.mode OPERATOR(pg_catalog.<>) ALL ({WEAK}::pg_catalog.text[]) AND l.granted \
+                 AND l.locktype OPERATOR(pg_catalog.=) 'relation'::pg_catalog.text \
+                 AND c.oid OPERATOR(pg_catalog.=) l.relation AND {known} {before}))) RETURNING locks::pg_catalog.text"
         )
     };
     format!(
-        "PREPARE {name}_turn (text, bigint) AS SELECT FROM \
-           (SELECT m.key, m.id FROM pgdb.migrations m ORDER BY m.id DESC LIMIT 1) newest \
-           WHERE (CASE WHEN newest.key = $1 AND newest.id > $2 THEN '1' ELSE '{NOT_ITS_TURN}' END)::integer = 0; \
-         PREPARE {name}_rows (text, text, text) AS {row} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, '[]'); \
-         {}; {}",
+        "PREPARE {name}_turn (pg_catalog.text, pg_catalog.text, pg_catalog.int8) AS SELECT FROM \
+           (SELECT m.key, m.sha256, m.outcome, m.id FROM pgdb.migrations m ORDER BY m.id DESC LIMIT 1) newest \
+           WHERE (CASE WHEN newest.key OPERATOR(pg_catalog.=) $1 AND newest.sha256 OPERATOR(pg_catalog.=) $2 \
+             AND newest.outcome OPERATOR(pg_catalog.=) 'applied'::pg_catalog.text AND newest.id OPERATOR(pg_catalog.>) $3 \
+             THEN '1' ELSE '{NOT_ITS_TURN}' END)::pg_catalog.int4 OPERATOR(pg_catalog.=) 0::pg_catalog.int4; \
+         PREPARE {name}_rows ({args}) AS {row} VALUES ($1, $2, 'applied', {ms}, $3, '[]'); {}; {}",
         looks("looks", ""),
-        looks("looks_before", &format!("AND {}", before(OLD))),
+        looks("looks_before", before),
     )
 }
 
@@ -334,5 +343,23 @@ impl<'a> FromSql<'a> for At {
 
     fn accepts(kind: &Type) -> bool {
         *kind == Type::TIMESTAMPTZ
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// They run with the search path of files, which may begin with a schema where others make things.
+    #[test]
+    fn statements_around_plain_files_use_only_what_is_postgresqls() {
+        let sql = prepare_plain_sql("x");
+        let mut parts = sql.split("OPERATOR(pg_catalog.");
+        let mut rest = parts.next().unwrap_or_default().to_owned();
+        rest.extend(parts.filter_map(|part| Some(part.split_once(')')?.1)));
+        assert!(!rest.contains(['=', '<', '>', '|', '*', '+', '~', '%']), "{rest}");
+        let types: Vec<&str> = rest.split("::").skip(1).collect();
+        assert!(types.len() > 20 && types.iter().all(|name| name.starts_with("pg_catalog.")), "{rest}");
+        assert!(!rest.contains(" IN ") && !rest.contains(" LIKE "));
     }
 }

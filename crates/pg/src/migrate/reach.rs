@@ -3,8 +3,9 @@
 //! Most files make, change or fill relations and do nothing else. In a database where nobody has code of their own
 //! (functions, and so triggers, operators, procedures) such a file cannot touch the session that it runs in: its settings, what is
 //! prepared there, the migrators' lock. What is around it can be less then, see `ahead.rs`. In doubt a file is none of
-//! these.
+//! these, and a database is one where somebody has code.
 
+use crate::migrate::ledger::FIRST_OF_OTHERS;
 use crate::migrate::split::{Kind, Outer, Statement, words};
 
 /// A file that makes, changes or fills relations, and does nothing else.
@@ -15,22 +16,46 @@ pub(crate) struct Plain {
     pub(crate) locks: bool,
     /// Whether it makes relations that are not there before it.
     pub(crate) makes: bool,
-    /// Whether the server may have something to say about it: a NOTICE or a WARNING.
-    pub(crate) talks: bool,
 }
 
 /// Words behind which there may be anything, and what such words begin with: PostgreSQL's own functions that act on the
 /// session or run text as SQL, what belongs to the session, and the ledger.
 const ANYTHING: [&str; 7] = ["temp", "temporary", "pgdb", "execute", "set_config", "ts_stat", "ts_rewrite"];
-const ANYTHING_FROM: [&str; 5] = ["pg_", "migrations", "brin_", "gin_", "$"];
+const ANYTHING_FROM: [&str; 2] = ["migrations", "$"];
+const FUNCTIONS_FROM: [&str; 3] = ["pg_", "brin_", "gin_"];
 /// How a name begins that is written in numbers of characters.
 const IN_NUMBERS: &str = "u&\"";
 /// With these a relation that is made refers to one that was there.
 const REFERRING: [&str; 4] = ["references", "partition", "inherits", "of"];
-/// Words about which the server may have something to say: what is there already, or is not there, or goes with it.
-const TALKED_OF: [&str; 6] = ["if", "cascade", "inherits", "grant", "revoke", "to_tsvector"];
-/// Bytes of the longest name. The server cuts a longer one, and says so.
-const LONGEST_NAME: usize = 63;
+/// Bytes of the views, rules, defaults and constraints of a database from which on nobody looks through them.
+const TOO_MUCH: u32 = 4 << 20;
+
+/// SQL for whether nobody has code in the database: functions, operators, rules; and nothing that is kept there (views,
+/// defaults, constraints, policies, indexes) calls one of PostgreSQL's own functions behind which there may be anything.
+/// To be asked with a search path that is ours.
+pub(crate) fn no_code_sql() -> String {
+    let named: Vec<String> = ANYTHING.iter().map(|word| format!("'{word}'")).collect();
+    let others = format!(">= {FIRST_OF_OTHERS}");
+    format!(
+        "NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid {others}) \
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_operator WHERE oid {others}) \
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE oid {others} AND ev_type <> '1') \
+         AND CASE WHEN pg_catalog.pg_table_size('pg_catalog.pg_rewrite') + pg_catalog.pg_table_size('pg_catalog.pg_attrdef') \
+             + pg_catalog.pg_table_size('pg_catalog.pg_constraint') < {TOO_MUCH} THEN NOT EXISTS (SELECT FROM \
+           (SELECT ev_action::text AS tree FROM pg_catalog.pg_rewrite WHERE oid {others} \
+            UNION ALL SELECT adbin::text FROM pg_catalog.pg_attrdef \
+            UNION ALL SELECT conbin::text FROM pg_catalog.pg_constraint WHERE oid {others} \
+            UNION ALL SELECT typdefaultbin::text FROM pg_catalog.pg_type WHERE oid {others} \
+            UNION ALL SELECT pg_catalog.concat(indexprs, indpred) FROM pg_catalog.pg_index WHERE indexrelid {others} \
+            UNION ALL SELECT pg_catalog.concat(polqual, polwithcheck) FROM pg_catalog.pg_policy \
+            UNION ALL SELECT tgqual::text FROM pg_catalog.pg_trigger) kept \
+           WHERE tree ~ (SELECT ':(funcid|relid) (' || pg_catalog.string_agg(risky.oid::text, '|') || ') ' FROM \
+             (SELECT oid FROM pg_catalog.pg_proc WHERE provolatile = 'v' AND (proname IN ({named}) OR proname ~ '^({from})|xml') \
+              UNION ALL SELECT 'pg_catalog.pg_settings'::pg_catalog.regclass::pg_catalog.oid) risky)) ELSE false END",
+        named = named.join(", "),
+        from = FUNCTIONS_FROM.join("|"),
+    )
+}
 
 impl Plain {
     /// What is known of a file from its statements; `None` if it may do anything.
@@ -40,7 +65,7 @@ impl Plain {
             Some(_) => statements.get(1..statements.len().saturating_sub(1))?,
             None => statements,
         };
-        let mut plain = Self { locks: false, makes: false, talks: false };
+        let mut plain = Self { locks: false, makes: false };
         for statement in inner {
             if statement.kind != Kind::Other {
                 return None;
@@ -53,18 +78,19 @@ impl Plain {
             }
             plain.locks |= locks(&words)?;
             plain.makes |= makes(&words);
-            plain.talks |= words.iter().any(|word| TALKED_OF.contains(word) || is_long_name(word));
         }
         Some(plain)
     }
 }
 
 fn may_be_anything(word: &str) -> bool {
-    ANYTHING.contains(&word) || ANYTHING_FROM.iter().any(|begin| word.starts_with(begin)) || word.contains("xml")
-}
-
-fn is_long_name(word: &str) -> bool {
-    word.len() > LONGEST_NAME && !word.contains('\'')
+    let begins = |begin: &&str| word.starts_with(begin);
+    // Up to PostgreSQL 14 a number ends where a word begins without a space: `1REFERENCES`.
+    let is_glued = word.starts_with(|c: char| c.is_ascii_digit()) && word.contains(|c: char| c.is_ascii_alphabetic());
+    ANYTHING.contains(&word)
+        || ANYTHING_FROM.iter().chain(&FUNCTIONS_FROM).any(begins)
+        || word.contains("xml")
+        || is_glued
 }
 
 /// Whether a statement may lock what was there in a mode that others have to wait for; `None` if it may do anything.
@@ -99,7 +125,7 @@ mod tests {
     use super::*;
     use crate::migrate::split::{outer, split};
 
-    /// `rows`, `relations` or `anything`, and `talking`.
+    /// `rows`, `relations` or `anything`, and `made`.
     fn told(sql: &str) -> String {
         let statements = split(sql).expect(sql);
         match Plain::of(sql, &statements, outer(sql, &statements).as_ref()) {
@@ -107,7 +133,7 @@ mod tests {
             Some(plain) => {
                 let what = if plain.locks { "relations" } else { "rows" };
                 let made = if plain.makes { " made" } else { "" };
-                format!("{what}{made}{}", if plain.talks { " talking" } else { "" })
+                format!("{what}{made}")
             }
         }
     }
@@ -130,17 +156,14 @@ mod tests {
             ("ALTER TABLE t ADD COLUMN b int; INSERT INTO t VALUES (1);", "relations"),
             ("CREATE UNIQUE INDEX i ON t (a);", "relations"),
             ("COMMENT ON TABLE t IS 'pgdb';", "relations"),
-            ("CREATE TABLE IF NOT EXISTS t ();", "rows made talking"),
+            ("CREATE TABLE IF NOT EXISTS t ();", "rows made"),
             ("SELECT a INTO t FROM u;", "rows made"),
             ("CREATE TABLE t (); CREATE INDEX ON t (a);", "relations made"),
-            ("DROP TABLE t CASCADE;", "relations talking"),
-            ("GRANT SELECT ON t TO app;", "relations talking"),
+            ("DROP TABLE t CASCADE;", "relations"),
+            ("GRANT SELECT ON t TO app;", "relations"),
         ] {
             assert_eq!(told(sql), expected, "{sql}");
         }
-        let long = "n".repeat(64);
-        assert_eq!(told(&format!("CREATE TABLE {long} ();")), "rows made talking");
-        assert_eq!(told(&format!("CREATE VIEW v AS SELECT '{long}';")), "rows made");
     }
 
     #[test]
@@ -181,6 +204,7 @@ mod tests {
             "EXPLAIN ANALYZE SELECT 1;",
             "ALTER ROLE app SET search_path = x;",
             "this is no SQL",
+            "CREATE TABLE t (a int DEFAULT 1REFERENCES u);",
         ] {
             assert_eq!(told(sql), "anything", "{sql}");
         }

@@ -138,6 +138,7 @@ async fn locked(
         listener(Event::Started { key, number: index + 1, of: items.len() });
         // The last file of all, or the note of a failure, waits for the disk for all of them.
         setup.more_to_come = index + 1 < items.len();
+        session.set_turn(index);
         let sent = ahead.send(session, &setup, index).await;
         if !sent && !session.is_apart() {
             prepare(session).await?;

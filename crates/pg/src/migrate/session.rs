@@ -1,15 +1,17 @@
 //! The session that migrates, and the one that keeps the ledger when that is another.
 
-use crate::connect::{Client, Target, connect_hearing};
+use crate::connect::{APPLICATION_NAME, Client, Said, Target, connect_hearing};
 use crate::error::{PgError, ServerError};
 use crate::migrate::report::Notice;
 use crate::migrate::setup::Setup;
 use crate::url::ParsedUrl;
 use secrecy::SecretString;
+use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::future;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -55,7 +57,7 @@ pub struct Session {
     keeper: Option<Client>,
     /// How the files' session was logged in.
     login: Login,
-    notices: Mutex<mpsc::UnboundedReceiver<ServerError>>,
+    heard: Mutex<Heard>,
     /// What the statement that writes a row of the ledger is called: no file has something of that name by chance.
     note_name: String,
     prepared: Mutex<Prepared>,
@@ -72,7 +74,7 @@ impl Session {
             client,
             keeper: None,
             login: login.clone(),
-            notices: Mutex::new(notices),
+            heard: Mutex::new(Heard { said: notices, later: VecDeque::new(), turn: 0 }),
             note_name: format!("pgdb_note_{:016x}", RandomState::new().build_hasher().finish()),
             prepared: Mutex::default(),
         })
@@ -131,23 +133,41 @@ impl Session {
         &self.login
     }
 
+    /// From now on so many files of the run are done: what is said of later ones is kept until it is their turn.
+    pub(crate) fn set_turn(&self, done: usize) {
+        held(&self.heard).turn = done;
+    }
+
     /// What the server has said since this was asked last.
     pub(crate) fn take_notices(&self) -> Vec<Notice> {
-        let mut notices = self.notices();
-        std::iter::from_fn(|| notices.try_recv().ok()).map(told).collect()
+        let mut heard = held(&self.heard);
+        std::iter::from_fn(|| heard.next(|said| said.try_recv().ok())).collect()
     }
 
     /// Waits until the server says something.
     pub(crate) async fn hear(&self) -> Notice {
-        match future::poll_fn(|context| self.notices().poll_recv(context)).await {
-            Some(notice) => told(notice),
+        let said = |context: &mut Context<'_>| {
+            let mut heard = held(&self.heard);
+            let mut ended = false;
+            let notice = heard.next(|said| match said.poll_recv(context) {
+                Poll::Ready(Some(said)) => Some(said),
+                Poll::Ready(None) => {
+                    ended = true;
+                    None
+                }
+                Poll::Pending => None,
+            });
+            match notice {
+                Some(notice) => Poll::Ready(Some(notice)),
+                None if ended => Poll::Ready(None),
+                None => Poll::Pending,
+            }
+        };
+        match future::poll_fn(said).await {
+            Some(notice) => notice,
             // The session has ended, which its statements tell.
             None => future::pending().await,
         }
-    }
-
-    fn notices(&self) -> MutexGuard<'_, mpsc::UnboundedReceiver<ServerError>> {
-        held(&self.notices)
     }
 
     /// The session that keeps the ledger, for questions that are no migration.
@@ -162,6 +182,44 @@ impl Session {
             keeper.close().await;
         }
     }
+}
+
+/// What the server says, in its order.
+#[derive(Debug)]
+struct Heard {
+    said: mpsc::UnboundedReceiver<Said>,
+    /// What was said of files whose turn it is not yet.
+    later: VecDeque<(usize, Notice)>,
+    /// How many files are done.
+    turn: usize,
+}
+
+impl Heard {
+    /// The next that is due; `receive` gives what is new.
+    fn next(&mut self, mut receive: impl FnMut(&mut mpsc::UnboundedReceiver<Said>) -> Option<Said>) -> Option<Notice> {
+        if self.later.front().is_some_and(|(done, _)| *done <= self.turn) {
+            return self.later.pop_front().map(|(_, notice)| notice);
+        }
+        while let Some(said) = receive(&mut self.said) {
+            let done = said.application_name.as_deref().map_or(0, files_done);
+            if done <= self.turn {
+                return Some(told(said.notice));
+            }
+            self.later.push_back((done, told(said.notice)));
+        }
+        None
+    }
+}
+
+/// What a session calls itself when so many files of a run are done, of those that are sent ahead of each other's answers:
+/// for others to see, and for us to know whose a notice is.
+pub(crate) fn name_when_done(files: usize) -> String {
+    format!("{APPLICATION_NAME} ({files} files done)")
+}
+
+fn files_done(application_name: &str) -> usize {
+    let rest = application_name.strip_prefix(APPLICATION_NAME).and_then(|rest| rest.strip_prefix(" ("));
+    rest.and_then(|rest| rest.split(' ').next()).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// Nothing that holds one of these can panic.

@@ -33,7 +33,10 @@ pub(crate) enum Found {
 /// asking more; whether it has all columns; whether there are default privileges. It takes a third of the time of
 /// [`LOOK`].
 const GLANCE: &str = "SELECT n.oid IS NOT NULL, \
-     c.relkind = 'r' AND NOT (c.relhasrules OR c.relrowsecurity OR c.relhassubclass) AND \
+     c.relkind = 'r' AND NOT (c.relhasrules OR c.relrowsecurity OR c.relhassubclass) AND c.relchecks = 0 AND \
+       NOT EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid \
+         AND (x.indexprs IS NOT NULL OR x.indpred IS NOT NULL)) AND \
+       NOT EXISTS (SELECT FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = c.oid) AND \
        NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
          AND (a.atttypid >= 16384 OR a.attgenerated <> '' OR a.attinhcount > 0)), \
      EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'progress'), \
@@ -43,6 +46,7 @@ const GLANCE: &str = "SELECT n.oid IS NOT NULL, \
 
 /// One row where there is a schema `pgdb`. Trusted with writing are we ourselves, who can become us, whose member we are,
 /// superusers, and the database's owner. A type, a default, a constraint or an index of our table is PostgreSQL's own.
+/// Reading is enough to run what is in an index, a check or statistics: a plan works out what it can.
 const LOOK: &str = "WITH me AS (SELECT oid, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), \
      trusted AS (SELECT r.oid FROM pg_catalog.pg_roles r, me WHERE r.oid = me.oid OR r.rolname = session_user OR r.rolsuper \
        OR r.oid = (SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
@@ -58,17 +62,18 @@ const LOOK: &str = "WITH me AS (SELECT oid, rolsuper FROM pg_catalog.pg_roles WH
          THEN 'is inherited' END, \
        CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
            AND NOT a.attisdropped AND (a.atttypid >= 16384 OR a.attgenerated <> '')) \
-         THEN 'has columns of other types or generated ones' END), \
+         THEN 'has columns of other types or generated ones' END, \
+       CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype NOT IN ('p', 'n')) \
+           OR EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid \
+             AND (x.indexprs IS NOT NULL OR x.indpred IS NOT NULL)) \
+           OR EXISTS (SELECT FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = c.oid) \
+         THEN 'has constraints, indexes or statistics of others' END), \
      pg_catalog.concat_ws(', ', \
        CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid) THEN 'has triggers' END, \
        CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_attrdef d WHERE d.adrelid = c.oid \
            AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) \
              NOT IN ('clock_timestamp()', '0', '1', '(0)::bigint', '(1)::bigint', 'SESSION_USER', '''[]''::jsonb')) \
-         THEN 'has other defaults' END, \
-       CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype NOT IN ('p', 'n')) \
-           OR EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid \
-             AND (x.indexprs IS NOT NULL OR x.indpred IS NOT NULL)) \
-         THEN 'has constraints or indexes of others' END), \
+         THEN 'has other defaults' END), \
      pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE'), \
      EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'progress'), current_user::text \
    FROM me, pg_catalog.pg_namespace n LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'migrations' \

@@ -53,12 +53,11 @@ pub(crate) struct Whole<'a> {
 }
 
 impl Whole<'_> {
-    /// One attempt, or the end of one that was `sent` before; gives the locks that were seen.
+    /// One attempt, or the end of one that was sent before; gives the locks that were seen.
     pub(crate) async fn run(
         &self,
         session: &Session,
         setup: &Setup,
-        sent: Option<Sent>,
         ahead: &mut Ahead<'_>,
     ) -> Result<Vec<SeenLock>, Failed> {
         let modes = self.outer.as_ref().map_or("", |outer| outer.modes.as_str());
@@ -67,7 +66,7 @@ impl Whole<'_> {
         let messages = self.messages();
         let one = matches!(messages.as_slice(), [Message::Sql { .. }]);
         let can_note = session.is_apart() || session.prepared().note;
-        let outcome = match sent {
+        let outcome = match ahead.take() {
             Some(sent) => self.answered(session, ahead, sent).await,
             None if one && modes.is_empty() && !self.deallocates() && can_note => {
                 self.at_once(session, setup, sql).await
@@ -116,7 +115,15 @@ impl Whole<'_> {
         sent: Sent,
     ) -> Option<Result<Vec<SeenLock>, Failed>> {
         match count(sent.answers).await {
-            Ok(last) => Some(Ok(last.filter(|_| sent.plain.locks).as_deref().map(ledger::locks).unwrap_or_default())),
+            Ok(last) => {
+                if let Some(back) = sent.back
+                    && count(back).await.is_err()
+                {
+                    // It is applied, whatever has come in between.
+                    ahead.give_up(session).await;
+                }
+                Some(Ok(last.filter(|_| sent.plain.locks).as_deref().map(ledger::locks).unwrap_or_default()))
+            }
             Err((error, done)) => {
                 ahead.give_up(session).await;
                 self.failed_at_once(session, error, done, sent.head).map(Err)

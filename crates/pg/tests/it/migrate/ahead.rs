@@ -1,6 +1,6 @@
 //! Plain files, which are sent before the answers to those before them are there.
 
-use super::{Bed, file, on_both, options};
+use super::{Bed, DB, file, on_both, options};
 use pgdb_core::migration::file::File;
 use pgdb_pg::migrate::report::{Event, RunReport};
 use pgdb_pg::migrate::run::{Options, run};
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 on_both!(plain_files_have_a_session_set_up_once);
 on_both!(where_there_is_code_every_file_is_set_up_for);
+on_both!(where_strings_have_escapes_every_file_is_set_up_for);
 on_both!(nothing_behind_a_failure_is_run);
 on_both!(a_file_that_failed_before_is_no_sign_for_the_next_one);
 on_both!(what_is_behind_a_failure_is_run_when_going_on);
@@ -26,77 +27,109 @@ const LEDGER: &str =
     "SELECT coalesce(string_agg(key, ' ' ORDER BY id), '') FROM pgdb.migrations WHERE outcome = 'applied'";
 
 async fn plain_files_have_a_session_set_up_once(bed: &Bed) {
-    let files = [
+    let mut files = vec![
         file("a/01.sql", TOLD),
         file("a/02.sql", TELLS),
         file("a/03.sql", &format!("BEGIN;\n{TELLS}\nCOMMIT;")),
         file("a/04.sql", "ALTER TABLE told ADD COLUMN other text; -- the end"),
+        file("a/05.sql", ""),
         // Sets something, and is itself set up for.
-        file("a/05.sql", &format!("SET plan_cache_mode = force_custom_plan; {TELLS}")),
-        file("a/06.sql", TELLS),
-        file("a/07.sql", &format!("SET LOCAL plan_cache_mode = force_custom_plan; {TELLS}")),
-        file("a/08.sql", TELLS),
-        file("a/09.sql", "CREATE TABLE of_many (a int PRIMARY KEY); CREATE INDEX ON of_many (a);"),
-        file("a/10.sql", TELLS),
+        file("a/06.sql", &format!("SET plan_cache_mode = force_custom_plan; {TELLS}")),
+        // Too few in a row.
+        file("a/07.sql", TELLS),
+        file("a/08.sql", &format!("SET LOCAL plan_cache_mode = force_custom_plan; {TELLS}")),
+        file("a/09.sql", TELLS),
+        file("a/10.sql", "CREATE TABLE of_many (a int PRIMARY KEY); CREATE INDEX ON of_many (a);"),
+        file("a/11.sql", "CREATE INDEX ON of_many (a)"),
+        file("a/12.sql", "SELECT 1; -- nothing follows"),
+        file("a/13.sql", TELLS),
     ];
     let mut session = bed.session().await;
     let report = run(&mut session, &files, &options(), &mut |_| {}).await.expect("a run");
     assert!(report.is_complete(), "{report:#?}");
-    let many = "force_generic_plan off";
-    let expected = format!(
-        "{many}, {many}, force_custom_plan off, auto off, force_custom_plan off, {many}, force_generic_plan on"
-    );
+    let (many, last) = ("force_generic_plan off", "force_generic_plan on");
+    let expected = format!("{many}, {many}, force_custom_plan off, auto off, force_custom_plan off, {many}, {last}");
     assert_eq!(bed.ask(ANSWER).await, expected);
     let keys: Vec<String> = files.iter().map(|file| file.key.to_string()).collect();
     assert_eq!(bed.ask(LEDGER).await, keys.join(" "));
-    let locks: Vec<String> = report
-        .files
-        .iter()
-        .flat_map(|file| &file.locks)
-        .map(|lock| format!("{} {}", lock.relation, lock.mode))
-        .collect();
-    assert_eq!(locks, ["public.told AccessExclusiveLock"]);
+    let locks = report.files.iter().flat_map(|file| &file.locks);
+    let locks: Vec<String> = locks.map(|lock| format!("{} {}", lock.relation, lock.mode)).collect();
+    assert_eq!(locks, ["public.told AccessExclusiveLock", "public.of_many ShareLock"]);
 
     // The session is as it is between files, and can do the same once more.
-    let back = "SELECT current_setting('search_path') || ' ' || current_setting('plan_cache_mode') \
-         || ' ' || current_setting('synchronous_commit') || ' ' || current_setting('lock_timeout')";
+    let back = "SELECT current_setting('search_path') || ' ' || current_setting('plan_cache_mode') || ' ' \
+         || current_setting('synchronous_commit') || ' ' || current_setting('lock_timeout') || ' ' \
+         || current_setting('application_name')";
     let first = session.client().first_value("ask", back).await.expect("an answer").flatten();
-    assert_eq!(first.as_deref(), Some("pg_catalog, pg_temp auto on 0"));
-    let more = [&files[..], &[file("a/11.sql", TELLS), file("a/12.sql", TELLS)]].concat();
-    let report = run(&mut session, &more, &options(), &mut |_| {}).await.expect("a run");
-    assert_eq!((report.applied, report.is_complete()), (2, true), "{report:#?}");
-    assert_eq!(bed.ask(ANSWER).await, format!("{expected}, {many}, force_generic_plan on"));
+    assert_eq!(first.as_deref(), Some("pg_catalog, pg_temp auto on 0 pgdb"));
+    files.extend((14..19).map(|number| file(&format!("a/{number}.sql"), if number % 2 == 0 { TELLS } else { "" })));
+    let report = run(&mut session, &files, &options(), &mut |_| {}).await.expect("a run");
+    assert_eq!((report.applied, report.is_complete()), (5, true), "{report:#?}");
+    assert_eq!(bed.ask(ANSWER).await, format!("{expected}, {many}, {many}, {last}"));
     session.close().await;
 }
 
+/// What files of plain words can reach: by code, and by what is kept with one of PostgreSQL's own functions in it.
+const REACHING: [&str; 8] = [
+    "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq)",
+    "CREATE TABLE kept (); CREATE RULE r AS ON INSERT TO kept DO ALSO NOTIFY kept",
+    "CREATE VIEW seen AS SELECT set_config('search_path', 'other', false)",
+    "CREATE TABLE kept (a int, b text DEFAULT pg_advisory_unlock_all()::text)",
+    "CREATE TABLE kept (a int CHECK (pg_advisory_unlock(1) IS NULL))",
+    "CREATE DOMAIN d AS int CHECK (set_config('a.b', VALUE::text, false) <> '')",
+    "CREATE VIEW seen AS SELECT * FROM pg_settings",
+];
+
 async fn where_there_is_code_every_file_is_set_up_for(bed: &Bed) {
-    for (number, code) in [
-        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
-        "CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq)",
-        "CREATE TABLE ruled (); CREATE RULE r AS ON INSERT TO ruled DO ALSO NOTIFY ruled",
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    for (number, code) in REACHING.into_iter().enumerate() {
         let named = |name: &str, text: &str| file(&format!("a{number}/{name}.sql"), text);
-        // Views have rules too, and are no code.
+        // What is kept without such a function is no code.
+        let harmless =
+            "CREATE TABLE h (id uuid DEFAULT gen_random_uuid(), n serial CHECK (n > 0), at timestamptz DEFAULT now())";
         let plain = [
             named("1", &format!("DROP TABLE IF EXISTS told; {TOLD}")),
-            named("2", "CREATE VIEW v AS SELECT 1;"),
-            named("3", TELLS),
-            named("4", "DROP VIEW v;"),
+            named("2", "CREATE VIEW v AS SELECT now(), random();"),
+            named("3", harmless),
+            named("4", "CREATE INDEX ON h ((n + 1)) WHERE n > 5;"),
+            named("5", "-- SET and no more\nSET work_mem = '1MB'"),
+            named("6", TELLS),
+            named("7", ""),
+            named("8", ""),
+            named("9", ""),
+            named("A", "DROP VIEW v; DROP TABLE h"),
         ];
         bed.run(&plain).await;
-        assert_eq!(bed.ask(ANSWER).await, "force_generic_plan off");
-        let with_code =
-            [&plain[..], &[named("5", code), named("6", TELLS), named("7", TELLS), named("8", "SELECT 1;")]].concat();
+        assert_eq!(bed.ask(ANSWER).await, "force_generic_plan off", "before {code}");
+        let rest = ["D", "E", "F", "G"].map(|name| named(name, TELLS));
+        let with_code = [&plain[..], &[named("B", code), named("C", "")], &rest].concat();
         bed.run(&with_code).await;
-        assert_eq!(bed.ask(ANSWER).await, "force_generic_plan off, auto off, auto off", "{code}");
+        assert_eq!(bed.ask(ANSWER).await, "force_generic_plan off, auto off, auto off, auto off, auto on", "{code}");
         let client = bed.client().await;
-        let away = "DROP FUNCTION IF EXISTS f(); DROP OPERATOR IF EXISTS === (int, int); DROP TABLE IF EXISTS ruled";
+        let away = "DROP FUNCTION IF EXISTS f(); DROP OPERATOR IF EXISTS === (int, int); DROP TABLE IF EXISTS kept; \
+             DROP VIEW IF EXISTS seen; DROP DOMAIN IF EXISTS d";
         client.batch("tidy up", away).await.expect("gone");
         client.close().await;
     }
+}
+
+/// A backslash in a string means what it says only where that is the standard's: else a string ends elsewhere.
+async fn where_strings_have_escapes_every_file_is_set_up_for(bed: &Bed) {
+    let admin = bed.client().await;
+    admin.batch("as of old", &format!("ALTER DATABASE {DB} SET standard_conforming_strings = off")).await.expect("set");
+    let hidden = "INSERT INTO told (plan) VALUES ('it\\'s'); SET search_path = other; INSERT INTO public.told (plan) VALUES ('x');";
+    let files = [
+        file("a/1.sql", &format!("{TOLD} CREATE SCHEMA other;")),
+        file("a/2.sql", hidden),
+        file("a/3.sql", "CREATE TABLE somewhere ();"),
+        file("a/4.sql", ""),
+        file("a/5.sql", ""),
+    ];
+    bed.run(&files).await;
+    assert_eq!(
+        bed.ask("SELECT relnamespace::regnamespace::text FROM pg_class WHERE relname = 'somewhere'").await,
+        "public"
+    );
 }
 
 /// Two tables, one of which refers to the other and is looked at when a transaction ends.
@@ -108,7 +141,7 @@ const RUN: &str = "SELECT (CASE WHEN is_called THEN last_value ELSE 0 END)::text
 
 /// A file that fails, and how.
 const FAILING: [(&str, &str, Option<usize>); 4] = [
-    ("SELECT 1;\n  SELEC 2;", "42601", Some(2)),
+    ("SELECT 1;\n  SELECT 2 FROM;", "42601", Some(2)),
     ("INSERT INTO one VALUES (7);\nINSERT INTO one VALUES (7);", "23505", Some(2)),
     ("\nINSERT INTO nowhere VALUES (1);", "42P01", Some(2)),
     ("INSERT INTO two VALUES (99);", "23503", None),
@@ -152,10 +185,11 @@ async fn nothing_behind_a_failure_is_run(bed: &Bed) {
 async fn a_file_that_failed_before_is_no_sign_for_the_next_one(bed: &Bed) {
     bed.run(&[file("a/0.sql", TABLES)]).await;
     for (bad, ..) in FAILING {
-        let files = [file("a/1.sql", bad), file("a/2.sql", RUNS), file("a/3.sql", RUNS)];
+        let files = [bad, RUNS, RUNS, RUNS, RUNS];
+        let files = [1, 2, 3, 4, 5].map(|number| file(&format!("a/{number}.sql"), files[number - 1]));
         for _ in 0..2 {
             let report = bed.try_run(&files, &options()).await.expect("a run");
-            assert_eq!((report.applied, report.not_reached.len()), (0, 2), "{report:#?}");
+            assert_eq!((report.applied, report.not_reached.len()), (0, 4), "{report:#?}");
             assert_eq!(bed.ask(RUN).await, "0");
         }
     }
@@ -165,9 +199,10 @@ async fn a_file_that_failed_before_is_no_sign_for_the_next_one(bed: &Bed) {
         run(&mut session, &[file("a/1.sql", "SELECT 1;"), again], &options(), &mut |_| {}).await.expect("a run");
     assert_eq!(report.applied, 2, "{report:#?}");
     for (bad, ..) in FAILING {
-        let files = [file("b/R__again.sql", bad), file("c/R__2.sql", RUNS), file("c/R__3.sql", RUNS)];
+        let mut files = vec![file("b/R__again.sql", bad)];
+        files.extend((2..6).map(|number| file(&format!("c/R__{number}.sql"), RUNS)));
         let report = run(&mut session, &files, &options(), &mut |_| {}).await.expect("a run");
-        assert_eq!((report.applied, report.not_reached.len()), (0, 2), "{report:#?}");
+        assert_eq!((report.applied, report.not_reached.len()), (0, 4), "{report:#?}");
         assert_eq!(bed.ask(RUN).await, "0");
     }
     session.close().await;
@@ -181,9 +216,11 @@ async fn what_is_behind_a_failure_is_run_when_going_on(bed: &Bed) {
         files.push(file(&format!("b/{number}2.sql"), RUNS));
         files.push(file(&format!("b/{number}3.sql"), RUNS));
     }
+    // So many have to follow that the last ones are sent ahead too.
+    files.extend((0..4).map(|number| file(&format!("c/{number}.sql"), "")));
     let go_on = Options { keep_going: true, ..options() };
     let report = bed.try_run(&files, &go_on).await.expect("a run");
-    assert_eq!((report.applied, report.failed), (2 * FAILING.len(), FAILING.len()), "{report:#?}");
+    assert_eq!((report.applied, report.failed), (2 * FAILING.len() + 4, FAILING.len()), "{report:#?}");
     // Each once, although they were sent again.
     assert_eq!(bed.ask(RUN).await, (2 * FAILING.len()).to_string());
 }
@@ -195,6 +232,7 @@ async fn a_lock_that_one_of_them_cannot_have_is_tried_again(bed: &Bed) {
         file("b/2.sql", "ALTER TABLE busy ADD COLUMN b int;"),
         file("b/3.sql", RUNS),
         file("b/4.sql", "ALTER TABLE busy ADD COLUMN c int;"),
+        file("b/5.sql", RUNS),
     ];
     let holder = bed.client().await;
     holder.batch("hold", "BEGIN; LOCK TABLE busy").await.expect("held");
@@ -217,24 +255,33 @@ async fn a_lock_that_one_of_them_cannot_have_is_tried_again(bed: &Bed) {
     let (report, first): (RunReport, _) = tokio::join!(running, letting_go);
     assert!(report.is_complete(), "{report:#?}");
     assert_eq!(first.as_deref(), Some("b/2.sql"));
-    assert_eq!(bed.ask(LEDGER).await, "a/1.sql b/1.sql b/2.sql b/3.sql b/4.sql");
-    assert_eq!(bed.ask(RUN).await, "2");
+    assert_eq!(bed.ask(LEDGER).await, "a/1.sql b/1.sql b/2.sql b/3.sql b/4.sql b/5.sql");
+    assert_eq!(bed.ask(RUN).await, "3");
     session.close().await;
 }
 
 async fn what_the_server_says_is_told_of_the_right_file(bed: &Bed) {
     let long = "n".repeat(70);
-    let files = [
-        file("a/1.sql", "CREATE TABLE t (a int);"),
-        file("a/2.sql", "CREATE TABLE IF NOT EXISTS t (a int);"),
-        file("a/3.sql", "INSERT INTO t VALUES (1);"),
-        file("a/4.sql", "DROP TABLE IF EXISTS nothing;"),
-        file("a/5.sql", "DROP TABLE IF EXISTS nobody;"),
-        file("a/6.sql", "INSERT INTO t VALUES (2);"),
-        file("a/7.sql", &format!("ALTER TABLE t ADD COLUMN {long} int;")),
-        file("a/8.sql", "CREATE VIEW v AS SELECT a FROM t;"),
-        file("a/9.sql", "DROP TABLE t CASCADE;"),
+    let texts = [
+        ("CREATE TABLE t (a int);", None),
+        ("CREATE TABLE IF NOT EXISTS t (a int);", Some("42P07")),
+        ("INSERT INTO t VALUES (1);", None),
+        ("DROP TABLE IF EXISTS nothing;", Some("00000")),
+        ("DROP TABLE IF EXISTS nobody;", Some("00000")),
+        ("CREATE UNIQUE INDEX one ON t (a);", None),
+        ("ALTER TABLE t ADD CONSTRAINT other PRIMARY KEY USING INDEX one;", Some("00000")),
+        ("ALTER TABLE t ALTER COLUMN a SET STATISTICS 20000;", Some("22023")),
+        (&format!("ALTER TABLE t ADD COLUMN {long} int;"), Some("42622")),
+        ("SET work_mem = '2MB'; DROP TABLE IF EXISTS nothing;", Some("00000")),
+        ("CREATE VIEW v AS SELECT a FROM t;", None),
+        ("DROP TABLE t CASCADE;", Some("00000")),
+        ("SELECT 1", None),
+        ("SELECT plainto_tsquery('english', 'the');", Some("00000")),
+        ("DROP TABLE IF EXISTS nothing;", Some("00000")),
+        ("SELECT 2", None),
     ];
+    let key = |number: usize| format!("a/{number:02}.sql");
+    let files: Vec<File> = texts.iter().enumerate().map(|(number, (text, _))| file(&key(number), text)).collect();
     let mut session = bed.session().await;
     let mut heard = Vec::new();
     let tell = &mut |event: Event<'_>| match event {
@@ -244,20 +291,11 @@ async fn what_the_server_says_is_told_of_the_right_file(bed: &Bed) {
     };
     let report = run(&mut session, &files, &options(), tell).await.expect("a run");
     assert!(report.is_complete(), "{report:#?}");
-    let expected: Vec<String> = (1..=9)
-        .flat_map(|number| {
-            let said = match number {
-                2 => Some("42P07"),
-                4 | 5 => Some("00000"),
-                7 => Some("42622"),
-                9 => Some("00000"),
-                _ => None,
-            };
-            let told = said.map(|code| format!("a/{number}.sql {code}"));
-            let ended = format!("a/{number}.sql ended with {}", u8::from(told.is_some()));
-            told.into_iter().chain([ended])
-        })
-        .collect();
+    let told = texts.iter().enumerate().flat_map(|(number, (_, said))| {
+        let told = said.map(|code| format!("{} {code}", key(number)));
+        told.into_iter().chain([format!("{} ended with {}", key(number), u8::from(said.is_some()))])
+    });
+    let expected: Vec<String> = told.collect();
     assert_eq!(heard, expected);
     session.close().await;
 }

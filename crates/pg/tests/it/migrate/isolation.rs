@@ -11,6 +11,7 @@ use pgdb_pg::migrate::session::{Login, Session};
 use pgdb_pg::{Client, PgError, connect, connect_for_scripts};
 
 on_both!(nothing_of_an_app_runs_with_the_rights_of_the_login);
+on_both!(nothing_that_is_made_meanwhile_runs_with_the_rights_of_the_login);
 on_both!(a_ledger_that_somebody_else_has_made_is_not_used);
 on_both!(a_ledger_of_others_can_be_read_and_not_written);
 on_both!(default_privileges_do_not_give_the_ledger_away);
@@ -97,6 +98,51 @@ async fn nothing_of_an_app_runs_with_the_rights_of_the_login(bed: &Bed) {
     assert_eq!(one(&admin, "SELECT count(*)::text FROM public.seen").await, "1");
 }
 
+/// Whether there is code of others is asked before many files run; it can be made while they do.
+async fn nothing_that_is_made_meanwhile_runs_with_the_rights_of_the_login(bed: &Bed) {
+    let admin = bed.client().await;
+    let sql = format!(
+        "CREATE ROLE mallory LOGIN; GRANT ALL ON SCHEMA public TO mallory; \
+         ALTER DATABASE {DB} SET search_path = public, pg_catalog"
+    );
+    admin.batch("set up", &sql).await.expect("set up");
+    let change = |number: u32, text: &str| file(&format!("b/{number}.sql"), text);
+    let files = [
+        file("a/1.sql", "CREATE TABLE busy (a int)"),
+        change(1, "UPDATE busy SET a = 1"),
+        change(2, "ALTER TABLE busy ADD COLUMN b int"),
+        change(3, "ALTER TABLE busy ADD COLUMN c int"),
+        change(4, "CREATE TABLE t (a int); CREATE INDEX ON busy (a)"),
+        change(5, "DELETE FROM busy"),
+        change(6, "ALTER TABLE busy ADD COLUMN d int"),
+    ];
+    bed.run(&files[..1]).await;
+    admin.batch("hold", "BEGIN; LOCK TABLE busy IN ACCESS SHARE MODE").await.expect("held");
+    let running = bed.run(&files);
+    let making = async {
+        let waiting = "SELECT count(*)::text FROM pg_locks WHERE NOT granted AND relation = 'busy'::regclass";
+        while bed.ask(waiting).await == "0" {
+            tokio::task::yield_now().await;
+        }
+        let mallory = as_role(bed, "mallory").await;
+        let meanwhile = "SET search_path = pg_catalog; CREATE FUNCTION public.other(a oid, b integer) RETURNS boolean \
+             LANGUAGE sql AS $$ SELECT public.tell() <> '' $$;
+             CREATE FUNCTION public.alike(a text, b text) RETURNS boolean LANGUAGE sql AS $$ SELECT public.tell() = '' $$;
+             CREATE OPERATOR public.= (LEFTARG = text, RIGHTARG = text, FUNCTION = public.alike);
+             CREATE OPERATOR public.>= (LEFTARG = oid, RIGHTARG = integer, FUNCTION = public.other);
+             CREATE DOMAIN public.text AS pg_catalog.text CHECK (public.tell() = '');
+             CREATE DOMAIN public.jsonb AS pg_catalog.jsonb CHECK (public.tell() = '')";
+        mallory
+            .batch("set traps", &format!("SET search_path = pg_catalog; {TELL} {meanwhile}; {TRAPS}"))
+            .await
+            .expect("set");
+        admin.batch("let go", "COMMIT").await.expect("let go");
+    };
+    let (report, ()) = tokio::join!(running, making);
+    assert_eq!(report.applied, 6);
+    assert_eq!(bed.ask("SELECT count(*)::text FROM public.seen").await, "0");
+}
+
 async fn a_ledger_that_somebody_else_has_made_is_not_used(bed: &Bed) {
     let mallory = mallory(bed).await;
     let table = "CREATE TABLE pgdb.migrations (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, key text NOT NULL, \
@@ -106,6 +152,8 @@ async fn a_ledger_that_somebody_else_has_made_is_not_used(bed: &Bed) {
          doing jsonb, progress jsonb);";
     let trigger = "CREATE FUNCTION public.run() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM public.tell(); \
          RETURN NEW; END $$; CREATE TRIGGER t BEFORE INSERT ON pgdb.migrations FOR EACH ROW EXECUTE FUNCTION public.run();";
+    let fold = "CREATE OR REPLACE FUNCTION public.fold() RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN \
+         PERFORM public.tell(); RETURN 1; END $$;";
     let view = "CREATE VIEW pgdb.migrations AS SELECT 1::bigint AS id, public.tell() AS key";
     let cases = [
         ("".to_owned(), "schema pgdb belongs to mallory", false),
@@ -120,7 +168,18 @@ async fn a_ledger_that_somebody_else_has_made_is_not_used(bed: &Bed) {
         ),
         (format!("{table}ALTER TABLE pgdb.migrations ALTER error SET DEFAULT public.tell()"), "other defaults", false),
         (format!("{table}CREATE TABLE public.child () INHERITS (pgdb.migrations)"), "is inherited", true),
-        (format!("{table}ALTER TABLE pgdb.migrations ADD CHECK (public.tell() = '')"), "constraints or indexes", false),
+        (format!("{table}ALTER TABLE pgdb.migrations ADD CHECK (public.tell() = '')"), "constraints, indexes or", true),
+        // A plan works out what it can, also for who only reads.
+        (
+            format!("{table}{fold}CREATE INDEX ON pgdb.migrations ((public.fold() + id))"),
+            "constraints, indexes or",
+            true,
+        ),
+        (
+            format!("{table}{fold}CREATE STATISTICS public.s ON (public.fold() + id), key FROM pgdb.migrations"),
+            "indexes or statistics of others",
+            true,
+        ),
         (
             format!(
                 "CREATE DOMAIN public.word AS text CHECK (public.tell() = '');{table}ALTER TABLE pgdb.migrations ALTER key TYPE public.word"
@@ -146,7 +205,7 @@ async fn a_ledger_that_somebody_else_has_made_is_not_used(bed: &Bed) {
         session.close().await;
         mallory.batch("begin anew", "DROP SCHEMA pgdb CASCADE; DROP FUNCTION IF EXISTS public.run(); DROP TABLE IF EXISTS public.child; DROP DOMAIN IF EXISTS public.word").await.expect("anew");
     }
-    assert_eq!(bed.ask("SELECT count(*)::text FROM public.seen").await, "0");
+    assert_eq!(bed.ask("SELECT count(*)::text FROM public.seen WHERE who <> 'mallory'").await, "0");
     assert_eq!(bed.ask("SELECT coalesce(to_regclass('public.t')::text, 'none')").await, "none");
     bed.run(&files).await;
 }
