@@ -5,10 +5,10 @@
 //! leave the session as it is, so it is set up once for all of them. Each is one message that is as careful as any other
 //! file's:
 //!
-//! - It begins its own transaction, and runs nothing if the row of the file before it is not the newest one of the
-//!   ledger: after a failure what was sent behind it is refused, whatever the failure was.
-//! - It gives the session a name that says how many files are done. The server tells a name in order with what else it
-//!   says unasked, so that it is known whose that is.
+//! - With its commit it gives the session a name that says how many files are done.
+//! - It begins its own transaction, and runs nothing unless the session has the name of the file before: after a failure
+//!   what was sent behind it is refused, whatever the failure was.
+//! - The server tells such names in order with what else it says unasked, so that it is known whose that is.
 //! - After a failure the session is put back, and the file is told of, or tried again, as every other one; so are those
 //!   that were sent behind it, when it is their turn again.
 
@@ -38,8 +38,8 @@ pub(crate) struct Ahead<'a> {
     known: Vec<Option<Known<'a>>>,
     /// Those without an answer, in their order.
     sent: VecDeque<Sent>,
-    /// What the session is set up for; `None` while it is as it is between other files.
-    row: Option<Row>,
+    /// The index of the first of the files that the session is set up for; `None` while it is as it is between others.
+    first: Option<usize>,
     /// Whether there is no use in trying.
     never: bool,
 }
@@ -49,18 +49,8 @@ struct Known<'a> {
     plain: Plain,
     /// What is to be run.
     sql: Cow<'a, str>,
-    /// Its key and its checksum, and what else its row of the ledger is made of, as SQL.
-    file: String,
-    version: String,
-}
-
-/// Plain files one after the other.
-#[derive(Debug, Clone, Copy)]
-struct Row {
-    /// The index of the first of them.
-    first: usize,
-    /// The number of the ledger's newest row before it.
-    newest: i64,
+    /// What its row of the ledger is made of, as SQL.
+    row: String,
 }
 
 /// A file on its way.
@@ -77,28 +67,28 @@ pub(crate) struct Sent {
 impl<'a> Ahead<'a> {
     /// For the files of a run, in their order. `never`: they run as others than the one who writes the ledger.
     pub(crate) fn new(items: &'a [&'a Item<'a>], never: bool) -> Self {
-        Self { items, known: Vec::new(), sent: VecDeque::new(), row: None, never }
+        Self { items, known: Vec::new(), sent: VecDeque::new(), first: None, never }
     }
 
     /// Sends the file whose turn it is, and those that can follow it, if they are plain. What goes wrong here is left for
     /// the file itself to run into. Gives whether it was sent.
     pub(crate) async fn send(&mut self, session: &Session, setup: &Setup, turn: usize) -> bool {
-        if self.row.is_none() && self.sent.is_empty() {
+        if self.first.is_none() && self.sent.is_empty() {
             self.begin(session, setup, turn).await;
         }
-        while let Some(row) = self.row
+        while let Some(first) = self.first
             && self.sent.len() < ON_THEIR_WAY
         {
             let index = self.sent.back().map_or(turn, |last| last.index + 1);
             // The next one's words are looked at while the server is at work.
             let is_last = self.known(setup, index + 1).is_none();
             let Some(plain) = self.known(setup, index).map(|known| known.plain) else { break };
-            let (text, head) = self.message(session, row, index);
+            let (text, head) = self.message(session, index, index > first);
             let answers = send(session, &text).await;
             let back = if is_last { Some(send(session, Setup::LOOSE_BACK).await) } else { None };
             self.sent.push_back(Sent { index, plain, answers, head, back });
             if is_last {
-                self.row = None;
+                self.first = None;
             }
         }
         !self.sent.is_empty()
@@ -112,7 +102,7 @@ impl<'a> Ahead<'a> {
     /// Forgets what was sent, which the server refuses, and puts the session back.
     pub(crate) async fn give_up(&mut self, session: &Session) {
         self.sent.clear();
-        self.row = None;
+        self.first = None;
         // A lost session has taken its transaction with it.
         let _ = session.client.batch("roll back", "ROLLBACK").await;
         let _ = session.client.batch("set the session back", Setup::LOOSE_BACK).await;
@@ -123,12 +113,15 @@ impl<'a> Ahead<'a> {
         if self.never || (first..first + FEWEST).any(|index| self.known(setup, index).is_none()) {
             return;
         }
-        let Ok(Some(newest)) = newest_row(session).await else {
-            self.never = true;
-            return;
+        let fit = match has_code(session).await {
+            Ok(false) => set_up(session, setup).await,
+            Ok(true) | Err(_) => {
+                self.never = true;
+                return;
+            }
         };
-        if set_up(session, setup).await.is_ok_and(|fit| fit) {
-            self.row = Some(Row { first, newest });
+        if fit.is_ok_and(|fit| fit) {
+            self.first = Some(first);
         } else {
             self.never = true;
             self.give_up(session).await;
@@ -145,8 +138,8 @@ impl<'a> Ahead<'a> {
         self.known.get(index)?.as_ref()
     }
 
-    /// All of a file in one message.
-    fn message(&self, session: &Session, row: Row, index: usize) -> (String, Head) {
+    /// All of a file in one message, which may follow one that has no answer yet.
+    fn message(&self, session: &Session, index: usize, follows: bool) -> (String, Head) {
         let (Some(known), name) = (&self.known[index], session.note_name()) else { return Default::default() };
         let mut head = "BEGIN".to_owned();
         let mut statements = 1;
@@ -155,10 +148,8 @@ impl<'a> Ahead<'a> {
             head.push_str("; SET LOCAL synchronous_commit TO DEFAULT");
             statements += 1;
         }
-        if index > row.first
-            && let Some(before) = &self.known[index - 1]
-        {
-            head.push_str(&format!("; EXECUTE {name}_turn ({}, {})", before.file, row.newest));
+        if follows {
+            head.push_str(&format!("; EXECUTE {name}_turn ('{}')", name_when_done(index)));
             statements += 1;
         }
         head.push_str(";\n");
@@ -168,10 +159,9 @@ impl<'a> Ahead<'a> {
             Plain { .. } => "looks_before",
         };
         let text = format!(
-            "{head}{}\n;EXECUTE {name}_{note} ({}, {}); SET application_name = '{}'; COMMIT",
+            "{head}{}\n;EXECUTE {name}_{note} ({}); SET application_name = '{}'; COMMIT",
             known.sql,
-            known.file,
-            known.version,
+            known.row,
             name_when_done(index + 1)
         );
         (text, Head { statements, characters: head.chars().count() })
@@ -187,18 +177,17 @@ fn look_at<'a>(file: &'a File, version: &str) -> Option<Known<'a>> {
     let statements = split::split(sql).ok()?;
     let outer = split::outer(sql, &statements);
     let plain = Plain::of(sql, &statements, outer.as_ref())?;
-    let version = quote::literal(version).ok()?;
-    let named = format!("{}, '{}'", quote::literal(file.key.as_str()).ok()?, file.checksum);
+    let (key, version) = (quote::literal(file.key.as_str()).ok()?, quote::literal(version).ok()?);
+    let row = format!("{key}, '{}', {version}", file.checksum);
     let sql = if outer.is_some() { Cow::Owned(without_outer(sql, &statements)) } else { Cow::Borrowed(sql) };
-    Some(Known { plain, sql, file: named, version })
+    Some(Known { plain, sql, row })
 }
 
-/// The number of the ledger's newest row; `None` where somebody has code in the database.
-async fn newest_row(session: &Session) -> Result<Option<i64>, PgError> {
-    let newest = "(SELECT coalesce(pg_catalog.max(m.id), 0) FROM pgdb.migrations m)::text";
-    let sql = format!("SELECT {newest} WHERE {}", no_code_sql());
-    let newest = session.client.first_value("look for code in the database", &sql).await?;
-    Ok(newest.flatten().and_then(|number| number.parse().ok()))
+/// Whether somebody has code in the database.
+async fn has_code(session: &Session) -> Result<bool, PgError> {
+    let sql = format!("SELECT {}", no_code_sql());
+    let none = session.client.first_value("look for code in the database", &sql).await?;
+    Ok(none.flatten().as_deref() != Some("t"))
 }
 
 /// Gives whether strings are what they are taken for here: without escapes.

@@ -150,8 +150,7 @@ pub(crate) fn note_sql() -> String {
 /// Prepares what stands around a plain file (`reach.rs`) in its message, under names that begin with `name`. Nothing that
 /// such a file does can be in the way of its row.
 ///
-/// - `_turn`: does nothing if the newest row says that a file was applied as it is, and is younger than another row; else
-///   fails.
+/// - `_turn`: fails unless the session has a name, which the file before has given it with its commit.
 /// - `_rows`: writes the row of a file that locks nothing that others wait for.
 /// - `_looks`: the same with what the transaction has locked, which it gives, if the transaction made no relations.
 /// - `_looks_before`: the same for one that did.
@@ -185,11 +184,9 @@ pub(crate) fn prepare_plain_sql(name: &str) -> String {
         )
     };
     format!(
-        "PREPARE {name}_turn (pg_catalog.text, pg_catalog.text, pg_catalog.int8) AS SELECT FROM \
-           (SELECT m.key, m.sha256, m.outcome, m.id FROM pgdb.migrations m ORDER BY m.id DESC LIMIT 1) newest \
-           WHERE (CASE WHEN newest.key OPERATOR(pg_catalog.=) $1 AND newest.sha256 OPERATOR(pg_catalog.=) $2 \
-             AND newest.outcome OPERATOR(pg_catalog.=) 'applied'::pg_catalog.text AND newest.id OPERATOR(pg_catalog.>) $3 \
-             THEN '1' ELSE '{NOT_ITS_TURN}' END)::pg_catalog.int4 OPERATOR(pg_catalog.=) 0::pg_catalog.int4; \
+        "PREPARE {name}_turn (pg_catalog.text) AS SELECT WHERE (CASE WHEN \
+           pg_catalog.current_setting('application_name'::pg_catalog.text) OPERATOR(pg_catalog.=) $1 \
+           THEN '1' ELSE '{NOT_ITS_TURN}' END)::pg_catalog.int4 OPERATOR(pg_catalog.=) 0::pg_catalog.int4; \
          PREPARE {name}_rows ({args}) AS {row} VALUES ($1, $2, 'applied', {ms}, $3, '[]'); {}; {}",
         looks("looks", ""),
         looks("looks_before", before),
