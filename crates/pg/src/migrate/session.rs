@@ -214,12 +214,15 @@ impl Heard {
 /// What a session calls itself when so many files of a run are done, of those that are sent ahead of each other's answers:
 /// for others to see, and for us to know whose a notice is.
 pub(crate) fn name_when_done(files: usize) -> String {
-    format!("{APPLICATION_NAME} ({files} files done)")
+    format!("{APPLICATION_NAME} (files done: {files})")
 }
 
 fn files_done(application_name: &str) -> usize {
-    let rest = application_name.strip_prefix(APPLICATION_NAME).and_then(|rest| rest.strip_prefix(" ("));
-    rest.and_then(|rest| rest.split(' ').next()).and_then(|number| number.parse().ok()).unwrap_or(0)
+    let number = application_name.strip_suffix(')').and_then(|name| name.rsplit_once(' '));
+    number
+        .filter(|_| application_name.starts_with(APPLICATION_NAME))
+        .and_then(|(_, number)| number.parse().ok())
+        .unwrap_or(0)
 }
 
 /// Nothing that holds one of these can panic.
@@ -234,5 +237,19 @@ fn told(notice: ServerError) -> Notice {
         message: notice.message,
         detail: notice.detail,
         hint: notice.hint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sessions_name_tells_how_many_files_are_done() {
+        assert_eq!(name_when_done(12), "pgdb (files done: 12)");
+        assert_eq!([12, 0, 12345].map(|files| files_done(&name_when_done(files))), [12, 0, 12345]);
+        for other in ["pgdb", "", "psql (files done: 3)", "pgdb (files done: x)", "pgdb 3"] {
+            assert_eq!(files_done(other), 0, "{other}");
+        }
     }
 }

@@ -3,6 +3,9 @@
 use super::bed::Bed;
 use super::other::Other;
 use pgdb_testkit::sql;
+use tokio::io;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 const FILE: &str = "public/001_a.sql";
 
@@ -39,6 +42,84 @@ async fn a_restart_is_seen_and_nothing_runs_twice() {
     bed.until_sql("SELECT count(*)::text FROM b", "0").await;
     bed.ready().await;
     assert_eq!(bed.sql("SELECT count(*)::text FROM pgdb.migrations").await, "2");
+}
+
+/// What lies between a watcher and its server.
+struct Network {
+    server: u16,
+    port: u16,
+    /// Everything on the way ends with this.
+    carries: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Network {
+    /// A way to the server of a URL, and the URL that takes it.
+    async fn to(url: &str, port: u16) -> (Self, String) {
+        let (host, rest) = url.rsplit_once(':').expect("a port");
+        let (server, database) = rest.split_once('/').expect("a database");
+        let mut network = Self { server: server.parse().expect("a number"), port, carries: None };
+        network.mend().await;
+        (network, format!("{host}:{port}/{database}"))
+    }
+
+    async fn mend(&mut self) {
+        let listener = TcpListener::bind(("127.0.0.1", self.port)).await.expect("the port");
+        let server = self.server;
+        self.carries = Some(tokio::spawn(async move {
+            let mut ways = JoinSet::new();
+            while let Ok((mut from, _)) = listener.accept().await {
+                ways.spawn(async move {
+                    if let Ok(mut to) = TcpStream::connect(("127.0.0.1", server)).await {
+                        // However it ends, it has ended.
+                        let _ = io::copy_bidirectional(&mut from, &mut to).await;
+                    }
+                });
+            }
+        }));
+    }
+
+    async fn cut(&mut self) {
+        if let Some(carries) = self.carries.take() {
+            carries.abort();
+            assert!(carries.await.is_err_and(|ended| ended.is_cancelled()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_network_that_is_cut_is_told_and_what_was_at_work_is_done_again() {
+    let mut bed = Bed::start().await;
+    let (mut network, url) = Network::to(&bed.url(), bed.daemon.first_port() + 11).await;
+    bed.set("DATABASE_URL", &url);
+    bed.admin("CREATE DATABASE pact_mock_servers").await;
+    let held = sql::login(&bed.url()).await.expect("in");
+    held.run("SELECT pg_advisory_lock(4242)").await.expect("locked");
+    let waits = "DO $$ BEGIN WHILE NOT pg_try_advisory_xact_lock(4242) LOOP PERFORM pg_sleep(0.01); END LOOP; END $$;";
+    bed.write_tree(FILE, &format!("{}\n{waits}", creates("a")));
+    bed.watch();
+    let at_work = async || {
+        let (status, body) = bed.probe("/readiness").await?;
+        (status == 503 && body["running"] == FILE).then_some(())
+    };
+    pgdb_testkit::wait::until(super::bed::LIMIT, "the file to be at work", at_work).await;
+    network.cut().await;
+    bed.not_ready("PostgreSQL does not answer").await;
+    assert_eq!(bed.probe("/liveness").await.map(|(status, _)| status), Some(200));
+    // The server ends what nobody waits for any more, and lets the lock go.
+    let migrators = "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND objid <> 4242 AND database = \
+         (SELECT oid FROM pg_database WHERE datname = current_database())";
+    bed.until_sql(migrators, "0").await;
+    assert_eq!(bed.sql("SELECT coalesce(to_regclass('a')::text, 'none')").await, "none");
+    held.run("SELECT pg_advisory_unlock(4242)").await.expect("unlocked");
+    network.mend().await;
+    bed.ready().await;
+    assert_eq!(bed.sql("SELECT count(*)::text FROM a").await, "0");
+    assert_eq!(bed.sql("SELECT count(*)::text FROM pgdb.migrations WHERE outcome = 'applied'").await, "1");
+    // Cut at rest, it is told as soon as somebody asks.
+    network.cut().await;
+    bed.not_ready("PostgreSQL does not answer").await;
+    network.mend().await;
+    bed.ready().await;
 }
 
 #[tokio::test]
