@@ -15,7 +15,7 @@
 use crate::error::PgError;
 use crate::migrate::attempt::{Answers, send};
 use crate::migrate::ledger;
-use crate::migrate::reach::{Plain, no_code_sql};
+use crate::migrate::reach::{Plain, calling_sql, code_sql};
 use crate::migrate::session::{Prepared, Session, name_when_done};
 use crate::migrate::setup::Setup;
 use crate::migrate::split;
@@ -183,11 +183,16 @@ fn look_at<'a>(file: &'a File, version: &str) -> Option<Known<'a>> {
     Some(Known { plain, sql, row })
 }
 
-/// Whether somebody has code in the database.
+/// Whether somebody has code in the database, or keeps there what calls some.
 async fn has_code(session: &Session) -> Result<bool, PgError> {
-    let sql = format!("SELECT {}", no_code_sql());
-    let none = session.client.first_value("look for code in the database", &sql).await?;
-    Ok(none.flatten().as_deref() != Some("t"))
+    let ask = async |sql: String| {
+        let answer = session.client.first_value("look for code in the database", &format!("SELECT {sql}")).await;
+        answer.map(|answer| answer.flatten().map(|answer| answer == "t"))
+    };
+    match ask(code_sql()).await? {
+        Some(false) => Ok(ask(calling_sql()).await? != Some(false)),
+        code => Ok(code.is_some()),
+    }
 }
 
 /// Gives whether strings are what they are taken for here: without escapes.

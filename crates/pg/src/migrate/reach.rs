@@ -30,18 +30,28 @@ const REFERRING: [&str; 4] = ["references", "partition", "inherits", "of"];
 /// Bytes of the views, rules, defaults and constraints of a database from which on nobody looks through them.
 const TOO_MUCH: u32 = 4 << 20;
 
-/// SQL for whether nobody has code in the database: functions, operators, rules; and nothing that is kept there (views,
-/// defaults, constraints, policies, indexes) calls one of PostgreSQL's own functions behind which there may be anything.
-/// To be asked with a search path that is ours.
-pub(crate) fn no_code_sql() -> String {
+/// SQL for whether somebody has code in the database: functions, operators, rules. NULL where there is nothing at all that
+/// could call any. To be asked with a search path that is ours, as the other one.
+pub(crate) fn code_sql() -> String {
+    let others = format!(">= {FIRST_OF_OTHERS}");
+    format!(
+        "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid {others}) \
+           OR EXISTS (SELECT FROM pg_catalog.pg_operator WHERE oid {others}) \
+           OR EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE oid {others} AND ev_type <> '1') THEN true \
+         WHEN EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid {others} \
+             AND relnamespace NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname IN ('pgdb', 'pg_toast'))) \
+           OR EXISTS (SELECT FROM pg_catalog.pg_type WHERE oid {others} AND typtype = 'd') THEN false END"
+    )
+}
+
+/// SQL for whether something that is kept in the database (views, defaults, constraints, policies, indexes) calls one of
+/// PostgreSQL's own functions behind which there may be anything; true also where there is too much to look through.
+pub(crate) fn calling_sql() -> String {
     let named: Vec<String> = ANYTHING.iter().map(|word| format!("'{word}'")).collect();
     let others = format!(">= {FIRST_OF_OTHERS}");
     format!(
-        "NOT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid {others}) \
-         AND NOT EXISTS (SELECT FROM pg_catalog.pg_operator WHERE oid {others}) \
-         AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE oid {others} AND ev_type <> '1') \
-         AND CASE WHEN pg_catalog.pg_table_size('pg_catalog.pg_rewrite') + pg_catalog.pg_table_size('pg_catalog.pg_attrdef') \
-             + pg_catalog.pg_table_size('pg_catalog.pg_constraint') < {TOO_MUCH} THEN NOT EXISTS (SELECT FROM \
+        "CASE WHEN pg_catalog.pg_table_size('pg_catalog.pg_rewrite') + pg_catalog.pg_table_size('pg_catalog.pg_attrdef') \
+             + pg_catalog.pg_table_size('pg_catalog.pg_constraint') < {TOO_MUCH} THEN EXISTS (SELECT FROM \
            (SELECT ev_action::text AS tree FROM pg_catalog.pg_rewrite WHERE oid {others} \
             UNION ALL SELECT adbin::text FROM pg_catalog.pg_attrdef \
             UNION ALL SELECT conbin::text FROM pg_catalog.pg_constraint WHERE oid {others} \
@@ -51,7 +61,7 @@ pub(crate) fn no_code_sql() -> String {
             UNION ALL SELECT tgqual::text FROM pg_catalog.pg_trigger) kept \
            WHERE tree ~ (SELECT ':(funcid|relid) (' || pg_catalog.string_agg(risky.oid::text, '|') || ') ' FROM \
              (SELECT oid FROM pg_catalog.pg_proc WHERE provolatile = 'v' AND (proname IN ({named}) OR proname ~ '^({from})|xml') \
-              UNION ALL SELECT 'pg_catalog.pg_settings'::pg_catalog.regclass::pg_catalog.oid) risky)) ELSE false END",
+              UNION ALL SELECT 'pg_catalog.pg_settings'::pg_catalog.regclass::pg_catalog.oid) risky)) ELSE true END",
         named = named.join(", "),
         from = FUNCTIONS_FROM.join("|"),
     )

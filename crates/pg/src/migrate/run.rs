@@ -64,7 +64,7 @@ pub struct Seen(Vec<LedgerRow>);
 /// Brings the database up to date: makes the ledger if there is none, waits for its turn, and runs what is to be run.
 ///
 /// A file that fails is in the report, also when it failed because the session was lost; an error means that the run
-/// as a whole could not be done. With nothing to do the server is asked two short questions.
+/// as a whole could not be done. With nothing to do the server is asked three short questions.
 pub async fn run(
     session: &mut Session,
     files: &[File],
