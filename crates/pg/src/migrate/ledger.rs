@@ -75,13 +75,18 @@ fn strong() -> String {
     format!("l.granted AND l.locktype = 'relation' AND l.database <> 0 AND l.mode = ANY ({MODES})")
 }
 
-/// Whether the relation `oid` is one that people know: a table or the like, there for longer than this session, and neither
-/// PostgreSQL's nor ours. `old` picks the relations `c` with the row types `t` that were there before.
+/// Whether a relation `c` is one that people know: a table or the like, and neither temporary nor ours. As all that stands
+/// around plain files, it says of each type and operator that it is PostgreSQL's.
+const KNOWN: &str = "c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'm', 'v', 'f']::pg_catalog.\"char\"[]) \
+     AND c.relpersistence OPERATOR(pg_catalog.<>) 't'::pg_catalog.\"char\" AND c.relnamespace OPERATOR(pg_catalog.<>) \
+     coalesce(pg_catalog.to_regnamespace('pgdb'::pg_catalog.text)::pg_catalog.oid, 0::pg_catalog.oid)";
+
+/// Whether the relation `oid` is known, there for longer than this session, and not PostgreSQL's. `old` picks the relations
+/// `c` with the row types `t` that were there before.
 fn known(oid: &str, old: &str) -> String {
     format!(
         "EXISTS (SELECT FROM pg_catalog.pg_class c, pg_catalog.pg_type t WHERE c.oid = {oid} AND t.oid = c.reltype \
-         AND c.relkind IN ('r', 'p', 'm', 'v', 'f') AND c.relpersistence <> 't' AND c.oid >= {FIRST_OF_OTHERS} \
-         AND c.relnamespace <> coalesce(pg_catalog.to_regnamespace('pgdb')::pg_catalog.oid, 0) AND {old} OFFSET 0)"
+         AND c.oid >= {FIRST_OF_OTHERS} AND {KNOWN} AND {old} OFFSET 0)"
     )
 }
 
@@ -118,11 +123,12 @@ pub(crate) fn held_here() -> String {
 }
 
 /// Whether a row type was there before this transaction.
-const OLD: &str = "pg_catalog.age(t.xmin) > pg_catalog.age(pg_catalog.pg_current_xact_id()::pg_catalog.xid)";
+const OLD: &str = "pg_catalog.age(t.xmin) OPERATOR(pg_catalog.>) \
+     pg_catalog.age(pg_catalog.pg_current_xact_id()::pg_catalog.xid)";
 
 /// For how many milliseconds the transaction is open.
-pub(crate) const OPEN_MS: &str = "(extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.transaction_timestamp()) \
-     * 1000)::bigint";
+pub(crate) const OPEN_MS: &str = "(extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) \
+     pg_catalog.transaction_timestamp()) OPERATOR(pg_catalog.*) 1000::pg_catalog.numeric)::pg_catalog.int8";
 
 /// Writes the row of a file inside its transaction, with what the transaction has locked, and gives these locks. Fails where
 /// the session has not got the migrators' lock any more, or something else lets no row be written: a file can do either.
@@ -159,20 +165,15 @@ pub(crate) fn note_sql() -> String {
 pub(crate) fn prepare_plain_sql(name: &str) -> String {
     let row = "INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks)";
     let args = "pg_catalog.text, pg_catalog.text, pg_catalog.text";
-    let ms = "(extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.transaction_timestamp()) \
-         OPERATOR(pg_catalog.*) 1000::pg_catalog.numeric)::pg_catalog.int8";
-    let known = "c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'm', 'v', 'f']::pg_catalog.\"char\"[]) \
-         AND c.relpersistence OPERATOR(pg_catalog.<>) 't'::pg_catalog.\"char\" AND c.relnamespace OPERATOR(pg_catalog.<>) \
-         coalesce(pg_catalog.to_regnamespace('pgdb'::pg_catalog.text)::pg_catalog.oid, 0::pg_catalog.oid)";
-    let before = "AND EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.=) c.reltype \
-         AND pg_catalog.age(t.xmin) OPERATOR(pg_catalog.>) \
-           pg_catalog.age(pg_catalog.pg_current_xact_id()::pg_catalog.xid) OFFSET 0)";
+    let before = format!(
+        "AND EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.=) c.reltype AND {OLD} OFFSET 0)"
+    );
     // Weak modes are named, for there are fewer of them, and numbers are compared first: this runs for each lock of each
     // session.
     let looks = |suffix: &str, before: &str| {
         format!(
-            "PREPARE {name}_{suffix} ({args}) AS {row} VALUES ($1, $2, 'applied', {ms}, $3, \
-               pg_catalog.to_jsonb(ARRAY(SELECT pg_catalog.jsonb_build_object('held_ms', {ms}, 'mode', l.mode, 'relation', \
+            "PREPARE {name}_{suffix} ({args}) AS {row} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, \
+               pg_catalog.to_jsonb(ARRAY(SELECT pg_catalog.jsonb_build_object('held_ms', {OPEN_MS}, 'mode', l.mode, 'relation', \
                  c.relnamespace::pg_catalog.regnamespace::pg_catalog.text OPERATOR(pg_catalog.||) '.'::pg_catalog.text \
                  OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname::pg_catalog.text)) \
                  FROM pg_catalog.pg_locks l, pg_catalog.pg_class c \
@@ -180,16 +181,16 @@ pub(crate) fn prepare_plain_sql(name: &str) -> String {
                  AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() \
                  AND l.mode OPERATOR(pg_catalog.<>) ALL ({WEAK}::pg_catalog.text[]) AND l.granted \
                  AND l.locktype OPERATOR(pg_catalog.=) 'relation'::pg_catalog.text \
-                 AND c.oid OPERATOR(pg_catalog.=) l.relation AND {known} {before}))) RETURNING locks::pg_catalog.text"
+                 AND c.oid OPERATOR(pg_catalog.=) l.relation AND {KNOWN} {before}))) RETURNING locks::pg_catalog.text"
         )
     };
     format!(
         "PREPARE {name}_turn (pg_catalog.text) AS SELECT WHERE (CASE WHEN \
            pg_catalog.current_setting('application_name'::pg_catalog.text) OPERATOR(pg_catalog.=) $1 \
            THEN '1' ELSE '{NOT_ITS_TURN}' END)::pg_catalog.int4 OPERATOR(pg_catalog.=) 0::pg_catalog.int4; \
-         PREPARE {name}_rows ({args}) AS {row} VALUES ($1, $2, 'applied', {ms}, $3, '[]'); {}; {}",
+         PREPARE {name}_rows ({args}) AS {row} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, '[]'); {}; {}",
         looks("looks", ""),
-        looks("looks_before", before),
+        looks("looks_before", &before),
     )
 }
 
