@@ -22,15 +22,26 @@ pub const GUEST: &str = "pgdb-guest";
 const VOLUME: &str = "/dev/disk/by-id/scsi-0HC_Volume_4711";
 const VOLUME_BYTES: u64 = 512 * 1024 * 1024;
 
-/// Makes the overlay and becomes the container: `$1` is the folder of ours, `$2` the machine's name, and all others are what
-/// it has of this machine.
+/// What an installed pgdb keeps. A pgdb of this machine's own is not there: the machine is a new one.
+const HIDDEN: &str = "/etc/pgdb /etc/systemd/system/pgdb.service /etc/systemd/system/pgdb.service.d \
+                      /etc/systemd/system/pgdbd.service /etc/systemd/system/multi-user.target.wants/pgdb.service \
+                      /etc/systemd/system/multi-user.target.wants/pgdbd.service /mnt/pgdb /usr/local/bin/pgdb \
+                      /usr/local/bin/pgdbd /var/lib/pgdb";
+
+/// Makes the overlay and becomes the container: `$1` is the folder of ours, `$2` the machine's name, `$3` what is hidden (by
+/// what an overlay writes for a removed file), and all others are what it has of this machine.
 const START: &str = r#"
 set -eu
 mount -t tmpfs -o mode=0755 tmpfs "$1/disk"
 mkdir "$1/disk/upper" "$1/disk/work" "$1/disk/root"
+for hidden in $3; do
+  [ ! -e "$hidden" ] && [ ! -L "$hidden" ] && continue
+  mkdir -p "$1/disk/upper${hidden%/*}"
+  mknod "$1/disk/upper$hidden" c 0 0
+done
 mount -t overlay overlay -o "lowerdir=$1/files:/,upperdir=$1/disk/upper,workdir=$1/disk/work" "$1/disk/root"
 root="$1/disk/root" name="$2"
-shift 2
+shift 3
 exec systemd-nspawn --quiet --directory="$root" --machine="$name" --register=no --keep-unit --console=pipe \
   --resolv-conf=off --timezone=off --link-journal=no --tmpfs=/tmp "$@" --boot -- systemd.unit=pgdb-test.target
 "#;
@@ -115,7 +126,8 @@ impl Machine {
         write("etc/systemd/system/pgdb-test-sshd.service", unit, 0o644);
         write("etc/sudoers.d/pgdb-test", &format!("{ADMIN} ALL=(ALL) NOPASSWD: ALL\n"), 0o440);
         for (number, file) in ["passwd", "group", "shadow"].into_iter().enumerate() {
-            let mut text = fs::read_to_string(Path::new("/etc").join(file)).expect("a file of this machine");
+            let ours = fs::read_to_string(Path::new("/etc").join(file)).expect("a file of this machine");
+            let mut text: String = ours.split_inclusive('\n').filter(|line| !line.starts_with("pgdb:")).collect();
             for (name, id) in [(ADMIN, 4701), (GUEST, 4702)] {
                 text.push_str(&match number {
                     0 => format!("{name}:x:{id}:{id}::/tmp:/bin/sh\n"),
@@ -147,7 +159,7 @@ impl Machine {
             START,
             "sh",
         ]);
-        command.arg(&folder).arg(format!("pgdb-test-{port}"));
+        command.arg(&folder).arg(format!("pgdb-test-{port}")).arg(HIDDEN);
         command.args(volume.iter().map(|device| format!("--bind={device}"))).args(binds);
         command.stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a log")).stderr(log);
