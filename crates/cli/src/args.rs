@@ -41,8 +41,10 @@ pub(crate) struct Global {
     pub(crate) no_color: bool,
 }
 
-/// The commands, each in a file of its name.
+/// The commands, each in a file of its name. What a command takes is put together once it is asked for (`defer`): all of it
+/// takes as long as all else until `main` is at work.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Run the daemon in this terminal.
     Serve(Box<commands::serve::Serve>),

@@ -8,7 +8,7 @@ use std::future;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time;
 use tokio_postgres::config::SslMode;
@@ -172,7 +172,7 @@ pub async fn connect_for_scripts(
     log_in(target, user, password, db, timeout, None, None).await
 }
 
-/// As [`connect_for_scripts`]; what the server says unasked goes to `notices`, in the order in which it says it: what a
+/// As [`connect_for_scripts`]; what the server says unasked goes to `hearing`, in the order in which it says it: what a
 /// statement causes is there before the statement's answer is.
 pub(crate) async fn connect_hearing(
     target: &Target,
@@ -180,14 +180,14 @@ pub(crate) async fn connect_hearing(
     password: Option<&SecretString>,
     db: &str,
     timeout: Duration,
-    notices: mpsc::UnboundedSender<Said>,
+    hearing: Hearing,
 ) -> Result<Client, PgError> {
     let options = matches!(target, Target::Tcp { .. }).then(servers_keepalives);
-    let notices = Some(notices);
-    match log_in(target, user, password, db, timeout, options.as_deref(), notices.clone()).await {
+    let hearing = Some(hearing);
+    match log_in(target, user, password, db, timeout, options.as_deref(), hearing.clone()).await {
         // A pooler between us and the server may not take options.
         Err(error) if options.is_some() && refuses_options(&error) => {
-            log_in(target, user, password, db, timeout, None, notices).await
+            log_in(target, user, password, db, timeout, None, hearing).await
         }
         opened => opened,
     }
@@ -218,7 +218,7 @@ async fn log_in(
     db: &str,
     timeout: Duration,
     options: Option<&str>,
-    notices: Option<mpsc::UnboundedSender<Said>>,
+    hearing: Option<Hearing>,
 ) -> Result<Client, PgError> {
     let mut config = Config::new();
     config.user(user).dbname(db).application_name(APPLICATION_NAME);
@@ -243,11 +243,11 @@ async fn log_in(
         match tls::client_config(tls).map_err(Cause::Certificate)? {
             None => {
                 config.ssl_mode(SslMode::Disable);
-                open(&config, NoTls, notices).await
+                open(&config, NoTls, hearing).await
             }
             Some(encrypted) => {
                 config.ssl_mode(if *tls == TlsMode::Prefer { SslMode::Prefer } else { SslMode::Require });
-                open(&config, MakeRustlsConnect::new(encrypted), notices).await
+                open(&config, MakeRustlsConnect::new(encrypted), hearing).await
             }
         }
     };
@@ -275,12 +275,46 @@ fn is_refusal(cause: &Cause, password_given: bool) -> bool {
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) notice: ServerError,
-    /// What the server had told last of this setting, which it does at the end of the message that sets it (before
-    /// PostgreSQL 14 at once): it is in order with notices, which answers are not.
-    pub(crate) application_name: Option<String>,
+    /// Dropped with this: once it is known whose it is.
+    _known: oneshot::Sender<()>,
 }
 
-async fn open<T>(config: &Config, tls: T, notices: Option<mpsc::UnboundedSender<Said>>) -> Result<Client, Cause>
+/// Where goes what the server says unasked.
+#[derive(Debug, Clone)]
+pub(crate) struct Hearing {
+    /// Takes it.
+    pub(crate) said: mpsc::UnboundedSender<Said>,
+    /// How it is listened to.
+    pub(crate) how: watch::Receiver<Hears>,
+}
+
+/// How somebody listens to what the server says unasked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hears {
+    /// When it comes to it.
+    Anytime,
+    /// All the time: nothing that comes behind a notice is read before the notice is dropped. Whoever has got all answers
+    /// that are there knows which of them came before the notice.
+    InTurn,
+    /// Not at all.
+    Nothing,
+}
+
+impl Hearing {
+    async fn tell(&mut self, notice: ServerError) {
+        let (known, waits) = oneshot::channel();
+        // Nobody listens any more: then nobody wants to know.
+        if self.said.send(Said { notice, _known: known }).is_err() || *self.how.borrow() != Hears::InTurn {
+            return;
+        }
+        tokio::select! {
+            _ = waits => {}
+            _ = self.how.wait_for(|how| *how != Hears::InTurn) => {}
+        }
+    }
+}
+
+async fn open<T>(config: &Config, tls: T, hearing: Option<Hearing>) -> Result<Client, Cause>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
@@ -288,29 +322,22 @@ where
     let (raw, connection) = config.connect(tls).await?;
     let major = connection.parameter("server_version").map_or(0, major_of);
     let (held, gone) = oneshot::channel();
-    let task = tokio::spawn(carry(connection, gone, notices));
+    let task = tokio::spawn(carry(connection, gone, hearing));
     Ok(Client { raw, major, task, held })
 }
 
 /// Carries the session's bytes. When the client is dropped the driver sends its good-bye, so that the server does
 /// not log a lost connection; a network that does not take it is not waited for.
-async fn carry<T>(
-    mut connection: Connection<Socket, T>,
-    gone: oneshot::Receiver<()>,
-    notices: Option<mpsc::UnboundedSender<Said>>,
-) where
+async fn carry<T>(mut connection: Connection<Socket, T>, gone: oneshot::Receiver<()>, mut hearing: Option<Hearing>)
+where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let session = async {
         // A connection that failed would report the same again for ever, so the first failure ends it.
         loop {
             match future::poll_fn(|context| connection.poll_message(context)).await {
-                Some(Ok(AsyncMessage::Notice(notice))) => match &notices {
-                    // Nobody listens any more: then nobody wants to know.
-                    Some(notices) => drop(notices.send(Said {
-                        notice: (&notice).into(),
-                        application_name: connection.parameter("application_name").map(str::to_owned),
-                    })),
+                Some(Ok(AsyncMessage::Notice(notice))) => match &mut hearing {
+                    Some(hearing) => hearing.tell((&notice).into()).await,
                     None => tracing::debug!(
                         severity = notice.severity(),
                         sqlstate = notice.code().code(),

@@ -7,6 +7,7 @@ use clap::Subcommand;
 
 /// Which daemons this command speaks to.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Config {
     /// Set a value: `pgdb config set server.default http://127.0.0.1:8080`.
     Set {

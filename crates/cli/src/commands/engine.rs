@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 /// PostgreSQL installations.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Engine {
     /// What there is.
     List,

@@ -6,6 +6,7 @@ use pgdb_api::admin::KeyRotated;
 
 /// The key that seals secrets.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Key {
     /// Make a new key and seal everything with it.
     Rotate,

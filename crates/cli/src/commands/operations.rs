@@ -8,6 +8,7 @@ use pgdb_api::operations::{Operation, OperationsPage, OperationsQuery};
 
 /// Operations: what is being done, and what was.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Operations {
     /// Operations, newest first.
     List(List),

@@ -4,7 +4,7 @@ use super::Context;
 use clap::Args;
 use pgdb_api::instances::StatusItem;
 
-/// Refuse to destroy a database, or allow it again.
+// Both commands; what they say of themselves is at their names.
 #[derive(Debug, Args)]
 pub(crate) struct Protect {
     /// Its name.

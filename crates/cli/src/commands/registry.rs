@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 /// The registry format of the original daemon, passwords included.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Registry {
     /// Write everything in the documented format.
     Export {

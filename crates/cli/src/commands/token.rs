@@ -10,6 +10,7 @@ use pgdb_core::scope::Scope;
 
 /// Access tokens.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Token {
     /// Make a token; its text is shown once.
     Create(Create),

@@ -2,21 +2,24 @@
 //! other between two files.
 //!
 //! That is done with plain files (`reach.rs`), one after the other, in a database where nobody has code of their own. They
-//! leave the session as it is, so it is set up once for all of them. Each is one message that is as careful as any other
-//! file's:
+//! leave the session as it is, so it is set up once for all of them. Each is a transaction with its row of the ledger, as
+//! any other file. Where nothing can tell the time, several of them are one message, as many as take no time that anybody
+//! notices: what is one message has one `now()`.
 //!
-//! - With its commit it gives the session a name that says how many files are done.
-//! - It begins its own transaction, and runs nothing unless the session has the name of the file before: after a failure
-//!   what was sent behind it is refused, whatever the failure was.
-//! - The server tells such names in order with what else it says unasked, so that it is known whose that is.
+//! - The server does nothing more of a message after a failure.
+//! - With its last commit a message gives the session a name that says how many files are done, and the next one does
+//!   nothing unless it finds that name: after a failure what was sent behind it is refused, whatever the failure was.
+//! - A file does nothing either if those before it in its message took long. It is sent again.
+//! - What the server says unasked is heard in turn with its answers, so that it is known whose it is.
 //! - After a failure the session is put back, and the file is told of, or tried again, as every other one; so are those
 //!   that were sent behind it, when it is their turn again.
 
+use crate::connect::{APPLICATION_NAME, Hears};
 use crate::error::PgError;
-use crate::migrate::attempt::{Answers, send};
+use crate::migrate::attempt::{Answers, Noted, count, read_noted, send};
 use crate::migrate::ledger;
-use crate::migrate::reach::{Plain, calling_sql, code_sql};
-use crate::migrate::session::{Prepared, Session, name_when_done};
+use crate::migrate::reach::{Kept, Plain, code_sql, kept_sql};
+use crate::migrate::session::{Prepared, Session};
 use crate::migrate::setup::Setup;
 use crate::migrate::split;
 use crate::migrate::whole::{Head, LARGEST_MESSAGE, without_outer};
@@ -25,9 +28,18 @@ use pgdb_core::migration::file::File;
 use pgdb_core::migration::plan::Item;
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_postgres::Error;
 
-/// How many files are on their way at once.
+/// How many messages are on their way at least.
+const MESSAGES: usize = 2;
+/// How many files a message has at most.
+const FILES: usize = 16;
+/// How many files are on their way at least.
 const ON_THEIR_WAY: usize = 4;
+/// How long a message of several files is to take, as far as those before it tell: its answers come at its end.
+const MESSAGE_TAKES: Duration = Duration::from_millis(5);
 /// How many plain files there have to be, one after the other, so that looking for code takes less time than it saves.
 const FEWEST: usize = 5;
 
@@ -36,10 +48,16 @@ pub(crate) struct Ahead<'a> {
     items: &'a [&'a Item<'a>],
     /// What is known of the files that were looked at so far; nothing of those that are not plain.
     known: Vec<Option<Known<'a>>>,
-    /// Those without an answer, in their order.
-    sent: VecDeque<Sent>,
-    /// The index of the first of the files that the session is set up for; `None` while it is as it is between others.
-    first: Option<usize>,
+    /// Those without all of their answers, in their order.
+    sent: VecDeque<Message>,
+    /// Whether the session is set up for plain files, and more of them follow those that were sent.
+    goes_on: bool,
+    /// Whether something that is kept in the database can tell the time.
+    tells_time: bool,
+    /// How many files the next message may have.
+    files: usize,
+    /// When the last message was done.
+    done: Instant,
     /// Whether there is no use in trying.
     never: bool,
 }
@@ -53,59 +71,105 @@ struct Known<'a> {
     row: String,
 }
 
-/// A file on its way.
-pub(crate) struct Sent {
-    index: usize,
-    pub(crate) plain: Plain,
-    pub(crate) answers: Answers,
-    pub(crate) head: Head,
-    /// Of the last one: what is sent behind it, which puts the session back. Not in its message, for what comes there after
-    /// the commit could fail, and the file be taken for one that has.
-    pub(crate) back: Option<Answers>,
+/// A message on its way.
+struct Message {
+    at: Instant,
+    answers: Answers,
+    /// What stands before each file without an answer.
+    heads: VecDeque<Head>,
+    /// How many files it had, and the index of the one after the last of them.
+    files: usize,
+    end: usize,
+    /// Behind the last one: what puts the session back. Not in its message, for what comes there after the commit could
+    /// fail, and the file be taken for one that has.
+    back: Option<Answers>,
 }
 
 impl<'a> Ahead<'a> {
     /// For the files of a run, in their order. `never`: they run as others than the one who writes the ledger.
     pub(crate) fn new(items: &'a [&'a Item<'a>], never: bool) -> Self {
-        Self { items, known: Vec::new(), sent: VecDeque::new(), first: None, never }
+        let (known, sent) = (Vec::new(), VecDeque::new());
+        Self { items, known, sent, goes_on: false, tells_time: true, files: 1, done: Instant::now(), never }
     }
 
     /// Sends the file whose turn it is, and those that can follow it, if they are plain. What goes wrong here is left for
     /// the file itself to run into. Gives whether it was sent.
     pub(crate) async fn send(&mut self, session: &Session, setup: &Setup, turn: usize) -> bool {
-        if self.first.is_none() && self.sent.is_empty() {
+        if !self.goes_on && self.sent.is_empty() {
             self.begin(session, setup, turn).await;
         }
-        while let Some(first) = self.first
-            && self.sent.len() < ON_THEIR_WAY
+        while self.goes_on
+            && (self.sent.len() < MESSAGES
+                || self.sent.iter().map(|message| message.heads.len()).sum::<usize>() < ON_THEIR_WAY)
         {
-            let index = self.sent.back().map_or(turn, |last| last.index + 1);
-            // The next one's words are looked at while the server is at work.
-            let is_last = self.known(setup, index + 1).is_none();
-            let Some(plain) = self.known(setup, index).map(|known| known.plain) else { break };
-            let (text, head) = self.message(session, index, index > first);
+            let begin = self.sent.back().map_or(turn, |last| last.end);
+            let (text, heads) = self.message(session, setup, begin);
+            let (files, end) = (heads.len(), begin + heads.len());
             let answers = send(session, &text).await;
+            // The next one's words are looked at while the server is at work.
+            let is_last = self.known(setup, end).is_none();
             let back = if is_last { Some(send(session, Setup::LOOSE_BACK).await) } else { None };
-            self.sent.push_back(Sent { index, plain, answers, head, back });
+            match (answers, back.transpose()) {
+                (Ok(answers), Ok(back)) => {
+                    self.sent.push_back(Message { at: Instant::now(), answers, heads, files, end, back });
+                }
+                // There is no session any more.
+                _ => self.give_up(session).await,
+            }
             if is_last {
-                self.first = None;
+                self.goes_on = false;
             }
         }
         !self.sent.is_empty()
     }
 
-    /// The file whose turn it is, if it was sent.
-    pub(crate) fn take(&mut self) -> Option<Sent> {
-        self.sent.pop_front()
+    /// What the server answers to the file whose turn it is, if it was sent. A failure says how many statements were done
+    /// before it, and what stood before the file; after it nothing is on its way.
+    pub(crate) async fn answer(&mut self, session: &Session) -> Option<Result<Noted, (Error, usize, Head)>> {
+        let message = self.sent.front_mut()?;
+        let head = message.heads.pop_front()?;
+        let is_last = message.heads.is_empty();
+        match read_noted(&mut message.answers, session.note_name()).await {
+            Ok(noted) => {
+                if is_last && !self.end_message(session).await {
+                    self.give_up(session).await;
+                }
+                Some(Ok(noted))
+            }
+            Err((error, done)) => {
+                self.give_up(session).await;
+                Some(Err((error, done, head)))
+            }
+        }
+    }
+
+    /// Goes on with the next message. All files of this one are applied, whatever is answered now; gives whether it is what
+    /// was expected.
+    async fn end_message(&mut self, session: &Session) -> bool {
+        let Some(mut message) = self.sent.pop_front() else { return false };
+        let took = self.done.max(message.at).elapsed();
+        self.done = Instant::now();
+        let fit = MESSAGE_TAKES.as_nanos() * message.files as u128 / took.as_nanos().max(1);
+        self.files = usize::try_from(fit).unwrap_or(FILES).clamp(1, FILES.min(2 * message.files));
+        let mut is_well = count(&mut message.answers).await.is_ok();
+        if let Some(back) = &mut message.back {
+            session.set_hearing(Hears::Anytime);
+            is_well &= count(back).await.is_ok();
+        }
+        is_well
     }
 
     /// Forgets what was sent, which the server refuses, and puts the session back.
-    pub(crate) async fn give_up(&mut self, session: &Session) {
+    async fn give_up(&mut self, session: &Session) {
         self.sent.clear();
-        self.first = None;
+        self.goes_on = false;
+        self.files = 1;
+        // What is said of what is refused is said again when it is run.
+        session.set_hearing(Hears::Nothing);
         // A lost session has taken its transaction with it.
         let _ = session.client.batch("roll back", "ROLLBACK").await;
         let _ = session.client.batch("set the session back", Setup::LOOSE_BACK).await;
+        session.set_hearing(Hears::Anytime);
     }
 
     /// Sets the session up for plain files, if there are enough and nobody's code is in the database.
@@ -113,15 +177,14 @@ impl<'a> Ahead<'a> {
         if self.never || (first..first + FEWEST).any(|index| self.known(setup, index).is_none()) {
             return;
         }
-        let fit = match has_code(session).await {
-            Ok(false) => set_up(session, setup).await,
-            Ok(true) | Err(_) => {
-                self.never = true;
-                return;
-            }
+        let Ok(kept @ (Kept::Nothing | Kept::TellsTime)) = look_into(session).await else {
+            self.never = true;
+            return;
         };
-        if fit.is_ok_and(|fit| fit) {
-            self.first = Some(first);
+        if set_up(session, setup, &name_when_done(first)).await.is_ok_and(|fit| fit) {
+            self.goes_on = true;
+            self.tells_time = kept == Kept::TellsTime;
+            session.set_hearing(Hears::InTurn);
         } else {
             self.never = true;
             self.give_up(session).await;
@@ -138,34 +201,64 @@ impl<'a> Ahead<'a> {
         self.known.get(index)?.as_ref()
     }
 
-    /// All of a file in one message, which may follow one that has no answer yet.
-    fn message(&self, session: &Session, index: usize, follows: bool) -> (String, Head) {
-        let (Some(known), name) = (&self.known[index], session.note_name()) else { return Default::default() };
-        let mut head = "BEGIN".to_owned();
-        let mut statements = 1;
-        if index + 1 == self.items.len() {
-            // Nothing comes that would wait for the disk.
-            head.push_str("; SET LOCAL synchronous_commit TO DEFAULT");
-            statements += 1;
+    /// As many files from `begin` on as go into a message, and what stands before each of them. It may follow one that has
+    /// no answer yet.
+    fn message(&mut self, session: &Session, setup: &Setup, begin: usize) -> (String, VecDeque<Head>) {
+        let end = self.end_of_message(setup, begin);
+        let (name, its_turn) = (session.note_name(), name_when_done(begin));
+        let (mut text, mut heads) = ("BEGIN; ".to_owned(), VecDeque::new());
+        for (index, known) in self.known.iter().enumerate().take(end).skip(begin) {
+            let Some(Known { plain, sql, row }) = known else { break };
+            let mut statements = 1 + usize::from(index == begin);
+            text.push_str(&format!("EXECUTE {name}_turn ('{its_turn}'); "));
+            if index + 1 == self.items.len() {
+                // Nothing comes that would wait for the disk.
+                text.push_str("SET LOCAL synchronous_commit TO DEFAULT; ");
+                statements += 1;
+            }
+            heads.push_back(Head { statements, characters: text.chars().count() });
+            // The file may end with a comment, or without its last semicolon.
+            text.push_str(sql);
+            text.push_str("\n; ");
+            let note = match plain {
+                Plain { locks: false, .. } => "rows",
+                Plain { makes: false, .. } => "looks",
+                Plain { .. } => "looks_before",
+            };
+            if index + 1 < end {
+                text.push_str(&format!("EXECUTE {name}_{note} ({row}); COMMIT AND CHAIN;\n"));
+            } else {
+                let done = name_when_done(end);
+                text.push_str(&format!("SET application_name = '{done}'; EXECUTE {name}_{note} ({row}); COMMIT"));
+            }
         }
-        if follows {
-            head.push_str(&format!("; EXECUTE {name}_turn ('{}')", name_when_done(index)));
-            statements += 1;
-        }
-        head.push_str(";\n");
-        let note = match known.plain {
-            Plain { locks: false, .. } => "rows",
-            Plain { makes: false, .. } => "looks",
-            Plain { .. } => "looks_before",
-        };
-        let text = format!(
-            "{head}{}\n;EXECUTE {name}_{note} ({}); SET application_name = '{}'; COMMIT",
-            known.sql,
-            known.row,
-            name_when_done(index + 1)
-        );
-        (text, Head { statements, characters: head.chars().count() })
+        (text, heads)
     }
+
+    /// The index of the file after the last one that goes into a message.
+    fn end_of_message(&mut self, setup: &Setup, begin: usize) -> usize {
+        let (mut end, mut length) = (begin, 0);
+        while end - begin < self.files
+            && let Some(Known { plain, sql, .. }) = self.known(setup, end)
+        {
+            let plain = *plain;
+            length += sql.len();
+            let goes_alone = self.tells_time || plain.tells_time || plain.is_long || length > LARGEST_MESSAGE;
+            if goes_alone && end > begin {
+                break;
+            }
+            // What it makes may tell the time later.
+            self.tells_time |= plain.tells_time;
+            end += 1;
+        }
+        end
+    }
+}
+
+/// What a session calls itself when so many files of a run are done, of those that are sent ahead: for the next message,
+/// and for others to see.
+fn name_when_done(files: usize) -> String {
+    format!("{APPLICATION_NAME} (files done: {files})")
 }
 
 fn look_at<'a>(file: &'a File, version: &str) -> Option<Known<'a>> {
@@ -183,21 +276,22 @@ fn look_at<'a>(file: &'a File, version: &str) -> Option<Known<'a>> {
     Some(Known { plain, sql, row })
 }
 
-/// Whether somebody has code in the database, or keeps there what calls some.
-async fn has_code(session: &Session) -> Result<bool, PgError> {
+/// What others keep in the database.
+async fn look_into(session: &Session) -> Result<Kept, PgError> {
     let ask = async |sql: String| {
         let answer = session.client.first_value("look for code in the database", &format!("SELECT {sql}")).await;
-        answer.map(|answer| answer.flatten().map(|answer| answer == "t"))
+        answer.map(Option::flatten)
     };
-    match ask(code_sql()).await? {
-        Some(false) => Ok(ask(calling_sql()).await? != Some(false)),
-        code => Ok(code.is_some()),
-    }
+    Ok(match ask(code_sql()).await?.as_deref() {
+        None => Kept::Nothing,
+        Some("f") => Kept::of(ask(kept_sql()).await?.as_deref()),
+        Some(_) => Kept::Code,
+    })
 }
 
 /// Gives whether strings are what they are taken for here: without escapes.
-async fn set_up(session: &Session, setup: &Setup) -> Result<bool, PgError> {
-    let mut sql = setup.kept();
+async fn set_up(session: &Session, setup: &Setup, name: &str) -> Result<bool, PgError> {
+    let mut sql = format!("{}; SET application_name = '{name}'", setup.kept());
     let prepared = session.prepared();
     if !prepared.plain {
         let clear = if prepared.others { ledger::CLEAR } else { "" };

@@ -2,13 +2,15 @@
 
 use crate::error::{Cause, PgError};
 use crate::migrate::failure::may_pass;
+use crate::migrate::ledger;
 use crate::migrate::report::Failure;
 use crate::migrate::session::Session;
 use crate::migrate::split::Statement;
 use bytes::Bytes;
 use futures::{SinkExt, TryStreamExt};
+use pgdb_core::migration::ledger::SeenLock;
 use std::pin::Pin;
-use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryStream};
+use tokio_postgres::{Error, SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream};
 
 /// How much data of a COPY goes into one message.
 const COPY_CHUNK: usize = 64 * 1024;
@@ -47,36 +49,86 @@ pub(crate) fn is_loss(error: &PgError) -> bool {
     }
 }
 
+/// What a file's row of the ledger says that is known only once it is written.
+#[derive(Debug, Default)]
+pub(crate) struct Noted {
+    pub(crate) locks: Vec<SeenLock>,
+    /// If the server has told it.
+    pub(crate) took_ms: Option<u64>,
+}
+
+impl From<Vec<SeenLock>> for Noted {
+    fn from(locks: Vec<SeenLock>) -> Self {
+        Self { locks, took_ms: None }
+    }
+}
+
+impl From<&SimpleQueryRow> for Noted {
+    /// From what the statements around a plain file give.
+    fn from(row: &SimpleQueryRow) -> Self {
+        let took_ms = column(row, 0).and_then(|ms| ms.parse().ok());
+        Self { took_ms, locks: column(row, 1).map(ledger::locks).unwrap_or_default() }
+    }
+}
+
+/// A column of a row, if there is one and it is not NULL.
+pub(crate) fn column(row: &SimpleQueryRow, index: usize) -> Option<&str> {
+    (index < row.len()).then(|| row.get(index)).flatten()
+}
+
 /// What the server answers to a message that was sent.
-pub(crate) type Answers = Result<Pin<Box<SimpleQueryStream>>, Error>;
+pub(crate) type Answers = Pin<Box<SimpleQueryStream>>;
 
 /// Sends statements as one message, and does not wait.
-pub(crate) async fn send(session: &Session, text: &str) -> Answers {
+pub(crate) async fn send(session: &Session, text: &str) -> Result<Answers, Error> {
     session.client.raw().simple_query_raw(text).await.map(Box::pin)
 }
 
-/// Waits for the end of a message. Gives the first column of the last row, if any statement had one; a failure says how
-/// many statements were done before it.
-pub(crate) async fn count(answers: Answers) -> Result<Option<String>, (Error, usize)> {
-    let mut done = 0;
-    let mut last = None;
-    let mut answers = answers.map_err(|error| (error, 0))?;
+/// Waits for the end of a plain file in a message, which may go on: its row, whose first column has this name, and the
+/// COMMIT. A failure says how many statements were done before it.
+pub(crate) async fn read_noted(answers: &mut Answers, name: &str) -> Result<Noted, (Error, usize)> {
+    let (mut done, mut is_row, mut noted) = (0, false, None);
     loop {
         match answers.try_next().await {
-            Ok(Some(SimpleQueryMessage::CommandComplete(_))) => done += 1,
-            Ok(Some(SimpleQueryMessage::Row(row))) => last = Some(row),
-            Ok(Some(_)) => {}
-            Ok(None) => {
-                return Ok(last.filter(|row| !row.is_empty()).and_then(|row| row.get(0).map(str::to_owned)));
+            Ok(Some(SimpleQueryMessage::RowDescription(columns))) => {
+                is_row = columns.first().is_some_and(|column| column.name() == name);
             }
+            Ok(Some(SimpleQueryMessage::Row(row))) if is_row => noted = Some((Noted::from(&row), done)),
+            Ok(Some(SimpleQueryMessage::CommandComplete(_))) => {
+                done += 1;
+                // The row's statement, and the COMMIT.
+                if let Some((noted, _)) = noted.take_if(|(_, before)| done == *before + 2) {
+                    return Ok(noted);
+                }
+            }
+            Ok(Some(_)) => {}
+            // All of the message is done.
+            Ok(None) => return Ok(noted.map(|(noted, _)| noted).unwrap_or_default()),
             Err(error) => return Err((error, done)),
         }
     }
 }
 
-/// Sends statements as one message and waits for its end, as [`count`] does.
+/// Waits for the end of a message. Gives its last row, if any statement had one; a failure says how many statements were
+/// done before it.
+pub(crate) async fn count(answers: &mut Answers) -> Result<Option<SimpleQueryRow>, (Error, usize)> {
+    let mut done = 0;
+    let mut last = None;
+    loop {
+        match answers.try_next().await {
+            Ok(Some(SimpleQueryMessage::CommandComplete(_))) => done += 1,
+            Ok(Some(SimpleQueryMessage::Row(row))) => last = Some(row),
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(last),
+            Err(error) => return Err((error, done)),
+        }
+    }
+}
+
+/// Sends statements as one message and waits for its end, as [`count`] does. Gives the first column of the last row.
 pub(crate) async fn run_counting(session: &Session, text: &str) -> Result<Option<String>, (Error, usize)> {
-    count(send(session, text).await).await
+    let mut answers = send(session, text).await.map_err(|error| (error, 0))?;
+    Ok(count(&mut answers).await?.and_then(|row| column(&row, 0).map(str::to_owned)))
 }
 
 /// Runs a COPY with the data that stands behind it.

@@ -2,7 +2,7 @@
 
 use crate::error::PgError;
 use crate::migrate::ahead::Ahead;
-use crate::migrate::attempt::Failed;
+use crate::migrate::attempt::{Failed, Noted};
 use crate::migrate::backoff::Backoff;
 use crate::migrate::failure::Teller;
 use crate::migrate::ledger;
@@ -14,15 +14,8 @@ use crate::migrate::split::{self, Statement};
 use crate::migrate::steps::{self, Steps};
 use crate::migrate::whole::Whole;
 use pgdb_core::migration::file::File;
-use pgdb_core::migration::ledger::SeenLock;
 use pgdb_core::migration::plan::Item;
 use tokio::time::Instant;
-
-/// What came out of a file that was run to its end.
-#[derive(Debug, Default)]
-struct Applied {
-    locks: Vec<SeenLock>,
-}
 
 /// Runs one file, and tells of it. A failure is written into the ledger too, if there is still a session.
 pub(crate) async fn run_file(
@@ -42,13 +35,14 @@ pub(crate) async fn run_file(
     tell(session.take_notices(), key, &mut notices, listener);
     let took_ms = milliseconds(begin);
     let retries = backoff.attempts();
-    let (locks, failure) = match outcome {
-        Ok(applied) => (applied.locks, None),
+    let (noted, failure) = match outcome {
+        Ok(noted) => (noted, None),
         Err(failed) => {
             let failure = ended_badly(session, setup, item, failed, took_ms, listener).await;
-            (Vec::new(), Some(failure))
+            (Noted::default(), Some(failure))
         }
     };
+    let (locks, took_ms) = (noted.locks, noted.took_ms.unwrap_or(took_ms));
     FileReport { key: key.to_owned(), applied: failure.is_none(), took_ms, retries, notices, locks, failure }
 }
 
@@ -102,7 +96,7 @@ async fn attempt(
     backoff: &mut Backoff,
     notices: &mut Vec<Notice>,
     listener: Listener<'_>,
-) -> Result<Applied, Failed> {
+) -> Result<Noted, Failed> {
     let file = item.file;
     let content = match &file.content {
         Ok(content) => content,
@@ -125,11 +119,11 @@ async fn attempt(
     let whole = Whole { file, sql, statements: &statements, outer };
     loop {
         let failed = match whole_attempt(session, setup, &whole, ahead, notices, listener).await {
-            Ok(locks) => {
+            Ok(noted) => {
                 if whole.deallocates() {
                     session.forget_prepared();
                 }
-                return Ok(Applied { locks });
+                return Ok(noted);
             }
             Err(failed) => failed,
         };
@@ -147,12 +141,13 @@ async fn whole_attempt(
     ahead: &mut Ahead<'_>,
     notices: &mut Vec<Notice>,
     listener: Listener<'_>,
-) -> Result<Vec<SeenLock>, Failed> {
+) -> Result<Noted, Failed> {
     let key = whole.file.key.as_str();
     let running = whole.run(session, setup, ahead);
     tokio::pin!(running);
     loop {
         tokio::select! {
+            biased;
             outcome = &mut running => return outcome,
             heard = session.hear() => tell(vec![heard], key, notices, listener),
         }
@@ -167,7 +162,7 @@ async fn in_steps(
     backoff: &mut Backoff,
     notices: &mut Vec<Notice>,
     listener: Listener<'_>,
-) -> Result<Applied, Failed> {
+) -> Result<Noted, Failed> {
     // It may throw away what was prepared.
     session.forget_prepared();
     let mut steps = match Steps::begin(item.file, text, session, setup, item.unfinished, listener).await {
@@ -190,7 +185,7 @@ async fn in_steps(
         failed.noted = *noted.as_ref().unwrap_or(&false);
         warn_of(back.and(noted).map(drop), item.file.key.as_str(), listener);
     }
-    outcome.map(|locks| Applied { locks })
+    outcome.map(Noted::from)
 }
 
 /// BEGIN and COMMIT may only stand around the whole file.

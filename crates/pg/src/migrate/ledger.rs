@@ -127,8 +127,8 @@ const OLD: &str = "pg_catalog.age(t.xmin) OPERATOR(pg_catalog.>) \
      pg_catalog.age(pg_catalog.pg_current_xact_id()::pg_catalog.xid)";
 
 /// For how many milliseconds the transaction is open.
-pub(crate) const OPEN_MS: &str = "(extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) \
-     pg_catalog.transaction_timestamp()) OPERATOR(pg_catalog.*) 1000::pg_catalog.numeric)::pg_catalog.int8";
+pub(crate) const OPEN_MS: &str = "(pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.clock_timestamp() \
+     OPERATOR(pg_catalog.-) pg_catalog.transaction_timestamp()) OPERATOR(pg_catalog.*) 1000::pg_catalog.float8)::pg_catalog.int8";
 
 /// Writes the row of a file inside its transaction, with what the transaction has locked, and gives these locks. Fails where
 /// the session has not got the migrators' lock any more, or something else lets no row be written: a file can do either.
@@ -156,9 +156,11 @@ pub(crate) fn note_sql() -> String {
 /// Prepares what stands around a plain file (`reach.rs`) in its message, under names that begin with `name`. Nothing that
 /// such a file does can be in the way of its row.
 ///
-/// - `_turn`: fails unless the session has a name, which the file before has given it with its commit.
-/// - `_rows`: writes the row of a file that locks nothing that others wait for.
-/// - `_looks`: the same with what the transaction has locked, which it gives, if the transaction made no relations.
+/// - `_turn`: fails unless the session has a name, which the message before has given it with its last commit, and unless
+///   the message began less than 10 ms ago: to the server all of its transactions began then.
+/// - `_rows`: writes the row of a file that locks nothing that others wait for. Gives for how many milliseconds its
+///   transaction was open, as a column that is called `name`.
+/// - `_looks`: the same with what the transaction has locked, as a second column, if the transaction made no relations.
 /// - `_looks_before`: the same for one that did.
 ///
 /// They run with the search path that files have, so that each name, type and operator says that it is PostgreSQL's.
@@ -181,21 +183,24 @@ pub(crate) fn prepare_plain_sql(name: &str) -> String {
                  AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() \
                  AND l.mode OPERATOR(pg_catalog.<>) ALL ({WEAK}::pg_catalog.text[]) AND l.granted \
                  AND l.locktype OPERATOR(pg_catalog.=) 'relation'::pg_catalog.text \
-                 AND c.oid OPERATOR(pg_catalog.=) l.relation AND {KNOWN} {before}))) RETURNING locks::pg_catalog.text"
+                 AND c.oid OPERATOR(pg_catalog.=) l.relation AND {KNOWN} {before}))) RETURNING took_ms AS {name}, locks"
         )
     };
     format!(
         "PREPARE {name}_turn (pg_catalog.text) AS SELECT WHERE (CASE WHEN \
            pg_catalog.current_setting('application_name'::pg_catalog.text) OPERATOR(pg_catalog.=) $1 \
+           AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.transaction_timestamp() \
+             OPERATOR(pg_catalog.<) '10 ms'::pg_catalog.interval \
            THEN '1' ELSE '{NOT_ITS_TURN}' END)::pg_catalog.int4 OPERATOR(pg_catalog.=) 0::pg_catalog.int4; \
-         PREPARE {name}_rows ({args}) AS {row} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, '[]'); {}; {}",
+         PREPARE {name}_rows ({args}) AS {row} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, '[]') \
+           RETURNING took_ms AS {name}; {}; {}",
         looks("looks", ""),
         looks("looks_before", &before),
     )
 }
 
 /// What the statement `_turn` of [`prepare_plain_sql`] fails with, between quotation marks of PostgreSQL's.
-pub(crate) const NOT_ITS_TURN: &str = "pgdb: the file before it has failed";
+pub(crate) const NOT_ITS_TURN: &str = "pgdb: it is not the turn of this file";
 
 /// What [`note_sql`] fails with, between quotation marks of PostgreSQL's.
 pub(crate) const NOT_NOTED: &str = "pgdb: the row is not there";

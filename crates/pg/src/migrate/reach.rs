@@ -16,6 +16,33 @@ pub(crate) struct Plain {
     pub(crate) locks: bool,
     /// Whether it makes relations that are not there before it.
     pub(crate) makes: bool,
+    /// Whether it may ask for the time at which its transaction began, or make what does.
+    pub(crate) tells_time: bool,
+    /// Whether it may have a name that is too long, of which the server tells when it reads a message, and not when it
+    /// comes to the file.
+    pub(crate) is_long: bool,
+}
+
+/// What is kept in a database, as far as plain files can reach it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Nothing that could be in the way.
+    Nothing,
+    /// Something that asks for the time at which a transaction began.
+    TellsTime,
+    /// Somebody's code, or what can do anything.
+    Code,
+}
+
+impl Kept {
+    /// From the answer to [`kept_sql`].
+    pub(crate) fn of(answer: Option<&str>) -> Self {
+        match answer {
+            Some("nothing") => Self::Nothing,
+            Some("time") => Self::TellsTime,
+            _ => Self::Code,
+        }
+    }
 }
 
 /// Words behind which there may be anything, and what such words begin with: PostgreSQL's own functions that act on the
@@ -23,6 +50,12 @@ pub(crate) struct Plain {
 const ANYTHING: [&str; 7] = ["temp", "temporary", "pgdb", "execute", "set_config", "ts_stat", "ts_rewrite"];
 const ANYTHING_FROM: [&str; 2] = ["migrations", "$"];
 const FUNCTIONS_FROM: [&str; 3] = ["pg_", "brin_", "gin_"];
+/// What is in each word with which SQL asks for the time at which a transaction began (but for a constant, which is made
+/// when it is read: `'today'`), and maybe in others.
+const TIME: [&str; 9] =
+    ["now", "current_date", "current_time", "localtime", "_timestamp", "age", "today", "tomorrow", "yesterday"];
+/// How many bytes a name has at most (`NAMEDATALEN` in PostgreSQL's `pg_config_manual.h`).
+const LONGEST_NAME: usize = 63;
 /// How a name begins that is written in numbers of characters.
 const IN_NUMBERS: &str = "u&\"";
 /// With these a relation that is made refers to one that was there.
@@ -44,26 +77,35 @@ pub(crate) fn code_sql() -> String {
     )
 }
 
-/// SQL for whether something that is kept in the database (views, defaults, constraints, policies, indexes) calls one of
-/// PostgreSQL's own functions behind which there may be anything; true also where there is too much to look through.
-pub(crate) fn calling_sql() -> String {
+/// SQL for what is kept in the database (views, defaults, constraints, policies, indexes): `code` where it calls one of
+/// PostgreSQL's own functions behind which there may be anything, or where there is too much to look through; `time` where
+/// it asks for that of a transaction's begin; else `nothing`.
+pub(crate) fn kept_sql() -> String {
     let named: Vec<String> = ANYTHING.iter().map(|word| format!("'{word}'")).collect();
     let others = format!(">= {FIRST_OF_OTHERS}");
     format!(
         "CASE WHEN pg_catalog.pg_table_size('pg_catalog.pg_rewrite') + pg_catalog.pg_table_size('pg_catalog.pg_attrdef') \
-             + pg_catalog.pg_table_size('pg_catalog.pg_constraint') < {TOO_MUCH} THEN EXISTS (SELECT FROM \
+             + pg_catalog.pg_table_size('pg_catalog.pg_constraint') < {TOO_MUCH} THEN (SELECT \
+             CASE WHEN pg_catalog.bool_or(tree ~ calls.risky) THEN 'code' \
+               WHEN pg_catalog.bool_or(tree ~ (calls.time || '|SQLVALUEFUNCTION|COERCEVIAIO')) THEN 'time' \
+               ELSE 'nothing' END FROM \
            (SELECT ev_action::text AS tree FROM pg_catalog.pg_rewrite WHERE oid {others} \
             UNION ALL SELECT adbin::text FROM pg_catalog.pg_attrdef \
             UNION ALL SELECT conbin::text FROM pg_catalog.pg_constraint WHERE oid {others} \
             UNION ALL SELECT typdefaultbin::text FROM pg_catalog.pg_type WHERE oid {others} \
             UNION ALL SELECT pg_catalog.concat(indexprs, indpred) FROM pg_catalog.pg_index WHERE indexrelid {others} \
             UNION ALL SELECT pg_catalog.concat(polqual, polwithcheck) FROM pg_catalog.pg_policy \
-            UNION ALL SELECT tgqual::text FROM pg_catalog.pg_trigger) kept \
-           WHERE tree ~ (SELECT ':(funcid|relid) (' || pg_catalog.string_agg(risky.oid::text, '|') || ') ' FROM \
-             (SELECT oid FROM pg_catalog.pg_proc WHERE provolatile = 'v' AND (proname IN ({named}) OR proname ~ '^({from})|xml') \
-              UNION ALL SELECT 'pg_catalog.pg_settings'::pg_catalog.regclass::pg_catalog.oid) risky)) ELSE true END",
+            UNION ALL SELECT tgqual::text FROM pg_catalog.pg_trigger) kept, \
+           (SELECT ':(funcid|relid) (' || pg_catalog.string_agg(oid::text, '|') FILTER (WHERE risky) || ') ' AS risky, \
+              ':funcid (' || pg_catalog.string_agg(oid::text, '|') FILTER (WHERE NOT risky) || ') ' AS time FROM \
+             (SELECT oid, provolatile = 'v' AND (proname IN ({named}) OR proname ~ '^({from})|xml') AS risky \
+                FROM pg_catalog.pg_proc WHERE provolatile = 'v' AND (proname IN ({named}) OR proname ~ '^({from})|xml') \
+                OR proname IN ({time}) \
+              UNION ALL SELECT 'pg_catalog.pg_settings'::pg_catalog.regclass::pg_catalog.oid, true) functions) calls) \
+         ELSE 'code' END",
         named = named.join(", "),
         from = FUNCTIONS_FROM.join("|"),
+        time = "'now', 'transaction_timestamp', 'statement_timestamp', 'age'",
     )
 }
 
@@ -75,7 +117,7 @@ impl Plain {
             Some(_) => statements.get(1..statements.len().saturating_sub(1))?,
             None => statements,
         };
-        let mut plain = Self { locks: false, makes: false };
+        let mut plain = Self { locks: false, makes: false, tells_time: false, is_long: false };
         for statement in inner {
             if statement.kind != Kind::Other {
                 return None;
@@ -88,6 +130,8 @@ impl Plain {
             }
             plain.locks |= locks(&words)?;
             plain.makes |= makes(&words);
+            plain.tells_time |= words.iter().any(|word| TIME.iter().any(|part| word.contains(part)));
+            plain.is_long |= words.iter().any(|word| word.len() > LONGEST_NAME && !word.starts_with('\''));
         }
         Some(plain)
     }

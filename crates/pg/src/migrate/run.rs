@@ -13,6 +13,7 @@ use crate::migrate::session::{Prepared, Session};
 use crate::migrate::setup::Setup;
 use crate::migrate::trust::{self, Use};
 use crate::migrate::wall::{self, Ledger};
+use futures::join;
 use pgdb_core::migration::file::File;
 use pgdb_core::migration::ledger::{LedgerRow, Outcome};
 use pgdb_core::migration::plan::{Plan, Policy, plan};
@@ -100,8 +101,10 @@ pub async fn run_as_seen(
     } else {
         lock::acquire(session.keeper(), options.wait, listener).await?;
         let outcome = locked(session, files, options, listener).await;
-        let released = lock::release(session.keeper()).await;
+        // Both are on their way at once.
+        let (told, released) = join!(tell(session, &outcome, options), lock::release(session.keeper()));
         let report = outcome?;
+        unless_lost(told)?;
         // With a lost session the lock is lost too.
         unless_lost(released)?;
         report
@@ -138,7 +141,6 @@ async fn locked(
         listener(Event::Started { key, number: index + 1, of: items.len() });
         // The last file of all, or the note of a failure, waits for the disk for all of them.
         setup.more_to_come = index + 1 < items.len();
-        session.set_turn(index);
         let sent = ahead.send(session, &setup, index).await;
         if !sent && !session.is_apart() {
             prepare(session).await?;
@@ -154,10 +156,15 @@ async fn locked(
             break;
         }
     }
-    if report.applied > 0 && options.notify && !session.is_lost() {
-        unless_lost(session.keeper().batch("tell PostgREST", "NOTIFY pgrst, 'reload schema'").await)?;
-    }
     Ok(report)
+}
+
+/// Tells PostgREST if something was applied.
+async fn tell(session: &Session, run: &Result<RunReport, MigrateError>, options: &Options) -> Result<(), PgError> {
+    if options.notify && run.as_ref().is_ok_and(|report| report.applied > 0) {
+        return session.keeper().batch("tell PostgREST", "NOTIFY pgrst, 'reload schema'").await;
+    }
+    Ok(())
 }
 
 /// Prepares the statement that writes a file's row of the ledger, unless that was done. What files have prepared is thrown

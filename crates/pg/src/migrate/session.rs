@@ -1,19 +1,19 @@
 //! The session that migrates, and the one that keeps the ledger when that is another.
 
-use crate::connect::{APPLICATION_NAME, Client, Said, Target, connect_hearing};
-use crate::error::{PgError, ServerError};
+use crate::connect::{Client, Hearing, Hears, Said, Target, connect_hearing};
+use crate::error::PgError;
 use crate::migrate::report::Notice;
 use crate::migrate::setup::Setup;
 use crate::url::ParsedUrl;
 use secrecy::SecretString;
-use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::future;
 use std::hash::{BuildHasher, Hasher};
+use std::iter;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Where to log in, and as whom.
 #[derive(Debug, Clone)]
@@ -58,6 +58,7 @@ pub struct Session {
     /// How the files' session was logged in.
     login: Login,
     heard: Mutex<Heard>,
+    how: watch::Sender<Hears>,
     /// What the statement that writes a row of the ledger is called: no file has something of that name by chance.
     note_name: String,
     prepared: Mutex<Prepared>,
@@ -67,14 +68,17 @@ impl Session {
     /// Logs in: one session for all, and files have its rights.
     pub async fn open(login: &Login) -> Result<Self, PgError> {
         let Login { target, user, password, db, timeout } = login;
-        let (heard, notices) = mpsc::unbounded_channel();
-        let client = connect_hearing(target, user, password.as_ref(), db, *timeout, heard).await?;
+        let (said, heard) = mpsc::unbounded_channel();
+        let (how, watched) = watch::channel(Hears::Anytime);
+        let hearing = Hearing { said, how: watched };
+        let client = connect_hearing(target, user, password.as_ref(), db, *timeout, hearing).await?;
         client.batch("set the session up", Setup::OURS).await?;
         Ok(Self {
             client,
             keeper: None,
             login: login.clone(),
-            heard: Mutex::new(Heard { said: notices, later: VecDeque::new(), turn: 0 }),
+            heard: Mutex::new(Heard { said: heard, waiting: None }),
+            how,
             note_name: format!("pgdb_note_{:016x}", RandomState::new().build_hasher().finish()),
             prepared: Mutex::default(),
         })
@@ -133,37 +137,46 @@ impl Session {
         &self.login
     }
 
-    /// From now on so many files of the run are done: what is said of later ones is kept until it is their turn.
-    pub(crate) fn set_turn(&self, done: usize) {
-        held(&self.heard).turn = done;
+    /// From now on what the server says unasked is heard so. While it is heard in turn, whoever waits for an answer has to
+    /// listen too, and to look for answers first.
+    pub(crate) fn set_hearing(&self, how: Hears) {
+        // What was said meanwhile is nobody's.
+        let was = self.how.send_replace(how);
+        if [was, how].contains(&Hears::Nothing) {
+            drop(held(&self.heard).rest());
+        }
     }
 
-    /// What the server has said since this was asked last.
+    /// What the server has said since this was asked last; nothing while it is heard in turn, for then what is there is of
+    /// what has no answer yet.
     pub(crate) fn take_notices(&self) -> Vec<Notice> {
-        let mut heard = held(&self.heard);
-        std::iter::from_fn(|| heard.next(|said| said.try_recv().ok())).collect()
+        match *self.how.borrow() {
+            Hears::Anytime => held(&self.heard).rest().into_iter().map(told).collect(),
+            Hears::InTurn | Hears::Nothing => Vec::new(),
+        }
     }
 
     /// Waits until the server says something.
     pub(crate) async fn hear(&self) -> Notice {
-        let said = |context: &mut Context<'_>| {
+        let hear = |context: &mut Context<'_>| {
             let mut heard = held(&self.heard);
-            let mut ended = false;
-            let notice = heard.next(|said| match said.poll_recv(context) {
-                Poll::Ready(Some(said)) => Some(said),
-                Poll::Ready(None) => {
-                    ended = true;
-                    None
+            if let Some(said) = heard.waiting.take() {
+                return Poll::Ready(Some(told(said)));
+            }
+            loop {
+                match (heard.said.poll_recv(context), *self.how.borrow()) {
+                    (Poll::Ready(Some(_)), Hears::Nothing) => {}
+                    // Answers that came before it are to be seen before it.
+                    (Poll::Ready(Some(said)), Hears::InTurn) => {
+                        heard.waiting = Some(said);
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    (said, _) => return said.map(|said| said.map(told)),
                 }
-                Poll::Pending => None,
-            });
-            match notice {
-                Some(notice) => Poll::Ready(Some(notice)),
-                None if ended => Poll::Ready(None),
-                None => Poll::Pending,
             }
         };
-        match future::poll_fn(said).await {
+        match future::poll_fn(hear).await {
             Some(notice) => notice,
             // The session has ended, which its statements tell.
             None => future::pending().await,
@@ -188,41 +201,15 @@ impl Session {
 #[derive(Debug)]
 struct Heard {
     said: mpsc::UnboundedReceiver<Said>,
-    /// What was said of files whose turn it is not yet.
-    later: VecDeque<(usize, Notice)>,
-    /// How many files are done.
-    turn: usize,
+    /// What was received, and is told when all answers before it were looked at.
+    waiting: Option<Said>,
 }
 
 impl Heard {
-    /// The next that is due; `receive` gives what is new.
-    fn next(&mut self, mut receive: impl FnMut(&mut mpsc::UnboundedReceiver<Said>) -> Option<Said>) -> Option<Notice> {
-        if self.later.front().is_some_and(|(done, _)| *done <= self.turn) {
-            return self.later.pop_front().map(|(_, notice)| notice);
-        }
-        while let Some(said) = receive(&mut self.said) {
-            let done = said.application_name.as_deref().map_or(0, files_done);
-            if done <= self.turn {
-                return Some(told(said.notice));
-            }
-            self.later.push_back((done, told(said.notice)));
-        }
-        None
+    /// All that is there.
+    fn rest(&mut self) -> Vec<Said> {
+        self.waiting.take().into_iter().chain(iter::from_fn(|| self.said.try_recv().ok())).collect()
     }
-}
-
-/// What a session calls itself when so many files of a run are done, of those that are sent ahead of each other's answers:
-/// for others to see, and for us to know whose a notice is.
-pub(crate) fn name_when_done(files: usize) -> String {
-    format!("{APPLICATION_NAME} (files done: {files})")
-}
-
-fn files_done(application_name: &str) -> usize {
-    let number = application_name.strip_suffix(')').and_then(|name| name.rsplit_once(' '));
-    number
-        .filter(|_| application_name.starts_with(APPLICATION_NAME))
-        .and_then(|(_, number)| number.parse().ok())
-        .unwrap_or(0)
 }
 
 /// Nothing that holds one of these can panic.
@@ -230,26 +217,13 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn told(notice: ServerError) -> Notice {
+fn told(said: Said) -> Notice {
+    let notice = said.notice;
     Notice {
         severity: notice.severity,
         sqlstate: notice.sqlstate,
         message: notice.message,
         detail: notice.detail,
         hint: notice.hint,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sessions_name_tells_how_many_files_are_done() {
-        assert_eq!(name_when_done(12), "pgdb (files done: 12)");
-        assert_eq!([12, 0, 12345].map(|files| files_done(&name_when_done(files))), [12, 0, 12345]);
-        for other in ["pgdb", "", "psql (files done: 3)", "pgdb (files done: x)", "pgdb 3"] {
-            assert_eq!(files_done(other), 0, "{other}");
-        }
     }
 }

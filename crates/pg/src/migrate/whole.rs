@@ -1,8 +1,8 @@
 //! A file in one transaction, with its row of the ledger: all of it or nothing.
 
 use crate::error::PgError;
-use crate::migrate::ahead::{Ahead, Sent};
-use crate::migrate::attempt::{Failed, copy, count, run_counting};
+use crate::migrate::ahead::Ahead;
+use crate::migrate::attempt::{Failed, Noted, copy, run_counting};
 use crate::migrate::failure::Teller;
 use crate::migrate::ledger;
 use crate::migrate::mark::{self, NewRow};
@@ -53,30 +53,27 @@ pub(crate) struct Whole<'a> {
 }
 
 impl Whole<'_> {
-    /// One attempt, or the end of one that was sent before; gives the locks that were seen.
-    pub(crate) async fn run(
-        &self,
-        session: &Session,
-        setup: &Setup,
-        ahead: &mut Ahead<'_>,
-    ) -> Result<Vec<SeenLock>, Failed> {
+    /// One attempt, or the end of one that was sent before.
+    pub(crate) async fn run(&self, session: &Session, setup: &Setup, ahead: &mut Ahead<'_>) -> Result<Noted, Failed> {
         let modes = self.outer.as_ref().map_or("", |outer| outer.modes.as_str());
         let blanked = self.outer.is_some().then(|| without_outer(self.sql, self.statements));
         let sql = blanked.as_deref().unwrap_or(self.sql);
         let messages = self.messages();
         let one = matches!(messages.as_slice(), [Message::Sql { .. }]);
         let can_note = session.is_apart() || session.prepared().note;
-        let outcome = match ahead.take() {
-            Some(sent) => self.answered(session, ahead, sent).await,
+        let outcome = match ahead.answer(session).await {
+            Some(Ok(noted)) => return Ok(noted),
+            Some(Err((error, done, head))) => self.failed_at_once(session, error, done, head).map(Err),
             None if one && modes.is_empty() && !self.deallocates() && can_note => {
                 self.at_once(session, setup, sql).await
             }
             None => None,
         };
-        match outcome {
+        let locks = match outcome {
             Some(outcome) => outcome,
             None => self.bit_by_bit(session, setup, modes, sql, &messages).await,
-        }
+        };
+        locks.map(Noted::from)
     }
 
     /// Begin, file, ledger and commit as one message. PostgreSQL reads a message as a whole before it runs anything of
@@ -107,30 +104,6 @@ impl Whole<'_> {
         }
     }
 
-    /// The same for a file that was sent before.
-    async fn answered(
-        &self,
-        session: &Session,
-        ahead: &mut Ahead<'_>,
-        sent: Sent,
-    ) -> Option<Result<Vec<SeenLock>, Failed>> {
-        match count(sent.answers).await {
-            Ok(last) => {
-                if let Some(back) = sent.back
-                    && count(back).await.is_err()
-                {
-                    // It is applied, whatever has come in between.
-                    ahead.give_up(session).await;
-                }
-                Some(Ok(last.filter(|_| sent.plain.locks).as_deref().map(ledger::locks).unwrap_or_default()))
-            }
-            Err((error, done)) => {
-                ahead.give_up(session).await;
-                self.failed_at_once(session, error, done, sent.head).map(Err)
-            }
-        }
-    }
-
     /// What the failure of a message means: so many statements of it were done.
     fn failed_at_once(&self, session: &Session, error: Error, done: usize, head: Head) -> Option<Failed> {
         let error = PgError::query("run the file", error);
@@ -144,7 +117,7 @@ impl Whole<'_> {
                 session.forget_prepared();
                 None
             }
-            // Somebody else writes the ledger.
+            // The files before it in its message took long, or something has given the session another name.
             (None, _) if error.server().is_some_and(|server| server.message.contains(ledger::NOT_ITS_TURN)) => None,
             (Some(index), _) => Some(self.failed_theirs(error, 0, head.characters, index)),
             (None, _) => Some(self.failed_ours(error)),

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 /// A server at Hetzner with pgdb on it.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 #[command(
     after_help = "The project's token comes from HCLOUD_TOKEN, HETZNER_TOKEN or --hcloud-token-file, never from an argument.\n\n\
                   Everything that is made carries the labels managed-by=pgdb and pgdb-name=NAME. All of these commands can be run \

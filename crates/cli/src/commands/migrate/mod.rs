@@ -25,6 +25,7 @@ use clap::Subcommand;
 
 /// Schemas brought up to date, from files.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 #[command(
     after_help = "Files are SCHEMA/NNN_name.sql under --dir and run in the order of their names, each in one transaction \
                   with its row in the table pgdb.migrations.\n\n\

@@ -21,6 +21,7 @@ use pgdb_core::preview::PrNumber;
 
 /// A database for each pull request.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Preview {
     /// Make or mend what previews need on the server that the daemon was told of.
     Bootstrap(bootstrap::Bootstrap),

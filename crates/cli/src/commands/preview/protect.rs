@@ -5,7 +5,7 @@ use crate::commands::Context;
 use clap::Args;
 use pgdb_api::previews::Preview;
 
-/// Refuse to delete or reset a preview, or allow it again.
+// Both commands; what they say of themselves is at their names.
 #[derive(Debug, Args)]
 pub(crate) struct Protect {
     #[command(flatten)]

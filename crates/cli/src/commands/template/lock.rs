@@ -5,7 +5,7 @@ use crate::commands::Context;
 use clap::Args;
 use pgdb_api::templates::Template;
 
-/// Refuse to refresh, build, roll back and delete a template, or allow it again.
+// Both commands; what they say of themselves is at their names.
 #[derive(Debug, Args)]
 pub(crate) struct Lock {
     #[command(flatten)]

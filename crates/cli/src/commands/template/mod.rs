@@ -20,6 +20,7 @@ use pgdb_api::templates::Template as Item;
 
 /// The databases that previews are cloned from.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Template {
     /// Say how a template is made, and make it.
     Create(create::Create),

@@ -15,6 +15,11 @@ on_both!(what_is_behind_a_failure_is_run_when_going_on);
 on_both!(a_lock_that_one_of_them_cannot_have_is_tried_again);
 on_both!(what_the_server_says_is_told_of_the_right_file);
 on_both!(what_is_behind_a_session_that_is_lost_is_all_or_nothing);
+on_both!(a_failure_anywhere_in_a_message_ends_it);
+on_both!(what_can_tell_the_time_is_a_message_of_its_own);
+on_both!(large_files_and_long_names_are_messages_of_their_own);
+on_both!(each_file_is_told_of_with_its_own_time);
+on_both!(a_cancel_around_a_commit_leaves_what_is_told);
 
 /// Tells how the session is set up that runs it: for this file, or for many.
 const TELLS: &str =
@@ -334,4 +339,161 @@ async fn what_is_behind_a_session_that_is_lost_is_all_or_nothing(bed: &Bed) {
     holder.batch("let go", "COMMIT").await.expect("let go");
     assert_eq!(bed.run(&files).await.applied, 5);
     assert_eq!(bed.ask("SELECT string_agg(n::text, ' ' ORDER BY n) FROM ran").await, "1 1 2 3 3 4 4 5 5 6 6");
+}
+
+/// Messages have one, two, four and eight files: the failure is at each place in them.
+async fn a_failure_anywhere_in_a_message_ends_it(bed: &Bed) {
+    const FILES: usize = 24;
+    bed.run(&[file("a/0.sql", TABLES)]).await;
+    let mut ran = 0;
+    for (number, (bad, sqlstate, line)) in FAILING.into_iter().enumerate() {
+        for place in 0..FILES {
+            let key = |index: usize| format!("b{number}_{place:02}/{index:02}.sql");
+            let text = |index: usize| if index == place { bad } else { RUNS };
+            let files: Vec<File> = (0..FILES).map(|index| file(&key(index), text(index))).collect();
+            let report = bed.try_run(&files, &options()).await.expect("a run");
+            let told = (report.applied, report.failed, report.not_reached.len());
+            assert_eq!(told, (place, 1, FILES - place - 1), "{bad} as file {place}: {report:#?}");
+            ran += place;
+            assert_eq!(bed.ask(RUN).await, ran.to_string(), "{bad} as file {place}");
+            let failure = report.files[place].failure.as_ref().expect("a failure");
+            assert_eq!((failure.sqlstate.as_deref(), failure.line), (Some(sqlstate), line), "{failure}");
+            let rows = format!(
+                "SELECT string_agg(key, ' ' ORDER BY id) FROM pgdb.migrations \
+                 WHERE key ~ '^b{number}_{place:02}/' AND outcome = 'applied'"
+            );
+            let expected: Vec<String> = (0..place).map(key).collect();
+            assert_eq!(bed.ask(&format!("SELECT coalesce(({rows}), '')")).await, expected.join(" "));
+        }
+    }
+}
+
+/// All answers to a message can come at its end.
+async fn each_file_is_told_of_with_its_own_time(bed: &Bed) {
+    let slow = "INSERT INTO t SELECT n FROM generate_series(1, 200000) n;";
+    let mut files = vec![file("a/00.sql", "CREATE TABLE t (a int);")];
+    files.extend((1..30).map(|number| {
+        file(&format!("a/{number:02}.sql"), if number == 20 { slow } else { "INSERT INTO t VALUES (1);" })
+    }));
+    let report = bed.run(&files).await;
+    // Of several the last one: those behind it have waited as long, and are not told of with that.
+    let slowest = report.files.iter().max_by_key(|file| file.took_ms).expect("files");
+    assert_eq!(slowest.key, "a/20.sql", "{report:#?}");
+    let kept = "SELECT key FROM pgdb.migrations ORDER BY took_ms DESC, id DESC LIMIT 1";
+    assert_eq!(bed.ask(kept).await, "a/20.sql");
+}
+
+/// A message has one time, and files have different ones.
+async fn what_can_tell_the_time_is_a_message_of_its_own(bed: &Bed) {
+    const FILES: usize = 40;
+    let fills = |folder: &str, text: &str| -> Vec<File> {
+        (0..FILES).map(|number| file(&format!("{folder}/{number:02}.sql"), text)).collect()
+    };
+    let different = async |what: &str| {
+        let sql = format!("SELECT count(*) || ' ' || count(DISTINCT {what}) FROM at");
+        let answer = bed.ask(&sql).await;
+        let numbers: Vec<usize> = answer.split(' ').map(|number| number.parse().expect("a number")).collect();
+        (numbers[0], numbers[1])
+    };
+    let named = "INSERT INTO at (named) VALUES (current_setting('application_name'));";
+    let made = "CREATE TABLE at (named text, at timestamptz);";
+
+    // Nothing asks for the time: files share messages, whose name is the same for all of them.
+    bed.run(&[&[file("a/00.sql", made)], &fills("b", named)[..]].concat()).await;
+    let (all, messages) = different("named").await;
+    assert!(all == FILES && messages < FILES / 2, "{messages} messages for {all} files");
+
+    // The files ask for it; so does what one of them makes, in the same run and in one before; a view; a domain.
+    let asks = "INSERT INTO at (at) VALUES (CURRENT_TIMESTAMP);";
+    let default = "ALTER TABLE at ALTER COLUMN at SET DEFAULT now();";
+    let view = "CREATE VIEW clock AS SELECT statement_timestamp() AS at;";
+    let domain = "CREATE DOMAIN moment AS timestamptz DEFAULT 'now'::text::timestamptz; \
+         ALTER TABLE at ADD COLUMN moment moment;";
+    for (number, (first, text, column)) in [
+        ("", asks, "at"),
+        (default, "INSERT INTO at DEFAULT VALUES;", "at"),
+        (view, "INSERT INTO at (at) SELECT at FROM clock;", "at"),
+        (domain, "INSERT INTO at (named) VALUES ('x');", "moment"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let empty =
+            file(&format!("c{number}/0.sql"), &format!("DROP VIEW IF EXISTS clock; DROP TABLE at; {made} {first}"));
+        let same_run: Vec<File> = [&[empty], &fills(&format!("d{number}"), text)[..]].concat();
+        bed.run(&same_run).await;
+        assert_eq!(different(column).await, (FILES, FILES), "{first} {text}");
+        bed.run(&fills(&format!("e{number}"), text)).await;
+        assert_eq!(different(column).await, (2 * FILES, 2 * FILES), "later: {first} {text}");
+    }
+}
+
+async fn large_files_and_long_names_are_messages_of_their_own(bed: &Bed) {
+    let large = format!("-- {}\nINSERT INTO t VALUES (1);", "large ".repeat(40_000));
+    let long = format!("ALTER TABLE t ADD COLUMN {} int;", "n".repeat(64));
+    let text = |number: usize| match number {
+        0 => "CREATE TABLE t (a int);",
+        8..12 => &large,
+        20 => &long,
+        _ => "INSERT INTO t VALUES (1);",
+    };
+    let files: Vec<File> = (0..24).map(|number| file(&format!("a/{number:02}.sql"), text(number))).collect();
+    let report = bed.run(&files).await;
+    let heard = report.files.iter().filter(|file| !file.notices.is_empty()).map(|file| file.key.as_str());
+    assert_eq!(heard.collect::<Vec<_>>(), ["a/20.sql"]);
+    assert_eq!(bed.ask("SELECT count(*)::text FROM t").await, "22");
+}
+
+/// Whenever it hits: what is told as applied is there, with its row, and nothing else.
+async fn a_cancel_around_a_commit_leaves_what_is_told(bed: &Bed) {
+    const FILES: usize = 6;
+    let admin = bed.client().await;
+    // The last commit waits for the disk, and that for a tenth of a second more.
+    admin.batch("make it sync", "ALTER SYSTEM SET fsync = on").await.expect("set");
+    admin.batch("read that", "SELECT pg_reload_conf()").await.expect("read");
+    for setting in ["commit_delay = 100000", "commit_siblings = 0"] {
+        admin.batch("make it slow", &format!("ALTER DATABASE {DB} SET {setting}")).await.expect("set");
+    }
+    bed.run(&[file("a/0.sql", "CREATE TABLE ran (key text);")]).await;
+    let mut applied = 0;
+    for round in 0..6_u64 {
+        let key = |number: usize| format!("b{round}/{number}.sql");
+        let files: Vec<File> = (0..FILES)
+            .map(|number| file(&key(number), &format!("INSERT INTO ran VALUES ('{}');", key(number))))
+            .collect();
+        let default = options();
+        let running = bed.try_run(&files, &default);
+        let cancelling = async {
+            let done = format!(
+                "SELECT coalesce(max(pid), 0)::text FROM pg_stat_activity \
+                 WHERE application_name = 'pgdb (files done: {FILES})' AND state = 'active'"
+            );
+            let mut pid = bed.ask(&done).await;
+            for _ in 0..2000 {
+                if pid != "0" {
+                    break;
+                }
+                pid = bed.ask(&done).await;
+            }
+            tokio::time::sleep(Duration::from_millis(15 * round)).await;
+            admin
+                .batch("cancel", &format!("SELECT pg_cancel_backend({pid}) WHERE {pid} <> 0"))
+                .await
+                .expect("cancelled");
+        };
+        let (report, ()) = tokio::join!(running, cancelling);
+        let report = report.expect("a run");
+        applied += usize::from(report.is_complete());
+        let told: Vec<&str> = report.files.iter().filter(|file| file.applied).map(|file| file.key.as_str()).collect();
+        let told = told.join(" ");
+        let kept = format!("SELECT coalesce(string_agg(key, ' ' ORDER BY key), '') FROM ran WHERE key ~ '^b{round}/'");
+        assert_eq!(bed.ask(&kept).await, told, "{report:#?}");
+        let rows = format!(
+            "SELECT coalesce(string_agg(key, ' ' ORDER BY key), '') FROM pgdb.migrations \
+             WHERE key ~ '^b{round}/' AND outcome = 'applied'"
+        );
+        assert_eq!(bed.ask(&rows).await, told, "{report:#?}");
+    }
+    assert!(applied > 0, "no cancel came behind the commit");
+    admin.close().await;
 }
