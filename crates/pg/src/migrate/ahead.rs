@@ -206,17 +206,26 @@ impl<'a> Ahead<'a> {
     fn message(&mut self, session: &Session, setup: &Setup, begin: usize) -> (String, VecDeque<Head>) {
         let end = self.end_of_message(setup, begin);
         let (name, its_turn) = (session.note_name(), name_when_done(begin));
-        let (mut text, mut heads) = ("BEGIN; ".to_owned(), VecDeque::new());
-        for (index, known) in self.known.iter().enumerate().take(end).skip(begin) {
+        let (mut text, mut heads) = (String::new(), VecDeque::new());
+        let mut statements = 1;
+        let (files, prepared) = (&self.known[begin..end], session.prepared());
+        let looks_before = |known: &Known<'_>| known.plain.locks && known.plain.makes;
+        if !prepared.look_before && files.iter().flatten().any(looks_before) {
+            text.push_str(&format!("{};\n", ledger::prepare_look_before_sql(name)));
+            statements += 1;
+            session.set_prepared(Prepared { look_before: true, ..prepared });
+        }
+        text.push_str("BEGIN; ");
+        for (index, known) in (begin..end).zip(files) {
             let Some(Known { plain, sql, row }) = known else { break };
-            let mut statements = 1 + usize::from(index == begin);
+            statements += 1;
             text.push_str(&format!("EXECUTE {name}_turn ('{its_turn}'); "));
             if index + 1 == self.items.len() {
                 // Nothing comes that would wait for the disk.
                 text.push_str("SET LOCAL synchronous_commit TO DEFAULT; ");
                 statements += 1;
             }
-            heads.push_back(Head { statements, characters: text.chars().count() });
+            heads.push_back(Head { statements: std::mem::take(&mut statements), characters: text.chars().count() });
             // The file may end with a comment, or without its last semicolon.
             text.push_str(sql);
             text.push_str("\n; ");

@@ -153,6 +153,10 @@ pub(crate) fn note_sql() -> String {
     )
 }
 
+/// How a row is written, and what is given for that, by what stands around plain files.
+const PLAIN_ROW: &str = "INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks)";
+const PLAIN_ROW_OF: &str = "pg_catalog.text, pg_catalog.text, pg_catalog.text";
+
 /// Prepares what stands around a plain file (`reach.rs`) in its message, under names that begin with `name`. Nothing that
 /// such a file does can be in the way of its row.
 ///
@@ -161,41 +165,43 @@ pub(crate) fn note_sql() -> String {
 /// - `_rows`: writes the row of a file that locks nothing that others wait for. Gives for how many milliseconds its
 ///   transaction was open, as a column that is called `name`.
 /// - `_looks`: the same with what the transaction has locked, as a second column, if the transaction made no relations.
-/// - `_looks_before`: the same for one that did.
 ///
 /// They run with the search path that files have, so that each name, type and operator says that it is PostgreSQL's.
 pub(crate) fn prepare_plain_sql(name: &str) -> String {
-    let row = "INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks)";
-    let args = "pg_catalog.text, pg_catalog.text, pg_catalog.text";
-    let before = format!(
-        "AND EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.=) c.reltype AND {OLD} OFFSET 0)"
-    );
-    // Weak modes are named, for there are fewer of them, and numbers are compared first: this runs for each lock of each
-    // session.
-    let looks = |suffix: &str, before: &str| {
-        format!(
-            "PREPARE {name}_{suffix} ({args}) AS {row} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, \
-               pg_catalog.to_jsonb(ARRAY(SELECT pg_catalog.jsonb_build_object('held_ms', {OPEN_MS}, 'mode', l.mode, 'relation', \
-                 c.relnamespace::pg_catalog.regnamespace::pg_catalog.text OPERATOR(pg_catalog.||) '.'::pg_catalog.text \
-                 OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname::pg_catalog.text)) \
-                 FROM pg_catalog.pg_locks l, pg_catalog.pg_class c \
-                 WHERE l.relation OPERATOR(pg_catalog.>=) {FIRST_OF_OTHERS}::pg_catalog.oid \
-                 AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() \
-                 AND l.mode OPERATOR(pg_catalog.<>) ALL ({WEAK}::pg_catalog.text[]) AND l.granted \
-                 AND l.locktype OPERATOR(pg_catalog.=) 'relation'::pg_catalog.text \
-                 AND c.oid OPERATOR(pg_catalog.=) l.relation AND {KNOWN} {before}))) RETURNING took_ms AS {name}, locks"
-        )
-    };
     format!(
         "PREPARE {name}_turn (pg_catalog.text) AS SELECT WHERE (CASE WHEN \
            pg_catalog.current_setting('application_name'::pg_catalog.text) OPERATOR(pg_catalog.=) $1 \
            AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.transaction_timestamp() \
              OPERATOR(pg_catalog.<) '10 ms'::pg_catalog.interval \
            THEN '1' ELSE '{NOT_ITS_TURN}' END)::pg_catalog.int4 OPERATOR(pg_catalog.=) 0::pg_catalog.int4; \
-         PREPARE {name}_rows ({args}) AS {row} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, '[]') \
-           RETURNING took_ms AS {name}; {}; {}",
-        looks("looks", ""),
-        looks("looks_before", &before),
+         PREPARE {name}_rows ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, '[]') \
+           RETURNING took_ms AS {name}; {}",
+        prepare_look_sql(name, "looks", ""),
+    )
+}
+
+/// Prepares `_looks_before`: the same as `_looks` for a file whose transaction made relations, which are left out.
+pub(crate) fn prepare_look_before_sql(name: &str) -> String {
+    let before = format!(
+        "AND EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.=) c.reltype AND {OLD} OFFSET 0)"
+    );
+    prepare_look_sql(name, "looks_before", &before)
+}
+
+/// Weak modes are named, for there are fewer of them, and numbers are compared first: this runs for each lock of each
+/// session.
+fn prepare_look_sql(name: &str, suffix: &str, before: &str) -> String {
+    format!(
+        "PREPARE {name}_{suffix} ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, \
+           pg_catalog.to_jsonb(ARRAY(SELECT pg_catalog.jsonb_build_object('held_ms', {OPEN_MS}, 'mode', l.mode, 'relation', \
+             c.relnamespace::pg_catalog.regnamespace::pg_catalog.text OPERATOR(pg_catalog.||) '.'::pg_catalog.text \
+             OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname::pg_catalog.text)) \
+             FROM pg_catalog.pg_locks l, pg_catalog.pg_class c \
+             WHERE l.relation OPERATOR(pg_catalog.>=) {FIRST_OF_OTHERS}::pg_catalog.oid \
+             AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() \
+             AND l.mode OPERATOR(pg_catalog.<>) ALL ({WEAK}::pg_catalog.text[]) AND l.granted \
+             AND l.locktype OPERATOR(pg_catalog.=) 'relation'::pg_catalog.text \
+             AND c.oid OPERATOR(pg_catalog.=) l.relation AND {KNOWN} {before}))) RETURNING took_ms AS {name}, locks"
     )
 }
 
@@ -356,7 +362,7 @@ mod tests {
     /// They run with the search path of files, which may begin with a schema where others make things.
     #[test]
     fn statements_around_plain_files_use_only_what_is_postgresqls() {
-        let sql = prepare_plain_sql("x");
+        let sql = format!("{}; {}", prepare_plain_sql("x"), prepare_look_before_sql("x"));
         let mut parts = sql.split("OPERATOR(pg_catalog.");
         let mut rest = parts.next().unwrap_or_default().to_owned();
         rest.extend(parts.filter_map(|part| Some(part.split_once(')')?.1)));

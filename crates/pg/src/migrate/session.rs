@@ -44,6 +44,8 @@ pub(crate) struct Prepared {
     pub(crate) note: bool,
     /// Those around plain files.
     pub(crate) plain: bool,
+    /// The one that few of them need.
+    pub(crate) look_before: bool,
     /// Maybe others, which files have left.
     pub(crate) others: bool,
 }
@@ -119,7 +121,7 @@ impl Session {
 
     /// Takes note that anything may be prepared, and ours may not.
     pub(crate) fn forget_prepared(&self) {
-        self.set_prepared(Prepared { note: false, plain: false, others: true });
+        self.set_prepared(Prepared { others: true, ..Prepared::default() });
     }
 
     /// What the statement is called that writes a row of the ledger; the names of those around plain files begin with it.
