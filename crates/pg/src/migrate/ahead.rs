@@ -108,17 +108,15 @@ impl<'a> Ahead<'a> {
             let answers = send(session, &text).await;
             // The next one's words are looked at while the server is at work.
             let is_last = self.known(setup, end).is_none();
-            let back = if is_last { Some(send(session, Setup::LOOSE_BACK).await) } else { None };
-            match (answers, back.transpose()) {
-                (Ok(answers), Ok(back)) => {
-                    self.sent.push_back(Message { at: Instant::now(), answers, heads, files, end, back });
-                }
-                // There is no session any more.
-                _ => self.give_up(session).await,
-            }
-            if is_last {
+            let back = if is_last { send(session, Setup::LOOSE_BACK).await.ok() } else { None };
+            let Ok(answers) = answers else {
+                // There is no session any more; what is on its way may have its answers all the same.
                 self.goes_on = false;
-            }
+                self.never = true;
+                break;
+            };
+            self.sent.push_back(Message { at: Instant::now(), answers, heads, files, end, back });
+            self.goes_on = !is_last;
         }
         !self.sent.is_empty()
     }
@@ -131,8 +129,8 @@ impl<'a> Ahead<'a> {
         let is_last = message.heads.is_empty();
         match read_noted(&mut message.answers, session.note_name()).await {
             Ok(noted) => {
-                if is_last && !self.end_message(session).await {
-                    self.give_up(session).await;
+                if is_last {
+                    self.end_message(session).await;
                 }
                 Some(Ok(noted))
             }
@@ -143,20 +141,25 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    /// Goes on with the next message. All files of this one are applied, whatever is answered now; gives whether it is what
-    /// was expected.
-    async fn end_message(&mut self, session: &Session) -> bool {
-        let Some(mut message) = self.sent.pop_front() else { return false };
+    /// Goes on with the next message. All files of this one are applied, whatever is answered now.
+    async fn end_message(&mut self, session: &Session) {
+        let Some(mut message) = self.sent.pop_front() else { return };
         let took = self.done.max(message.at).elapsed();
         self.done = Instant::now();
         let fit = MESSAGE_TAKES.as_nanos() * message.files as u128 / took.as_nanos().max(1);
         self.files = usize::try_from(fit).unwrap_or(FILES).clamp(1, FILES.min(2 * message.files));
-        let mut is_well = count(&mut message.answers).await.is_ok();
-        if let Some(back) = &mut message.back {
+        // What is wrong with the session is told by the next answer.
+        let _ = count(&mut message.answers).await;
+        if self.sent.is_empty() && !self.goes_on {
             session.set_hearing(Hears::Anytime);
-            is_well &= count(back).await.is_ok();
+            let is_back = match &mut message.back {
+                Some(back) => count(back).await.is_ok(),
+                None => false,
+            };
+            if !is_back {
+                self.give_up(session).await;
+            }
         }
-        is_well
     }
 
     /// Forgets what was sent, which the server refuses, and puts the session back.
@@ -219,7 +222,7 @@ impl<'a> Ahead<'a> {
         for (index, known) in (begin..end).zip(files) {
             let Some(Known { plain, sql, row }) = known else { break };
             statements += 1;
-            text.push_str(&format!("EXECUTE {name}_turn ('{its_turn}'); "));
+            text.push_str(&format!("EXECUTE {name}_turn ('{its_turn}', {}); ", index == begin));
             if index + 1 == self.items.len() {
                 // Nothing comes that would wait for the disk.
                 text.push_str("SET LOCAL synchronous_commit TO DEFAULT; ");
@@ -276,7 +279,7 @@ fn look_at<'a>(file: &'a File, version: &str) -> Option<Known<'a>> {
     if content.directives.no_transaction || sql.len() > LARGEST_MESSAGE {
         return None;
     }
-    let statements = split::split(sql).ok()?;
+    let statements = split::split(sql).ok().filter(|_| split::is_closed(sql))?;
     let outer = split::outer(sql, &statements);
     let plain = Plain::of(sql, &statements, outer.as_ref())?;
     let (key, version) = (quote::literal(file.key.as_str()).ok()?, quote::literal(version).ok()?);

@@ -161,7 +161,8 @@ const PLAIN_ROW_OF: &str = "pg_catalog.text, pg_catalog.text, pg_catalog.text";
 /// such a file does can be in the way of its row.
 ///
 /// - `_turn`: fails unless the session has a name, which the message before has given it with its last commit, and unless
-///   the message began less than 10 ms ago: to the server all of its transactions began then.
+///   the file is the first of its message, or that began less than 10 ms ago: to the server all of its transactions began
+///   then.
 /// - `_rows`: writes the row of a file that locks nothing that others wait for. Gives for how many milliseconds its
 ///   transaction was open, as a column that is called `name`.
 /// - `_looks`: the same with what the transaction has locked, as a second column, if the transaction made no relations.
@@ -169,10 +170,10 @@ const PLAIN_ROW_OF: &str = "pg_catalog.text, pg_catalog.text, pg_catalog.text";
 /// They run with the search path that files have, so that each name, type and operator says that it is PostgreSQL's.
 pub(crate) fn prepare_plain_sql(name: &str) -> String {
     format!(
-        "PREPARE {name}_turn (pg_catalog.text) AS SELECT WHERE (CASE WHEN \
+        "PREPARE {name}_turn (pg_catalog.text, pg_catalog.bool) AS SELECT WHERE (CASE WHEN \
            pg_catalog.current_setting('application_name'::pg_catalog.text) OPERATOR(pg_catalog.=) $1 \
-           AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.transaction_timestamp() \
-             OPERATOR(pg_catalog.<) '10 ms'::pg_catalog.interval \
+           AND ($2 OR pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.transaction_timestamp() \
+             OPERATOR(pg_catalog.<) '10 ms'::pg_catalog.interval) \
            THEN '1' ELSE '{NOT_ITS_TURN}' END)::pg_catalog.int4 OPERATOR(pg_catalog.=) 0::pg_catalog.int4; \
          PREPARE {name}_rows ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, '[]') \
            RETURNING took_ms AS {name}; {}",

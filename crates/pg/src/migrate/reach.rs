@@ -56,8 +56,8 @@ const TIME: [&str; 9] =
     ["now", "current_date", "current_time", "localtime", "_timestamp", "age", "today", "tomorrow", "yesterday"];
 /// How many bytes a name has at most (`NAMEDATALEN` in PostgreSQL's `pg_config_manual.h`).
 const LONGEST_NAME: usize = 63;
-/// How a name begins that is written in numbers of characters.
-const IN_NUMBERS: &str = "u&\"";
+/// How a name or a string begins that is written in numbers of characters.
+const IN_NUMBERS: [&str; 2] = ["u&\"", "u&'"];
 /// With these a relation that is made refers to one that was there.
 const REFERRING: [&str; 4] = ["references", "partition", "inherits", "of"];
 /// Bytes of the views, rules, defaults and constraints of a database from which on nobody looks through them.
@@ -97,15 +97,17 @@ pub(crate) fn kept_sql() -> String {
             UNION ALL SELECT pg_catalog.concat(polqual, polwithcheck) FROM pg_catalog.pg_policy \
             UNION ALL SELECT tgqual::text FROM pg_catalog.pg_trigger) kept, \
            (SELECT ':(funcid|relid) (' || pg_catalog.string_agg(oid::text, '|') FILTER (WHERE risky) || ') ' AS risky, \
-              ':funcid (' || pg_catalog.string_agg(oid::text, '|') FILTER (WHERE NOT risky) || ') ' AS time FROM \
+              ':(funcid|relid) (' || pg_catalog.string_agg(oid::text, '|') FILTER (WHERE NOT risky) || ') ' AS time FROM \
              (SELECT oid, provolatile = 'v' AND (proname IN ({named}) OR proname ~ '^({from})|xml') AS risky \
                 FROM pg_catalog.pg_proc WHERE provolatile = 'v' AND (proname IN ({named}) OR proname ~ '^({from})|xml') \
                 OR proname IN ({time}) \
-              UNION ALL SELECT 'pg_catalog.pg_settings'::pg_catalog.regclass::pg_catalog.oid, true) functions) calls) \
+              UNION ALL SELECT 'pg_catalog.pg_settings'::pg_catalog.regclass::pg_catalog.oid, true \
+              UNION ALL SELECT 'pg_catalog.pg_stat_activity'::pg_catalog.regclass::pg_catalog.oid, false) functions) calls) \
          ELSE 'code' END",
         named = named.join(", "),
         from = FUNCTIONS_FROM.join("|"),
-        time = "'now', 'transaction_timestamp', 'statement_timestamp', 'age'",
+        time =
+            "'now', 'transaction_timestamp', 'statement_timestamp', 'age', 'timestamptz_in', 'timestamp_in', 'date_in'",
     )
 }
 
@@ -125,12 +127,12 @@ impl Plain {
             let text = sql[statement.span.clone()].to_ascii_lowercase();
             // Quoted or not: only more is taken for one of our words than is one.
             let words: Vec<&str> = words(&text).map(|word| word.trim_matches('"')).collect();
-            if text.contains(IN_NUMBERS) || words.iter().any(|word| may_be_anything(word)) {
+            if IN_NUMBERS.iter().any(|begin| text.contains(begin)) || words.iter().any(|word| may_be_anything(word)) {
                 return None;
             }
             plain.locks |= locks(&words)?;
             plain.makes |= makes(&words);
-            plain.tells_time |= words.iter().any(|word| TIME.iter().any(|part| word.contains(part)));
+            plain.tells_time |= words.iter().any(|word| tells_time(word));
             plain.is_long |= words.iter().any(|word| word.len() > LONGEST_NAME && !word.starts_with('\''));
         }
         Some(plain)
@@ -145,6 +147,11 @@ fn may_be_anything(word: &str) -> bool {
         || ANYTHING_FROM.iter().chain(&FUNCTIONS_FROM).any(begins)
         || word.contains("xml")
         || is_glued
+}
+
+/// Whether a word may ask for the time; one written with escapes may be anything.
+fn tells_time(word: &str) -> bool {
+    TIME.iter().any(|part| word.contains(part)) || (word.starts_with("e'") && word.contains('\\'))
 }
 
 /// Whether a statement may lock what was there in a mode that others have to wait for; `None` if it may do anything.
@@ -229,6 +236,7 @@ mod tests {
             "SELECT SET_CONFIG('a.b', 'c', false);",
             "SELECT \"set_config\"('a.b', 'c', false);",
             "SELECT U&\"set\\005fconfig\"('a.b', 'c', false);",
+            "SELECT U&'\\006eow'::timestamptz;",
             "SELECT pg_advisory_unlock_all();",
             "SELECT pg_catalog.pg_advisory_unlock_all();",
             "CREATE TEMP TABLE t ();",

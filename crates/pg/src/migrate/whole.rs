@@ -23,8 +23,8 @@ use tokio_postgres::types::{ToSql, Type};
 /// The largest text sent as one message, but for a single statement that is larger. The server keeps all statements of
 /// a message in memory at once, in a form that is many times as large.
 pub(crate) const LARGEST_MESSAGE: usize = 512 * 1024;
-/// What PostgreSQL calls a text that it cannot read.
-const SYNTAX_ERROR: &str = "42601";
+/// How PostgreSQL calls what somebody does to a statement: a cancel, a shutdown.
+const INTERVENED: &str = "57";
 /// What PostgreSQL says of an EXECUTE of what is not prepared.
 const NOT_PREPARED: &str = "26000";
 
@@ -109,15 +109,15 @@ impl Whole<'_> {
         let error = PgError::query("run the file", error);
         let ran = done.checked_sub(head.statements).filter(|index| *index < self.to_run());
         match (ran, error.sqlstate()) {
-            // Not even the BEGIN: the message as a whole could not be read. By itself PostgreSQL tells better what is
-            // wrong with the file.
-            (None, Some(SYNTAX_ERROR)) if done == 0 => None,
+            // Not even the first statement: the message as a whole could not be read, maybe for another file in it. By
+            // itself PostgreSQL tells better what is wrong with a file.
+            (None, Some(code)) if done == 0 && !code.starts_with(INTERVENED) => None,
             // Something has thrown away what was prepared.
             (None, Some(NOT_PREPARED)) => {
                 session.forget_prepared();
                 None
             }
-            // The files before it in its message took long, or something has given the session another name.
+            // The first of a message: something has given the session another name.
             (None, _) if error.server().is_some_and(|server| server.message.contains(ledger::NOT_ITS_TURN)) => None,
             (Some(index), _) => Some(self.failed_theirs(error, 0, head.characters, index)),
             (None, _) => Some(self.failed_ours(error)),

@@ -157,6 +157,12 @@ pub(crate) fn blank_words(text: &mut String, span: Range<usize>) {
     }
 }
 
+/// Whether what stands behind a text is not part of a comment, a string or a name that it has begun.
+pub(crate) fn is_closed(text: &str) -> bool {
+    let followed = format!("{text}\n;");
+    Lexer::new(&followed).last() == Some(Token::Semicolon(followed.len() - 1))
+}
+
 /// The words, names and signs of a text, without white space and comments.
 pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     Lexer::new(text).map(|token| &text[token.span()])

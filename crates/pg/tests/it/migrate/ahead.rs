@@ -19,6 +19,7 @@ on_both!(a_failure_anywhere_in_a_message_ends_it);
 on_both!(what_can_tell_the_time_is_a_message_of_its_own);
 on_both!(large_files_and_long_names_are_messages_of_their_own);
 on_both!(each_file_is_told_of_with_its_own_time);
+on_both!(what_is_not_closed_cannot_be_closed_by_the_next_file);
 on_both!(a_cancel_around_a_commit_leaves_what_is_told);
 
 /// Tells how the session is set up that runs it: for this file, or for many.
@@ -145,11 +146,14 @@ const RUNS: &str = "SELECT nextval('ran');";
 const RUN: &str = "SELECT (CASE WHEN is_called THEN last_value ELSE 0 END)::text FROM ran";
 
 /// A file that fails, and how.
-const FAILING: [(&str, &str, Option<usize>); 4] = [
+const FAILING: [(&str, &str, Option<usize>); 6] = [
     ("SELECT 1;\n  SELECT 2 FROM;", "42601", Some(2)),
     ("INSERT INTO one VALUES (7);\nINSERT INTO one VALUES (7);", "23505", Some(2)),
     ("\nINSERT INTO nowhere VALUES (1);", "42P01", Some(2)),
     ("INSERT INTO two VALUES (99);", "23503", None),
+    // What is found when the message is read.
+    ("ALTER TABLE one ADD UNIQUE (a) NOT VALID;", "0A000", Some(1)),
+    ("SELECT E'\\u12';", "22025", Some(1)),
 ];
 
 async fn nothing_behind_a_failure_is_run(bed: &Bed) {
@@ -442,6 +446,23 @@ async fn large_files_and_long_names_are_messages_of_their_own(bed: &Bed) {
     let heard = report.files.iter().filter(|file| !file.notices.is_empty()).map(|file| file.key.as_str());
     assert_eq!(heard.collect::<Vec<_>>(), ["a/20.sql"]);
     assert_eq!(bed.ask("SELECT count(*)::text FROM t").await, "22");
+}
+
+/// A file of its own fails for that, and must do so with others behind it.
+async fn what_is_not_closed_cannot_be_closed_by_the_next_file(bed: &Bed) {
+    for (number, begin, end) in [(0, "/* to do", "*/"), (1, "SELECT 1 AS \"", "\"")] {
+        let key = |file: usize| format!("a{number}/{file:02}.sql");
+        let text = |file: usize| match file {
+            12 => format!("CREATE TABLE a{number} (); {begin}"),
+            13 => format!("-- {end}\n;CREATE TABLE b{number} ();"),
+            _ => "SELECT 1;".to_owned(),
+        };
+        let files: Vec<File> = (0..16).map(|number| file(&key(number), &text(number))).collect();
+        let report = bed.try_run(&files, &options()).await.expect("a run");
+        let failure = report.files[12].failure.as_ref().expect("a failure");
+        assert_eq!((report.applied, failure.sqlstate.as_deref()), (12, Some("42601")), "{failure}");
+        assert_eq!(bed.ask("SELECT count(*)::text FROM pg_class WHERE relname ~ '^[ab][01]$'").await, "0");
+    }
 }
 
 /// Whenever it hits: what is told as applied is there, with its row, and nothing else.
