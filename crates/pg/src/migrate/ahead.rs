@@ -28,6 +28,7 @@ use pgdb_core::migration::file::File;
 use pgdb_core::migration::plan::Item;
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::mem;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::Error;
@@ -228,7 +229,7 @@ impl<'a> Ahead<'a> {
                 text.push_str("SET LOCAL synchronous_commit TO DEFAULT; ");
                 statements += 1;
             }
-            heads.push_back(Head { statements: std::mem::take(&mut statements), characters: text.chars().count() });
+            heads.push_back(Head { statements: mem::take(&mut statements), characters: text.chars().count() });
             // The file may end with a comment, or without its last semicolon.
             text.push_str(sql);
             text.push_str("\n; ");

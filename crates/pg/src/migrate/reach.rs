@@ -98,9 +98,9 @@ pub(crate) fn kept_sql() -> String {
             UNION ALL SELECT tgqual::text FROM pg_catalog.pg_trigger) kept, \
            (SELECT ':(funcid|relid) (' || pg_catalog.string_agg(oid::text, '|') FILTER (WHERE risky) || ') ' AS risky, \
               ':(funcid|relid) (' || pg_catalog.string_agg(oid::text, '|') FILTER (WHERE NOT risky) || ') ' AS time FROM \
-             (SELECT oid, provolatile = 'v' AND (proname IN ({named}) OR proname ~ '^({from})|xml') AS risky \
-                FROM pg_catalog.pg_proc WHERE provolatile = 'v' AND (proname IN ({named}) OR proname ~ '^({from})|xml') \
-                OR proname IN ({time}) \
+             (SELECT oid, risky FROM (SELECT oid, proname, \
+                provolatile = 'v' AND (proname IN ({named}) OR proname ~ '^({from})|xml') AS risky FROM pg_catalog.pg_proc) own \
+                WHERE risky OR proname IN ({time}) \
               UNION ALL SELECT 'pg_catalog.pg_settings'::pg_catalog.regclass::pg_catalog.oid, true \
               UNION ALL SELECT 'pg_catalog.pg_stat_activity'::pg_catalog.regclass::pg_catalog.oid, false) functions) calls) \
          ELSE 'code' END",
