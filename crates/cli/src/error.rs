@@ -56,11 +56,21 @@ impl std::fmt::Display for Found {
 
 impl std::error::Error for Found {}
 
+/// What a shell says of a program that wrote to a pipe which nobody reads: 128 and the signal's number.
+const UNREAD: u8 = 128 + 13;
+
+/// Whether it is that nobody reads what a command writes any more, as in `pgdb logs NAME -f | head -1`: it ends quietly, as
+/// others do. The signal itself stays ignored, for it would also end us where the other side of a connection goes away.
+pub(crate) fn is_unread(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
 /// 2 for wrong use, what was found where a command has words for it, 1 for everything else.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Found>() {
         Some(found) => found.0,
         None if error.is::<Usage>() => 2,
+        None if is_unread(error) => UNREAD,
         None => 1,
     }
 }

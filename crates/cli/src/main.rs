@@ -14,27 +14,18 @@ use printer::Printer;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    quiet_broken_pipes();
     forget_empty_variables();
     let cli = Cli::parse();
-    let printer = Printer::new(&cli.global);
-    match commands::run(cli, &printer) {
+    let mut printer = Printer::new(&cli.global);
+    match commands::run(cli, &printer).and_then(|()| printer.written()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if !error.is::<error::Found>() {
+            if !error.is::<error::Found>() && !error::is_unread(&error) {
                 printer.error(&error);
             }
             ExitCode::from(error::exit_code(&error))
         }
     }
-}
-
-/// `pgdb list | head -1` ends quietly, as every other program does.
-fn quiet_broken_pipes() {
-    use nix::sys::signal::{SigHandler, Signal, signal};
-    #[expect(unsafe_code, reason = "putting back the default action of a signal has no safe form")]
-    // SAFETY: no handler of ours is involved, and no other thread runs yet.
-    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
 
 /// An empty variable, as compose files leave them, counts as absent.

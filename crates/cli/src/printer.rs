@@ -6,7 +6,8 @@ use anyhow::Context;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde::Serialize;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 
 /// Prints as the flags say.
 #[derive(Debug)]
@@ -14,28 +15,37 @@ pub(crate) struct Printer {
     pub(crate) json: bool,
     quiet: bool,
     colour: bool,
+    /// Why data could not be written.
+    unwritten: OnceLock<io::Error>,
 }
 
 impl Printer {
     pub(crate) fn new(global: &Global) -> Self {
-        let colour = !global.no_color && std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
-        Self { json: global.json, quiet: global.quiet, colour }
+        let colour = !global.no_color && std::env::var_os("NO_COLOR").is_none() && io::stderr().is_terminal();
+        Self { json: global.json, quiet: global.quiet, colour, unwritten: OnceLock::new() }
     }
 
     /// Whether steps may be shown as they happen.
     pub(crate) fn shows_progress(&self) -> bool {
-        !self.quiet && !self.json && std::io::stderr().is_terminal()
+        !self.quiet && !self.json && io::stderr().is_terminal()
     }
 
     /// Whether a person can be asked.
     pub(crate) fn can_ask(&self) -> bool {
-        std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+        io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
     /// Data, as it is.
     pub(crate) fn line(&self, text: impl AsRef<str>) {
-        // A reader that has gone away has seen enough.
-        let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+        // The command goes on, for what it does may be more than to print.
+        if let Err(error) = writeln!(io::stdout(), "{}", text.as_ref()) {
+            let _ = self.unwritten.set(error);
+        }
+    }
+
+    /// An error if not all data could be written.
+    pub(crate) fn written(&mut self) -> anyhow::Result<()> {
+        self.unwritten.take().map_or(Ok(()), |error| Err(error).context("could not write to standard output"))
     }
 
     /// The one JSON document.
@@ -66,13 +76,13 @@ impl Printer {
     /// Something a person should know; not data.
     pub(crate) fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {
-            let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
+            let _ = writeln!(io::stderr(), "{}", text.as_ref());
         }
     }
 
     /// Something that went wrong, with its details. Shown however quiet it should be.
     pub(crate) fn trouble(&self, text: impl AsRef<str>) {
-        let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
+        let _ = writeln!(io::stderr(), "{}", text.as_ref());
     }
 
     /// Asks a person to type yes, unless nobody is there to ask.
@@ -82,7 +92,7 @@ impl Printer {
         }
         eprint!("{question} [y/N] ");
         let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer).context("could not read the answer")?;
+        io::stdin().read_line(&mut answer).context("could not read the answer")?;
         anyhow::ensure!(
             matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"),
             "not done: it was not confirmed"
@@ -98,7 +108,7 @@ impl Printer {
     /// Why the command failed. Shown however quiet it should be.
     pub(crate) fn error(&self, error: &anyhow::Error) {
         let message = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        let mut stderr = std::io::stderr();
+        let mut stderr = io::stderr();
         if self.json {
             let refused = error.downcast_ref::<Refused>();
             let code = refused.map_or("failed", |refused| refused.body.error.as_str());

@@ -19,7 +19,8 @@ pub fn start(level: &str, format: LogFormat) -> anyhow::Result<()> {
         filter = filter.add_directive(directive.parse().context("a directive of our own")?);
     }
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // Should nobody read them any more, the daemon goes on: telling of that on standard error would be a panic.
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     match format {
         LogFormat::Json => {
             registry.with(lines.json().flatten_event(true).with_current_span(true).with_span_list(false)).try_init()

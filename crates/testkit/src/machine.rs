@@ -226,7 +226,8 @@ impl Machine {
     pub fn output(&self, command: &str) -> String {
         let output = self.run(command);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{command}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        let (status, said) = (output.status, String::from_utf8_lossy(&output.stderr));
+        assert!(status.success(), "{command}: {status}: {text}{said}\n{}", self.console());
         text
     }
 }

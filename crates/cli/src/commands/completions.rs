@@ -3,6 +3,7 @@
 use crate::args::Cli;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
+use std::io::Write;
 
 /// Completions for a shell.
 #[derive(Debug, Args)]
@@ -14,7 +15,9 @@ pub(crate) struct Completions {
 
 impl Completions {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        clap_complete::generate(self.shell, &mut Cli::command(), "pgdb", &mut std::io::stdout());
-        Ok(())
+        // By way of memory, for clap panics where nobody reads what it writes.
+        let mut text = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "pgdb", &mut text);
+        Ok(std::io::stdout().write_all(&text)?)
     }
 }

@@ -116,6 +116,21 @@ fn completions_and_manual_pages_are_written() {
     assert!(pages.join("pgdb-deploy.1").exists() && pages.join("pgdb.1").exists());
 }
 
+#[test]
+fn what_cannot_be_written_is_told_and_a_reader_that_has_gone_is_not() {
+    let home = tempfile::tempdir().expect("a home");
+    let commands: [&[&str]; 3] = [&["completions", "bash"], &["man"], &["config", "list"]];
+    for args in commands {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = run(pgdb(home.path(), None).args(args).stdout(writer));
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(141), ""), "{args:?}");
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("a full device");
+        let output = run(pgdb(home.path(), None).args(args).stdout(full));
+        assert!(output.status.code() == Some(1) && stderr(&output).contains("No space left"), "{}", stderr(&output));
+    }
+}
+
 /// One request as the original daemon would see it: its first line, its Authorization header and its body.
 fn serve_once(listener: &TcpListener, answer: (u16, &str)) -> (String, String, String) {
     let (stream, _) = listener.accept().expect("a connection");
@@ -227,6 +242,15 @@ async fn every_command_does_what_it_says() {
     assert!(!fine(&pgdb(&["show", "mydb"])).contains(deployed["password"].as_str().expect("a password")));
     assert_eq!(fine(&pgdb(&["list"])).lines().count(), 2);
     assert!(fine(&pgdb(&["logs", "mydb"])).contains("ready to accept connections"));
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut follow = self::pgdb(home.path(), Some(&url));
+    follow.env("PGDB_TOKEN", daemon.token()).args(["logs", "mydb", "--follow"]).stdout(writer).stderr(Stdio::piped());
+    let follow = follow.spawn().expect("pgdb runs");
+    let mut first = String::new();
+    BufReader::new(reader).read_line(&mut first).expect("a line");
+    sql::run(database_url, "DO $$ BEGIN RAISE LOG 'somebody reads this, or nobody'; END $$").await;
+    let output = follow.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(141), ""), "nobody reads it");
     assert!(fine(&pgdb(&["doctor"])).contains("engines"));
     assert!(fine(&pgdb(&["operations", "list", "--subject", "instance/mydb"])).contains("instance.deploy"));
     assert!(fine(&pgdb(&["audit"])).contains("POST /v1/deploy"));

@@ -1,13 +1,19 @@
 //! The daemon killed, started twice, or stopped: databases do not notice.
 
 use super::BINARY;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pgdb_testkit::api::Body;
 use pgdb_testkit::daemon::Daemon;
 use pgdb_testkit::world::{self, assert_nothing_left};
 use pgdb_testkit::{sql, wait};
+use reqwest::Method;
 use serde_json::json;
+use socket2::{Domain, Socket, Type};
 use std::fs;
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::process::Stdio;
 use std::time::Duration;
 
 const STARTED_AT: &str = "SELECT pg_postmaster_start_time()";
@@ -120,6 +126,48 @@ async fn databases_that_died_with_the_machine_come_back_with_the_daemon() {
     daemon.wait_state("phoenix", "running").await;
     assert_eq!(sql::run(url, "SELECT text FROM note").await, "kept");
     assert_nothing_left(&daemon, &["phoenix"]).await;
+}
+
+#[tokio::test]
+async fn clients_that_go_away_in_the_middle_of_an_answer_end_nothing() {
+    let mut daemon = Daemon::start(BINARY).await;
+    let requests = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(30);
+    for round in 0..200 {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        // So that its answers do not fit, and what is left of them is refused.
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        socket.set_linger(Some(Duration::ZERO)).expect("an end without a farewell");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, daemon.http_port()));
+        socket.connect(&address.into()).expect("connect");
+        let mut stream = TcpStream::from(socket);
+        stream.write_all(requests.as_bytes()).expect("send requests");
+        // Sooner and later in the answers.
+        let mut read = vec![0; 512 * (round % 10)];
+        stream.read_exact(&mut read).expect("the beginning of an answer");
+        stream.shutdown(Shutdown::Write).expect("no more requests");
+    }
+    assert_eq!(daemon.get("/healthz").await.status, 200);
+    assert!(daemon.is_alive());
+    assert_nothing_left(&daemon, &[]).await;
+}
+
+#[tokio::test]
+async fn a_daemon_whose_log_nobody_reads_goes_on() {
+    let daemon = Daemon::prepare(BINARY);
+    let address = format!("127.0.0.1:{}", daemon.http_port());
+    let mut command = daemon.command();
+    command.args(["serve", "--listen", &address]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("start the daemon");
+    BufReader::new(child.stderr.take().expect("its log")).read_line(&mut String::new()).expect("a line of its log");
+    let is_ready = || async {
+        let answer = daemon.try_send(Method::GET, "/readiness", Body::None).await;
+        answer.is_ok_and(|answer| answer.status == 200).then_some(())
+    };
+    wait::until(Duration::from_secs(30), "the daemon to be ready", is_ready).await;
+    daemon.deploy_named("steady").await;
+    daemon.destroy("steady").await;
+    kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), Signal::SIGTERM).expect("ask it to end");
+    assert!(child.wait().expect("it ends").success());
 }
 
 #[tokio::test]
