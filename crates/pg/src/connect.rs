@@ -82,6 +82,7 @@ impl fmt::Display for Target {
 pub struct Client {
     raw: tokio_postgres::Client,
     major: u16,
+    odd_strings: bool,
     task: JoinHandle<()>,
     /// Dropped with us, which tells the task that it has [`LINGER`] left.
     held: oneshot::Sender<()>,
@@ -97,6 +98,11 @@ impl Client {
     /// The server's major version; 0 if it did not say.
     pub fn major(&self) -> u16 {
         self.major
+    }
+
+    /// Whether a backslash meant something in an ordinary string (`standard_conforming_strings`) when the session began.
+    pub(crate) fn has_odd_strings(&self) -> bool {
+        self.odd_strings
     }
 
     /// Whether the session has ended.
@@ -123,7 +129,7 @@ impl Client {
     pub async fn first_value(&self, action: &'static str, sql: &str) -> Result<Option<Option<String>>, PgError> {
         let messages = self.raw.simple_query(sql).await.map_err(|error| PgError::query(action, error))?;
         Ok(messages.into_iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some((!row.is_empty()).then(|| row.get(0).map(str::to_owned)).flatten()),
+            SimpleQueryMessage::Row(row) => Some(row.try_get(0).ok().flatten().map(str::to_owned)),
             _ => None,
         }))
     }
@@ -321,9 +327,10 @@ where
 {
     let (raw, connection) = config.connect(tls).await?;
     let major = connection.parameter("server_version").map_or(0, major_of);
+    let odd_strings = connection.parameter("standard_conforming_strings") == Some("off");
     let (held, gone) = oneshot::channel();
     let task = tokio::spawn(carry(connection, gone, hearing));
-    Ok(Client { raw, major, task, held })
+    Ok(Client { raw, major, odd_strings, task, held })
 }
 
 /// Carries the session's bytes. When the client is dropped the driver sends its good-bye, so that the server does

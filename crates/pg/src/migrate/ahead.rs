@@ -9,7 +9,6 @@
 //! - The server does nothing more of a message after a failure.
 //! - With its last commit a message gives the session a name that says how many files are done, and the next one does
 //!   nothing unless it finds that name: after a failure what was sent behind it is refused, whatever the failure was.
-//! - A file does nothing either if those before it in its message took long. It is sent again.
 //! - What the server says unasked is heard in turn with its answers, so that it is known whose it is.
 //! - After a failure the session is put back, and the file is told of, or tried again, as every other one; so are those
 //!   that were sent behind it, when it is their turn again.
@@ -81,6 +80,8 @@ struct Message {
     /// How many files it had, and the index of the one after the last of them.
     files: usize,
     end: usize,
+    /// Whether it prepares what few files need, and that is not known to be done yet.
+    prepares: bool,
     /// Behind the last one: what puts the session back. Not in its message, for what comes there after the commit could
     /// fail, and the file be taken for one that has.
     back: Option<Answers>,
@@ -104,7 +105,7 @@ impl<'a> Ahead<'a> {
                 || self.sent.iter().map(|message| message.heads.len()).sum::<usize>() < ON_THEIR_WAY)
         {
             let begin = self.sent.back().map_or(turn, |last| last.end);
-            let (text, heads) = self.message(session, setup, begin);
+            let (text, heads, prepares) = self.message(session, setup, begin);
             let (files, end) = (heads.len(), begin + heads.len());
             let answers = send(session, &text).await;
             // The next one's words are looked at while the server is at work.
@@ -116,7 +117,7 @@ impl<'a> Ahead<'a> {
                 self.never = true;
                 break;
             };
-            self.sent.push_back(Message { at: Instant::now(), answers, heads, files, end, back });
+            self.sent.push_back(Message { at: Instant::now(), answers, heads, files, end, prepares, back });
             self.goes_on = !is_last;
         }
         !self.sent.is_empty()
@@ -128,7 +129,12 @@ impl<'a> Ahead<'a> {
         let message = self.sent.front_mut()?;
         let head = message.heads.pop_front()?;
         let is_last = message.heads.is_empty();
-        match read_noted(&mut message.answers, session.note_name()).await {
+        let outcome = read_noted(&mut message.answers, session.note_name()).await;
+        if message.prepares && outcome.as_ref().err().is_none_or(|(_, done)| *done > 0) {
+            message.prepares = false;
+            session.set_prepared(Prepared { look_before: true, ..session.prepared() });
+        }
+        match outcome {
             Ok(noted) => {
                 if is_last {
                     self.end_message(session).await;
@@ -205,19 +211,20 @@ impl<'a> Ahead<'a> {
         self.known.get(index)?.as_ref()
     }
 
-    /// As many files from `begin` on as go into a message, and what stands before each of them. It may follow one that has
-    /// no answer yet.
-    fn message(&mut self, session: &Session, setup: &Setup, begin: usize) -> (String, VecDeque<Head>) {
+    /// As many files from `begin` on as go into a message, what stands before each of them, and whether it prepares what few
+    /// of them need. It may follow one that has no answer yet.
+    fn message(&mut self, session: &Session, setup: &Setup, begin: usize) -> (String, VecDeque<Head>, bool) {
         let end = self.end_of_message(setup, begin);
         let (name, its_turn) = (session.note_name(), name_when_done(begin));
         let (mut text, mut heads) = (String::new(), VecDeque::new());
         let mut statements = 1;
-        let (files, prepared) = (&self.known[begin..end], session.prepared());
+        let files = &self.known[begin..end];
         let looks_before = |known: &Known<'_>| known.plain.locks && known.plain.makes;
-        if !prepared.look_before && files.iter().flatten().any(looks_before) {
+        let is_prepared = session.prepared().look_before || self.sent.iter().any(|message| message.prepares);
+        let prepares = !is_prepared && files.iter().flatten().any(looks_before);
+        if prepares {
             text.push_str(&format!("{};\n", ledger::prepare_look_before_sql(name)));
             statements += 1;
-            session.set_prepared(Prepared { look_before: true, ..prepared });
         }
         text.push_str("BEGIN; ");
         for (index, known) in (begin..end).zip(files) {
@@ -245,7 +252,7 @@ impl<'a> Ahead<'a> {
                 text.push_str(&format!("SET application_name = '{done}'; EXECUTE {name}_{note} ({row}); COMMIT"));
             }
         }
-        (text, heads)
+        (text, heads, prepares)
     }
 
     /// The index of the file after the last one that goes into a message.
@@ -302,7 +309,8 @@ async fn look_into(session: &Session) -> Result<Kept, PgError> {
     })
 }
 
-/// Gives whether strings are what they are taken for here: without escapes.
+/// Gives whether what files make stays: where the search path has `pg_temp`, a table may be a temporary one, which is thrown
+/// away before a file and not between plain ones.
 async fn set_up(session: &Session, setup: &Setup, name: &str) -> Result<bool, PgError> {
     let mut sql = format!("{}; SET application_name = '{name}'", setup.kept());
     let prepared = session.prepared();
@@ -310,8 +318,8 @@ async fn set_up(session: &Session, setup: &Setup, name: &str) -> Result<bool, Pg
         let clear = if prepared.others { ledger::CLEAR } else { "" };
         sql.push_str(&format!("; {clear}{}", ledger::prepare_plain_sql(session.note_name())));
     }
-    sql.push_str("; SELECT pg_catalog.current_setting('standard_conforming_strings')");
-    let standard = session.client.first_value("set the session up for plain files", &sql).await?;
+    sql.push_str("; SELECT pg_catalog.current_setting('search_path')");
+    let path = session.client.first_value("set the session up for plain files", &sql).await?;
     session.set_prepared(Prepared { plain: true, others: false, ..prepared });
-    Ok(standard.flatten().as_deref() == Some("on"))
+    Ok(path.flatten().is_some_and(|path| !path.contains("pg_temp")))
 }

@@ -40,7 +40,7 @@ pub(crate) fn is_loss(error: &PgError) -> bool {
     match error {
         PgError::QueryFailed { cause, .. } => match cause.as_ref() {
             Cause::Server(server) => {
-                matches!(server.sqlstate.as_str(), "57P01" | "57P02" | "57P03" | "57P05" | "25P03")
+                matches!(server.sqlstate.as_str(), "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04")
             }
             Cause::Driver(driver) => driver.is_closed() || driver.as_db_error().is_none(),
             _ => true,
@@ -71,9 +71,9 @@ impl From<&SimpleQueryRow> for Noted {
     }
 }
 
-/// A column of a row, if there is one and it is not NULL.
+/// A column of a row, if there is one, and it is text and not NULL.
 pub(crate) fn column(row: &SimpleQueryRow, index: usize) -> Option<&str> {
-    (index < row.len()).then(|| row.get(index)).flatten()
+    row.try_get(index).ok().flatten()
 }
 
 /// What the server answers to a message that was sent.

@@ -22,6 +22,19 @@ pub enum MigrateError {
         /// How long we waited.
         waited: Duration,
     },
+    /// Nothing was run.
+    #[error(
+        "this session is somebody else's too, who migrates at this moment: there is a pooler in between that gives each \
+         transaction another session. Use the server's own address, or a pool in session mode"
+    )]
+    SharedSession,
+    /// Nothing was run.
+    #[error(
+        "standard_conforming_strings is off for this role or database, so that a backslash in a string means something \
+         else than in standard SQL, and where a file's statements end cannot be told. Turn it on (ALTER DATABASE … RESET \
+         standard_conforming_strings, or ALTER ROLE …), and write such strings as E'…'"
+    )]
+    OddStrings,
     /// Files were to run as a role that the ledger is not safe from. Nothing was run.
     #[error("the ledger cannot be kept from files that run as role '{role}': {why}")]
     NoWall {

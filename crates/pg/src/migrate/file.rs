@@ -57,8 +57,8 @@ async fn ended_badly(
 ) -> Failure {
     let mut failure = *failed.failure;
     if failed.lost.is_some() {
-        "the connection was lost; what was not committed is rolled back, and the next run sees in the ledger how far \
-         this one came"
+        "the connection was lost; what was not committed is rolled back, and if the server has crashed the files that \
+         were told of just before may be too: the next run sees in the ledger how far this one came"
             .clone_into(&mut failure.aftermath);
         return failure;
     }
@@ -120,7 +120,7 @@ async fn attempt(
     loop {
         let failed = match whole_attempt(session, setup, &whole, ahead, notices, listener).await {
             Ok(noted) => {
-                if whole.deallocates() {
+                if whole.prepares() {
                     session.forget_prepared();
                 }
                 return Ok(noted);

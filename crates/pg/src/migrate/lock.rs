@@ -25,8 +25,10 @@ pub(crate) async fn acquire(client: &Client, wait: Duration, listener: Listener<
     let mut pause = FIRST_PAUSE;
     let mut told = false;
     loop {
-        if try_once(client).await? {
-            return Ok(());
+        match try_once(client).await?.as_deref() {
+            Some("true") => return Ok(()),
+            Some("shared") => return Err(MigrateError::SharedSession),
+            _ => {}
         }
         let waited = begin.elapsed();
         if !told || waited >= wait {
@@ -42,9 +44,14 @@ pub(crate) async fn acquire(client: &Client, wait: Duration, listener: Listener<
     }
 }
 
-async fn try_once(client: &Client) -> Result<bool, PgError> {
-    let sql = format!("SELECT pg_catalog.pg_try_advisory_lock({NUMBER})");
-    Ok(client.first_value("take the migrators' lock", &sql).await?.flatten().as_deref() == Some("t"))
+/// Gives `true`, `false`, or `shared` if the server's session has it already: then it is somebody else's as well, for ours
+/// has not asked yet.
+async fn try_once(client: &Client) -> Result<Option<String>, PgError> {
+    let sql = format!(
+        "SELECT CASE WHEN {} THEN 'shared' ELSE pg_catalog.pg_try_advisory_lock({NUMBER})::pg_catalog.text END",
+        is_mine()
+    );
+    client.first_value("take the migrators' lock", &sql).await.map(Option::flatten)
 }
 
 /// SQL that is true of the row of `pg_locks` that is the lock.

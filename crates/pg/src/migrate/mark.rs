@@ -11,6 +11,7 @@ use crate::migrate::ledger;
 use crate::migrate::lock;
 use crate::migrate::report::{Event, Listener};
 use crate::migrate::session::Session;
+use crate::migrate::setup::Setup;
 use pgdb_core::migration::checksum::Checksum;
 use pgdb_core::migration::ledger::{Progress, SeenLock};
 use std::time::Duration;
@@ -73,7 +74,7 @@ pub(crate) async fn commit_file(session: &Session, row: NewRow<'_>, xid: &str) -
     let params = [xid, row.key, &row.checksum.hex(), &took, row.version, session.user()];
     let rows = keeper.query("write the ledger", &sql, &params).await?;
     let (id, locks) = rows.first().map_or((0_i64, Vec::new()), |row| (row.get(0), ledger::locks(row.get(1))));
-    let committed = session.client.batch("commit", "COMMIT").await;
+    let committed = session.client.batch("commit", &format!("COMMIT; {}", Setup::LOOSE_BACK)).await;
     match ended(keeper, xid).await? {
         Fate::Committed => {
             let done = format!("UPDATE pgdb.migrations SET outcome = 'applied', doing = NULL WHERE id = {id}");

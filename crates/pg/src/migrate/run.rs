@@ -99,6 +99,9 @@ pub async fn run_as_seen(
         listener(Event::Planned { to_run: 0, files: files.len() });
         begun(&plan)
     } else {
+        if session.client.has_odd_strings() {
+            return Err(MigrateError::OddStrings);
+        }
         lock::acquire(session.keeper(), options.wait, listener).await?;
         let outcome = locked(session, files, options, listener).await;
         // Both are on their way at once.

@@ -26,12 +26,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Runs what the file has put off until its commit, with what the file has set, and puts everything back, so that the
-    /// ledger's row is written as the login would.
-    pub(crate) const BACK: &'static str = "SET CONSTRAINTS ALL IMMEDIATE; RESET SESSION AUTHORIZATION; RESET ROLE; \
-         SET search_path TO pg_catalog, pg_temp";
-
-    /// The same for a session that ran a file without a transaction.
+    /// Puts a session back that is in no transaction.
     pub(crate) const LOOSE_BACK: &'static str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; \
          SET search_path TO pg_catalog, pg_temp";
 
@@ -41,7 +36,8 @@ impl Setup {
 
     /// The same until the end of a transaction, after which everything is again as the file has set it.
     pub(crate) const FOR_A_NOTE: &'static str = "SET CONSTRAINTS ALL IMMEDIATE; \
-         SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL ROLE NONE; SET LOCAL search_path TO pg_catalog, pg_temp";
+         SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL ROLE NONE; SET LOCAL search_path TO pg_catalog, pg_temp; \
+         SET LOCAL synchronous_commit TO DEFAULT";
 
     pub(crate) fn new(client: &Client, options: &Options) -> Result<Self, PgError> {
         let mut settings = vec![format!("lock_timeout = {}", options.lock_timeout.as_millis())];
@@ -58,16 +54,33 @@ impl Setup {
     /// nothing.
     pub(crate) fn begin(&self, modes: &str) -> (String, usize) {
         let mut sql = format!("BEGIN {modes}; RESET ALL; DISCARD TEMP");
+        let settings = self.set_local(&mut sql);
+        if let Some(role) = &self.role {
+            sql.push_str("; SET LOCAL ROLE ");
+            sql.push_str(role);
+        }
+        (sql, 3 + settings + usize::from(self.role.is_some()))
+    }
+
+    /// Runs what the file has put off until its commit, with what the file has set, and puts everything back that it has
+    /// set or left: so that the ledger's row is written as the login would, the commit waits for the disk if it is to, and
+    /// the next file's message is already read with nothing of this one's (`client_encoding`, isolation, …).
+    pub(crate) fn back(&self) -> String {
+        let mut sql = "SET CONSTRAINTS ALL IMMEDIATE; CLOSE ALL; UNLISTEN *; RESET SESSION AUTHORIZATION; RESET ROLE; \
+             RESET ALL; SET search_path TO pg_catalog, pg_temp"
+            .to_owned();
+        self.set_local(&mut sql);
+        sql
+    }
+
+    /// Adds what holds until the end of the transaction. Gives how many statements that is.
+    fn set_local(&self, sql: &mut String) -> usize {
         let quick = self.more_to_come.then_some(QUICK);
         for setting in self.settings.iter().map(String::as_str).chain(quick) {
             sql.push_str("; SET LOCAL ");
             sql.push_str(setting);
         }
-        if let Some(role) = &self.role {
-            sql.push_str("; SET LOCAL ROLE ");
-            sql.push_str(role);
-        }
-        (sql, 3 + self.settings.len() + usize::from(quick.is_some()) + usize::from(self.role.is_some()))
+        self.settings.len() + usize::from(quick.is_some())
     }
 
     /// Makes the session once what it is for each of the files that leave it as it is. They are followed by others or say

@@ -64,9 +64,7 @@ impl Whole<'_> {
         let outcome = match ahead.answer(session).await {
             Some(Ok(noted)) => return Ok(noted),
             Some(Err((error, done, head))) => self.failed_at_once(session, error, done, head).map(Err),
-            None if one && modes.is_empty() && !self.deallocates() && can_note => {
-                self.at_once(session, setup, sql).await
-            }
+            None if one && modes.is_empty() && !self.prepares() && can_note => self.at_once(session, setup, sql).await,
             None => None,
         };
         let locks = match outcome {
@@ -117,7 +115,7 @@ impl Whole<'_> {
                 session.forget_prepared();
                 None
             }
-            // The first of a message: something has given the session another name.
+            // Something has given the session another name, or somebody has made code meanwhile.
             (None, _) if error.server().is_some_and(|server| server.message.contains(ledger::NOT_ITS_TURN)) => None,
             (Some(index), _) => Some(self.failed_theirs(error, 0, head.characters, index)),
             (None, _) => Some(self.failed_ours(error)),
@@ -129,7 +127,7 @@ impl Whole<'_> {
         let key = self.file.key.as_str();
         Ok(format!(
             "{}; EXECUTE {} ({}, '{}', {}); COMMIT",
-            Setup::BACK,
+            setup.back(),
             session.note_name(),
             quote::literal(key)?,
             self.file.checksum,
@@ -215,16 +213,17 @@ impl Whole<'_> {
             [(&key, Type::TEXT), (&checksum, Type::TEXT), (&setup.version, Type::TEXT)];
         let note = ledger::note_sql();
         let noted = raw.query_typed_one(&note, &params);
-        let (own, noted, committed) = join!(raw.batch_execute(Setup::BACK), noted, raw.batch_execute("COMMIT"));
+        let back = setup.back();
+        let (own, noted, committed) = join!(raw.batch_execute(&back), noted, raw.batch_execute("COMMIT"));
         own.map_err(|error| self.ours("become the ledger's role again", error))?;
         let row = noted.map_err(|error| self.ours("write the ledger", error))?;
         committed.map_err(|error| self.ours("commit", error))?;
         Ok(row.get::<_, Option<&str>>(0).map(ledger::locks).unwrap_or_default())
     }
 
-    /// Whether it throws away what was prepared.
-    pub(crate) fn deallocates(&self) -> bool {
-        self.statements.iter().any(|statement| statement.kind == Kind::Deallocate)
+    /// Whether it changes what is prepared in the session.
+    pub(crate) fn prepares(&self) -> bool {
+        self.statements.iter().any(|statement| statement.kind == Kind::Prepared)
     }
 
     fn messages(&self) -> Vec<Message> {

@@ -29,8 +29,8 @@ pub enum Kind {
     Alone,
     /// `DISCARD ALL`, which gives up what the session holds.
     Discard,
-    /// `DEALLOCATE`, which throws away what was prepared.
-    Deallocate,
+    /// `PREPARE`, `DEALLOCATE`: changes what is prepared in the session.
+    Prepared,
     /// `CALL`, `DO`: what runs may end the transaction by itself, where there is none around it.
     Procedural,
     /// Anything else.
@@ -158,7 +158,7 @@ impl Reader {
             "vacuum" => Kind::Alone,
             "alter" if at(1, "system") => Kind::Alone,
             "discard" if at(1, "all") => Kind::Discard,
-            "deallocate" => Kind::Deallocate,
+            "prepare" | "deallocate" => Kind::Prepared,
             "call" | "do" => Kind::Procedural,
             _ => Kind::Other,
         }

@@ -92,8 +92,8 @@ fn commands_of_psql_are_told() {
 #[test]
 fn transactions_are_recognised() {
     use Kind::{
-        Alone, Begin, Commit, CommitAndChain, CreateIndexConcurrently, Discard, Other, OtherEnd, ReindexConcurrently,
-        Rollback, RollbackAndChain,
+        Alone, Begin, Commit, CommitAndChain, CreateIndexConcurrently, Discard, Other, OtherEnd, Prepared,
+        ReindexConcurrently, Rollback, RollbackAndChain,
     };
     for (text, kind) in [
         ("begin", Begin),
@@ -109,7 +109,7 @@ fn transactions_are_recognised() {
         ("ROLLBACK PREPARED 'x'", OtherEnd),
         ("COMMIT PREPARED 'x'", OtherEnd),
         ("PREPARE TRANSACTION 'x'", OtherEnd),
-        ("PREPARE q AS SELECT 1", Other),
+        ("PREPARE q AS SELECT 1", Prepared),
         ("ROLLBACK", Rollback),
         ("ABORT TRANSACTION", Rollback),
         ("ROLLBACK TO SAVEPOINT s", Other),

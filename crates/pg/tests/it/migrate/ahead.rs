@@ -1,6 +1,7 @@
 //! Plain files, which are sent before the answers to those before them are there.
 
 use super::{Bed, DB, file, on_both, options};
+use crate::server::one;
 use pgdb_core::migration::file::File;
 use pgdb_pg::migrate::report::{Event, RunReport};
 use pgdb_pg::migrate::run::{Options, run};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 on_both!(plain_files_have_a_session_set_up_once);
 on_both!(where_there_is_code_every_file_is_set_up_for);
-on_both!(where_strings_have_escapes_every_file_is_set_up_for);
+on_both!(where_strings_have_escapes_nothing_is_run);
 on_both!(nothing_behind_a_failure_is_run);
 on_both!(a_file_that_failed_before_is_no_sign_for_the_next_one);
 on_both!(what_is_behind_a_failure_is_run_when_going_on);
@@ -21,6 +22,8 @@ on_both!(large_files_and_long_names_are_messages_of_their_own);
 on_both!(each_file_is_told_of_with_its_own_time);
 on_both!(what_is_not_closed_cannot_be_closed_by_the_next_file);
 on_both!(a_cancel_around_a_commit_leaves_what_is_told);
+on_both!(what_takes_long_is_no_error_to_those_behind_it);
+on_both!(code_that_is_made_meanwhile_ends_it);
 
 /// Tells how the session is set up that runs it: for this file, or for many.
 const TELLS: &str =
@@ -120,22 +123,15 @@ async fn where_there_is_code_every_file_is_set_up_for(bed: &Bed) {
 }
 
 /// A backslash in a string means what it says only where that is the standard's: else a string ends elsewhere.
-async fn where_strings_have_escapes_every_file_is_set_up_for(bed: &Bed) {
+async fn where_strings_have_escapes_nothing_is_run(bed: &Bed) {
     let admin = bed.client().await;
     admin.batch("as of old", &format!("ALTER DATABASE {DB} SET standard_conforming_strings = off")).await.expect("set");
-    let hidden = "INSERT INTO told (plan) VALUES ('it\\'s'); SET search_path = other; INSERT INTO public.told (plan) VALUES ('x');";
-    let files = [
-        file("a/1.sql", &format!("{TOLD} CREATE SCHEMA other;")),
-        file("a/2.sql", hidden),
-        file("a/3.sql", "CREATE TABLE somewhere ();"),
-        file("a/4.sql", ""),
-        file("a/5.sql", ""),
-    ];
-    bed.run(&files).await;
-    assert_eq!(
-        bed.ask("SELECT relnamespace::regnamespace::text FROM pg_class WHERE relname = 'somewhere'").await,
-        "public"
-    );
+    // Its COMMIT would be one, and be taken for a part of a string.
+    let hidden = "CREATE TABLE half (a text); INSERT INTO half VALUES ('a\\''), ('b'); COMMIT; --'\nSELECT 1/0;";
+    let refused = bed.try_run(&[file("a/1.sql", hidden)], &options()).await.expect_err("refused");
+    assert!(refused.to_string().contains("standard_conforming_strings"), "{refused}");
+    let made = "SELECT count(*)::text FROM pg_class WHERE relname IN ('half', 'migrations')";
+    assert_eq!(bed.ask(made).await, "0");
 }
 
 /// Two tables, one of which refers to the other and is looked at when a transaction ends.
@@ -235,11 +231,12 @@ async fn what_is_behind_a_failure_is_run_when_going_on(bed: &Bed) {
 }
 
 async fn a_lock_that_one_of_them_cannot_have_is_tried_again(bed: &Bed) {
-    bed.run(&[file("a/1.sql", "CREATE TABLE busy (a int); CREATE SEQUENCE ran;")]).await;
+    bed.run(&[file("a/1.sql", "CREATE TABLE busy (a int); CREATE TABLE free (); CREATE SEQUENCE ran;")]).await;
     let files = [
         file("b/1.sql", RUNS),
         file("b/2.sql", "ALTER TABLE busy ADD COLUMN b int;"),
-        file("b/3.sql", RUNS),
+        // What it wants to be prepared was to be with the message that was refused.
+        file("b/3.sql", &format!("{RUNS} CREATE TABLE made (); ALTER TABLE free ADD COLUMN a int;")),
         file("b/4.sql", "ALTER TABLE busy ADD COLUMN c int;"),
         file("b/5.sql", RUNS),
     ];
@@ -517,4 +514,42 @@ async fn a_cancel_around_a_commit_leaves_what_is_told(bed: &Bed) {
     }
     assert!(applied > 0, "no cancel came behind the commit");
     admin.close().await;
+}
+
+async fn what_takes_long_is_no_error_to_those_behind_it(bed: &Bed) {
+    let slow = "INSERT INTO t SELECT n FROM generate_series(1, 100000) n;";
+    let mut files = vec![file("a/00.sql", "CREATE TABLE t (a int);")];
+    files.extend((1..40).map(|number| {
+        file(&format!("a/{number:02}.sql"), if number == 20 { slow } else { "INSERT INTO t VALUES (1);" })
+    }));
+    bed.run(&files).await;
+    // With an error the server would write all of the message into its log.
+    let log = bed.server.log();
+    assert!(!log.contains("ERROR"), "{log}");
+}
+
+async fn code_that_is_made_meanwhile_ends_it(bed: &Bed) {
+    let others = bed.client().await;
+    let mut files = vec![file("a/00.sql", &format!("{TOLD} CREATE TABLE gate ();"))];
+    bed.run(&files).await;
+    files.extend((1..80).map(|number| {
+        file(&format!("a/{number:02}.sql"), if number == 20 { "INSERT INTO gate DEFAULT VALUES;" } else { TELLS })
+    }));
+    others.batch("close the gate", "BEGIN; LOCK TABLE gate").await.expect("closed");
+    let patient = Options { lock_timeout: Duration::from_secs(60), ..options() };
+    let running = bed.try_run(&files, &patient);
+    let meanwhile = async {
+        let waits = "SELECT count(*)::text FROM pg_locks WHERE relation = 'gate'::regclass AND NOT granted";
+        while one(&others, waits).await == "0" {
+            tokio::task::yield_now().await;
+        }
+        let code = "CREATE FUNCTION own() RETURNS int LANGUAGE sql AS 'SELECT 1'; COMMIT";
+        others.batch("make code and open the gate", code).await.expect("made");
+    };
+    let (report, ()) = tokio::join!(running, meanwhile);
+    assert!(report.expect("a run").is_complete());
+    // Up to two messages were read before that.
+    let ahead = bed.ask("SELECT count(*)::text FROM told WHERE plan <> 'auto'").await.parse::<u32>().expect("a number");
+    assert!((18..=18 + 32).contains(&ahead), "{ahead} files were set up for together");
+    assert_eq!(bed.ask("SELECT count(*)::text FROM told").await, "78");
 }

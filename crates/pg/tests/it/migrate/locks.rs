@@ -137,6 +137,13 @@ async fn what_a_file_locks_is_in_the_ledger(bed: &Bed) {
     assert_eq!(locks(1), ["public.t ShareLock"]);
     assert_eq!(locks(2), ["public.t AccessExclusiveLock", "public.t ShareLock"]);
     assert_eq!(locks(3), Vec::<String>::new());
+    // Its row in pg_type is another one then.
+    for (key, rename) in [("b/1.sql", "ALTER TABLE t RENAME TO r;"), ("b/2.sql", "ALTER TABLE r RENAME TO t;")] {
+        let text = format!("{rename} CREATE TABLE fresh_{} ();", &key[2..3]);
+        let report = bed.run(&[file(key, &text)]).await;
+        let locked: Vec<&str> = report.files[0].locks.iter().map(|lock| lock.mode.as_str()).collect();
+        assert_eq!(locked, ["AccessExclusiveLock"], "{report:#?}");
+    }
     let client = bed.client().await;
     let rows = ledger::history(&client, Some("a/3.sql"), 10).await.expect("read").expect("a ledger");
     assert_eq!(rows[0].locks, report.files[2].locks);

@@ -14,6 +14,7 @@ mod leftovers;
 mod lint;
 mod locks;
 mod order;
+mod put_back;
 mod splitter;
 mod steps;
 mod steps_anew;
