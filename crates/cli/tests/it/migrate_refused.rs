@@ -70,8 +70,12 @@ impl Bed {
 async fn a_file_that_cannot_be_used_is_never_passed_over() {
     let bed = Bed::start().await;
     bed.write("shop/001_a.sql", "CREATE TABLE a ();");
-    let left_out =
-        [("_002_x.sql", "/002_x.sql"), ("shop_001_a.sql", "two files for 'shop/001_a.sql'"), ("b\u{7}_1.sql", "b")];
+    let left_out = [
+        ("_002_x.sql", "/002_x.sql"),
+        ("shop_001_a.sql", "two files for 'shop/001_a.sql'"),
+        ("b\u{7}_1.sql", "b"),
+        ("shop/more/001_b.sql", "shop/more/001_b.sql is not used as a migration: it lies deeper"),
+    ];
     for (name, told) in left_out {
         bed.write(name, "CREATE TABLE b ();");
         let said = bed.ends(1, &["run"]);

@@ -114,6 +114,10 @@ async fn a_template_and_its_previews_are_brought_up_to_date_and_stay_so() {
         states(&files.report(0, WITH_TEMPLATE)),
         ["template_medusa up_to_date", "medusa_pr_1 up_to_date", "medusa_pr_2 up_to_date", "medusa_pr_3 up_to_date"]
     );
+    files.write("002_more.sql", "ALTER TABLE shop.orders ADD COLUMN still_more text");
+    let (_, stdout, _) = files.rollout(&[WITH_TEMPLATE, &["--dry-run"]].concat());
+    let of_template = stdout.lines().find(|line| line.contains("template template_medusa")).expect("the template");
+    assert!(of_template.ends_with("1 file to run"), "{stdout}");
     // Nothing but the previous template was made on the way.
     let kept = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname LIKE 'template\\_m%'";
     assert_eq!(bed.admin(kept).await, "template_medusa template_medusa_previous");

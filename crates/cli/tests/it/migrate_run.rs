@@ -108,9 +108,41 @@ async fn a_schema_is_brought_up_to_date_and_kept_so() {
     assert_eq!(bed.ask("SELECT count(*) FROM orders").await, "1");
 
     fs::remove_file(bed.folder.path().join("shop_002_index.sql")).expect("removed");
-    assert_eq!(bed.json(0, &["status"])["missing"], json!(["shop/002_index.sql"]));
+    assert_eq!(bed.json(3, &["status", "--exit-code"])["missing"], json!(["shop/002_index.sql"]));
     assert_eq!(bed.json(0, &["repair"])[0]["outcome"], "forgotten");
     assert_eq!(bed.json(0, &["status"])["missing"], json!([]));
+}
+
+#[tokio::test]
+async fn a_folder_without_migrations_and_files_without_statements_are_told() {
+    let bed = Bed::start(None).await;
+    let (out, err) = bed.ends(0, &["run"]);
+    assert!(out.ends_with("(0 run now, 0 before)\n") && err.contains("`pgdb migrate new NAME`"), "{out}{err}");
+
+    // Run before anything was written into it.
+    bed.ends(0, &["new", "create orders", "--schema", "shop"]);
+    let (out, err) = bed.ends(0, &["run"]);
+    assert!(out.contains("✓ shop/001_create_orders.sql") && err.contains("no statement yet"), "{out}{err}");
+    bed.ends(0, &["status", "--exit-code"]);
+    bed.write("shop/001_create_orders.sql", "CREATE TABLE orders (a int);");
+    bed.ends(3, &["status", "--exit-code"]);
+    bed.ends(0, &["run"]);
+    assert_eq!(bed.ask("SELECT to_regclass('orders')::text").await, "orders");
+    bed.write("shop/001_create_orders.sql", "CREATE TABLE others (a int);");
+    let (_, err) = bed.ends(1, &["run"]);
+    assert!(err.contains("was changed after it was run") && err.contains("`pgdb migrate repair`"), "{err}");
+
+    // A folder that is not the one.
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let dir = elsewhere.path().to_str().expect("a path");
+    for args in [["run", "--dir", dir], ["repair", "--dir", dir]] {
+        let (_, err) = bed.ends(1, &args);
+        assert!(err.contains("there is no migration in") && err.contains("--dir"), "{err}");
+    }
+    bed.ends(3, &["status", "--exit-code", "--dir", dir]);
+    let dump = bed.folder.path().join("schema.sql");
+    let (_, err) = bed.ends(2, &["run", "--dump", dump.to_str().expect("a path")]);
+    assert!(err.contains("would be a migration") && !dump.exists(), "{err}");
 }
 
 #[tokio::test]
@@ -148,6 +180,9 @@ async fn a_database_with_its_schema_is_taken_over() {
     bed.write("a/2.sql", "CREATE TABLE t (a int);");
     bed.write("a/3.sql", "CREATE TABLE three ();");
     bed.ends(2, &["baseline", "--to", "a/9.sql"]);
+    bed.ends(2, &["baseline", "--to", "a/2.sql", "--allow-missing"]);
+    assert_eq!(bed.json(0, &["baseline", "--to", "a/2.sql", "--dry-run"]), json!(["a/1.sql", "a/2.sql"]));
+    assert_eq!(bed.ask("SELECT coalesce(to_regclass('pgdb.migrations')::text, 'none')").await, "none");
     assert_eq!(bed.json(0, &["baseline", "--to", "a/2.sql"]), json!(["a/1.sql", "a/2.sql"]));
     let (out, _) = bed.ends(0, &["run"]);
     assert!(out.ends_with("All migrations applied (1 run now, 2 before)\n"), "{out}");

@@ -52,7 +52,7 @@ pub struct LedgerRow {
     pub version: String,
     /// The role that did it.
     pub applied_by: String,
-    /// Of a file without a transaction: how many statements were done.
+    /// Of a file without a transaction: how many statements were done; 0 also for any file that had none.
     pub statements_done: Option<i64>,
     /// The same, to tell whether a file still begins with what was done.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +66,11 @@ pub struct LedgerRow {
 }
 
 impl LedgerRow {
+    /// Whether it says of a file without a statement that it was run.
+    pub fn is_of_nothing(&self) -> bool {
+        self.outcome == Outcome::Applied && self.statements_done == Some(0)
+    }
+
     /// Whether a run of `file` can go on where this attempt ended: what was done still stands at its begin.
     pub fn goes_on_with(&self, file: &File) -> bool {
         match (&self.progress, &file.content) {

@@ -49,7 +49,7 @@ text_enum! {
     State {
         /// Run, and not changed since.
         UpToDate = "up_to_date",
-        /// Never run, or its last attempt failed.
+        /// Never run, or its last attempt failed; or it had no statement when it was run, and was changed since.
         Pending = "pending",
         /// Run, and changed since.
         Changed = "changed",
@@ -69,8 +69,8 @@ pub struct Item<'a> {
     pub file: &'a File,
     /// How it stands.
     pub state: State,
-    /// Whether a file of its schema that comes after it was run already.
-    pub out_of_order: bool,
+    /// The last file of its schema that comes after it and was run already.
+    pub out_of_order: Option<&'a File>,
     /// Whether it is to be run.
     pub run: bool,
     /// Why nothing at all may be run because of it.
@@ -88,7 +88,10 @@ pub struct Item<'a> {
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Refusal {
     /// Run, and changed since.
-    #[error("was changed after it was run")]
+    #[error(
+        "was changed after it was run: write it as it was and put the change into a new file, or take it as it is now with \
+         `pgdb migrate repair`, or run it again with --rerun-changed"
+    )]
     Changed {
         /// What was run.
         applied: Checksum,
@@ -96,7 +99,9 @@ pub enum Refusal {
         found: Checksum,
     },
     /// Comes before what was run.
-    #[error("comes before '{after}', which was already run")]
+    #[error(
+        "comes before '{after}', which was already run: give it a later name, or let it run with --out-of-order allow"
+    )]
     OutOfOrder {
         /// The file that was run.
         after: String,
@@ -150,9 +155,9 @@ pub fn plan<'a>(files: &'a [File], rows: &'a [LedgerRow], policy: Policy) -> Pla
     for row in rows {
         standing.entry(row.key.as_str()).or_default().add(row);
     }
-    let mut sorted: Vec<&File> = files.iter().collect();
+    let mut sorted: Vec<&'a File> = files.iter().collect();
     sorted.sort_by(|a, b| (a.is_repeatable(), &a.key).cmp(&(b.is_repeatable(), &b.key)));
-    let mut newest: HashMap<&str, &File> = HashMap::new();
+    let mut newest: HashMap<&str, &'a File> = HashMap::new();
     for file in sorted.iter().filter(|file| !file.is_repeatable()) {
         if standing.get(file.key.as_str()).is_some_and(|standing| standing.done.is_some()) {
             // In the order of their keys, so the last one stays.
@@ -170,7 +175,7 @@ pub fn plan<'a>(files: &'a [File], rows: &'a [LedgerRow], policy: Policy) -> Pla
     Plan { items, missing }
 }
 
-fn item<'a>(file: &'a File, standing: Standing<'a>, newest: Option<&File>, policy: Policy) -> Item<'a> {
+fn item<'a>(file: &'a File, standing: Standing<'a>, newest: Option<&'a File>, policy: Policy) -> Item<'a> {
     let state = state(file, standing);
     let late = newest.filter(|_| state == State::Pending && !file.is_repeatable());
     let refusal = match (state, late) {
@@ -191,7 +196,7 @@ fn item<'a>(file: &'a File, standing: Standing<'a>, newest: Option<&File>, polic
     };
     let run = refusal.is_none() && state != State::UpToDate;
     let Standing { done, trouble, unfinished } = standing;
-    Item { file, state, out_of_order: late.is_some(), run, refusal, done, trouble, unfinished }
+    Item { file, state, out_of_order: late, run, refusal, done, trouble, unfinished }
 }
 
 fn state(file: &File, standing: Standing<'_>) -> State {
@@ -212,6 +217,8 @@ fn state(file: &File, standing: Standing<'_>) -> State {
     }
     match (file.is_repeatable(), standing.done) {
         (true, _) => State::Due,
+        // As `pgdb migrate new` has made it, say: nothing of it was done.
+        (false, Some(row)) if row.is_of_nothing() => State::Pending,
         (false, Some(_)) => State::Changed,
         (false, None) => State::Pending,
     }
@@ -302,7 +309,8 @@ mod tests {
         let files = [file("a/1.sql", ""), file("a/2.sql", ""), file("b/1.sql", ""), file("a/R__v.sql", "")];
         let rows = [row(1, "a/2.sql", Some(""), Outcome::Applied), row(2, "c/9.sql", Some(""), Outcome::Applied)];
         let warned = plan(&files, &rows, Policy::default());
-        let late: Vec<&str> = warned.items.iter().filter(|i| i.out_of_order).map(|i| i.file.key.as_str()).collect();
+        let late: Vec<&str> =
+            warned.items.iter().filter(|i| i.out_of_order.is_some()).map(|i| i.file.key.as_str()).collect();
         assert_eq!(late, ["a/1.sql"]);
         assert_eq!(warned.to_run().count(), 3);
         let policy = Policy { out_of_order: OutOfOrder::Refuse, ..Policy::default() };

@@ -37,7 +37,7 @@ const LONGEST_SERIAL: usize = 6;
 pub fn problems(files: &[File], plan: &Plan<'_>) -> Vec<Problem> {
     let mut found: Vec<Problem> =
         plan.refusals().map(|(item, refusal)| refused(&item.file.key.to_string(), refusal)).collect();
-    for item in plan.items.iter().filter(|item| item.out_of_order && item.refusal.is_none()) {
+    for item in plan.items.iter().filter(|item| item.out_of_order.is_some() && item.refusal.is_none()) {
         found.push(warning(
             "out_of_order",
             item.file.key.as_str(),

@@ -288,6 +288,9 @@ fn look_at<'a>(file: &'a File, version: &str) -> Option<Known<'a>> {
         return None;
     }
     let statements = split::split(sql).ok().filter(|_| split::is_closed(sql))?;
+    if statements.is_empty() {
+        return None;
+    }
     let outer = split::outer(sql, &statements);
     let plain = Plain::of(sql, &statements, outer.as_ref())?;
     let (key, version) = (quote::literal(file.key.as_str()).ok()?, quote::literal(version).ok()?);

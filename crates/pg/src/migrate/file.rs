@@ -112,6 +112,14 @@ async fn attempt(
     if content.directives.no_transaction {
         return in_steps(session, setup, item, (sql, &statements), backoff, notices, listener).await;
     }
+    if statements.is_empty() {
+        let noted =
+            ledger::note_nothing(session.keeper(), session.user(), file.key.as_str(), file.checksum, &setup.version);
+        let noted = noted.await.map_err(|error| Failed::new(bare.plain(&error), Some(error)));
+        let message = "it has no statement yet; it is run again when it has one";
+        listener(Event::Warning { key: Some(file.key.as_str()), message });
+        return noted.map(|()| Noted::default());
+    }
     let outer = split::outer(sql, &statements);
     if outer.is_none() {
         refuse_control(file, sql, &statements)?;

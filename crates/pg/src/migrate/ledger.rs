@@ -333,6 +333,22 @@ pub(crate) async fn note_failure(
     client.query("note a failure in the ledger", SQL, &[key, &checksum, &took, version, error, user]).await.map(drop)
 }
 
+/// Writes the row of a file without a statement, run by `user`. Fails if the migrators' lock is lost.
+pub(crate) async fn note_nothing(
+    client: &Client,
+    user: &str,
+    key: &str,
+    checksum: Checksum,
+    version: &str,
+) -> Result<(), PgError> {
+    let sql = format!(
+        "INSERT INTO pgdb.migrations (key, sha256, outcome, version, applied_by, statements_done) \
+         SELECT $1, $2, 'applied', $3, $4, 0 WHERE {}",
+        lock::guard()
+    );
+    client.query("write the ledger", &sql, &[key, &checksum.hex(), version, user]).await.map(drop)
+}
+
 /// Writes a row by hand: `baseline` and `repair`.
 pub async fn note(
     client: &Client,

@@ -16,7 +16,7 @@ use crate::migrate::wall::{self, Ledger};
 use futures::join;
 use pgdb_core::migration::file::File;
 use pgdb_core::migration::ledger::{LedgerRow, Outcome};
-use pgdb_core::migration::plan::{Plan, Policy, plan};
+use pgdb_core::migration::plan::{Item, OutOfOrder, Plan, Policy, plan};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -61,6 +61,13 @@ impl Options {
 /// What the ledger says before anything is locked, see [`look`].
 #[derive(Debug)]
 pub struct Seen(Vec<LedgerRow>);
+
+impl Seen {
+    /// Whether no migration is known to have been tried.
+    pub fn is_first(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 /// Brings the database up to date: makes the ledger if there is none, waits for its turn, and runs what is to be run.
 ///
@@ -139,6 +146,9 @@ async fn locked(
     let items: Vec<_> = plan.to_run().collect();
     let mut ahead = Ahead::new(&items, session.is_apart() || options.role.is_some());
     listener(Event::Planned { to_run: items.len(), files: files.len() });
+    if options.policy.out_of_order == OutOfOrder::Warn {
+        warn_of_late(&items, listener);
+    }
     for (index, item) in items.iter().enumerate() {
         let key = item.file.key.as_str();
         listener(Event::Started { key, number: index + 1, of: items.len() });
@@ -160,6 +170,19 @@ async fn locked(
         }
     }
     Ok(report)
+}
+
+/// Says which files come late.
+fn warn_of_late(items: &[&Item<'_>], listener: Listener<'_>) {
+    for item in items {
+        if let Some(after) = item.out_of_order {
+            let message = format!(
+                "it comes before '{}', which was already run: on a new database it runs before that one",
+                after.key
+            );
+            listener(Event::Warning { key: Some(item.file.key.as_str()), message: &message });
+        }
+    }
 }
 
 /// Tells PostgREST if something was applied.

@@ -29,8 +29,9 @@ pub struct ReadError {
 /// Reads a tree of two levels.
 ///
 /// Names that begin with a dot (`..data` of a mounted ConfigMap, an editor's files) and files that do not end with
-/// `.sql` are passed over without a word; so is what lies deeper. A file or a folder that cannot be read is left out
-/// with a word, and the others are there: an error means that nothing is known of any.
+/// `.sql` are passed over without a word. What is called like a migration and lies deeper, or is no file, and a file or a
+/// folder that cannot be read, is left out with a word, and the others are there: an error means that nothing is known of
+/// any.
 pub fn read(root: &Path) -> Result<Found, ReadError> {
     read_with(root, &mut |path| fs::read(path))
 }
@@ -46,8 +47,12 @@ pub(super) fn read_with(root: &Path, reader: &mut Reader<'_>) -> Result<Found, R
         }
         match entries(&path, &mut found) {
             Ok(inside) => {
-                for (file, path, _) in inside.into_iter().filter(|(_, _, is_folder)| !is_folder) {
-                    found.take(&file, Key::new(&name, &file), &path, reader);
+                for (file, path, is_folder) in inside {
+                    if is_folder {
+                        found.leave_out_deeper(&path, DEEPEST);
+                    } else {
+                        found.take(&file, Key::new(&name, &file), &path, reader);
+                    }
                 }
             }
             Err(error) => found.unreadable(&path, &error),
@@ -56,6 +61,9 @@ pub(super) fn read_with(root: &Path, reader: &mut Reader<'_>) -> Result<Found, R
     // `gcp_1.sql` beside `gcp/1.sql`: one key, and two files that want it.
     Ok(found.in_order(|key| format!("there are two files for '{key}', one in a folder and one beside it")))
 }
+
+/// How many levels below a schema's folder are looked through for what is left out.
+const DEEPEST: usize = 8;
 
 /// Gives a file's bytes.
 pub(super) type Reader<'a> = dyn FnMut(&Path) -> io::Result<Vec<u8>> + 'a;
@@ -69,6 +77,24 @@ impl Found {
             Ok((key, Ok(bytes))) => self.files.push(File::new(key, bytes)),
             Ok((_, Err(error))) => self.unreadable(path, &error),
             Err(error) => self.left_out.push(error.to_string()),
+        }
+    }
+
+    /// Leaves out what is called like a migration in a folder in which there are none. Links are not followed.
+    fn leave_out_deeper(&mut self, folder: &Path, levels: usize) {
+        let Ok(listed) = fs::read_dir(folder) else { return };
+        for entry in listed.flatten() {
+            let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && levels > 0 && !name.starts_with('.') => {
+                    self.leave_out_deeper(&path, levels - 1);
+                }
+                Ok(kind) if !kind.is_dir() && is_candidate(&name) => self.left_out.push(format!(
+                    "{} is not used as a migration: it lies deeper than SCHEMA/NAME.sql",
+                    path.display()
+                )),
+                _ => {}
+            }
         }
     }
 
@@ -96,7 +122,7 @@ impl Found {
     }
 }
 
-/// Names, paths and whether they are folders; links are followed, and what is neither file nor folder is passed over.
+/// Names, paths and whether they are folders; links are followed, and what is neither file nor folder is left out.
 fn entries(folder: &Path, found: &mut Found) -> io::Result<Vec<(String, PathBuf, bool)>> {
     let mut listed = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -108,6 +134,9 @@ fn entries(folder: &Path, found: &mut Found) -> io::Result<Vec<(String, PathBuf,
         let path = entry.path();
         match kind(&entry) {
             Ok(kind) if kind.is_dir() || kind.is_file() => listed.push((name, path, kind.is_dir())),
+            Ok(_) if is_candidate(&name) => {
+                found.left_out.push(format!("{} is not used as a migration: it is no file", path.display()));
+            }
             Ok(_) => {}
             // A link to nowhere matters when it is called like a migration, or as folders are.
             Err(error) if is_candidate(&name) || !name.contains('.') => found.unreadable(&path, &error),
@@ -145,7 +174,13 @@ mod tests {
         let found = read(root.path()).expect("read");
         let keys: Vec<&str> = found.files.iter().map(|file| file.key.as_str()).collect();
         assert_eq!(keys, ["aws/001_a.sql", "azure/001_a.sql", "gcp/001_a.sql", "gcp/002_b.sql", "gcp/004_link.sql"]);
-        assert!(found.left_out[0].contains("two files for 'gcp/001_a.sql'"), "{:?}", found.left_out);
+        assert!(
+            found.left_out.iter().any(|word| word.contains("two files for 'gcp/001_a.sql'")),
+            "{:?}",
+            found.left_out
+        );
+        let deeper = |word: &String| word.contains("gcp/deep/1.sql is not used") && word.contains("deeper");
+        assert!(found.left_out.iter().any(deeper) && found.left_out.len() == 2, "{:?}", found.left_out);
     }
 
     #[test]

@@ -110,8 +110,8 @@ impl MigrationService {
         self.engine.start(NewOperation { kind: ROLLOUT, subject, input }, keep).await
     }
 
-    /// What a rollout would do. A template that was neither built nor migrated here cannot be looked into without
-    /// copying it, and is told as one that may need every file.
+    /// What a rollout would do. A template cannot be looked into without copying it: what it holds is known
+    /// if it was built or migrated here, and else it is told as one that may need every file.
     pub async fn dry_run(&self, wanted: &Wanted) -> Result<Rollout, Problem> {
         let (files, options) = (wanted.set.files(), options(&wanted.policy)?);
         let mut items = Vec::new();
@@ -142,7 +142,10 @@ impl MigrationService {
         let mut item = blank("template", name.clone(), which.server.instance.clone());
         if service.show(&which).await?.migrated_to != Some(wanted.set.migrations_digest()) {
             "pending".clone_into(&mut item.state);
-            item.files = files.iter().map(|file| file.key.to_string()).collect();
+            let held = service.migrated_files(&which).await?;
+            let is_new =
+                |file: &&File| held.iter().all(|held| (&held.key, held.checksum) != (&file.key, file.checksum));
+            item.files = files.iter().filter(is_new).map(|file| file.key.to_string()).collect();
         }
         Ok(item)
     }

@@ -70,11 +70,14 @@ impl Set {
         digest(&self.files, self.seed.as_ref())
     }
 
-    /// Keeps it for operations whose input has its digest as `set`; those that no unfinished one has are forgotten.
+    /// Keeps it for operations whose input has its digest as `set`; those that no unfinished one has and no template holds are
+    /// forgotten.
     pub(crate) fn keep(&self, connection: &Connection) -> Result<(), Problem> {
         connection.execute(
             "DELETE FROM migration_sets WHERE digest NOT IN \
-             (SELECT input ->> '$.set' FROM operations WHERE finished_at IS NULL AND input ->> '$.set' IS NOT NULL)",
+             (SELECT input ->> '$.set' FROM operations WHERE finished_at IS NULL AND input ->> '$.set' IS NOT NULL \
+              UNION SELECT migrated_to FROM template_definitions WHERE migrated_to IS NOT NULL \
+              UNION SELECT built_from FROM template_definitions WHERE built_from IS NOT NULL)",
             [],
         )?;
         let content = serde_json::to_string(self).map_err(|error| Problem::internal(error.to_string()))?;
@@ -83,15 +86,24 @@ impl Set {
         Ok(())
     }
 
-    /// What was kept.
+    /// What was kept, for an operation that needs it.
     pub(crate) async fn load(store: &Store, digest: &str) -> Result<Self, Problem> {
+        let missing = || Problem::internal("the files of the operation are not there any more");
+        Self::find(store, digest).await?.ok_or_else(missing)
+    }
+
+    /// What was kept, if it is there still.
+    pub(crate) async fn find(store: &Store, digest: &str) -> Result<Option<Self>, Problem> {
         let wanted = digest.to_owned();
         let found = store.read(move |connection| {
             let sql = "SELECT content FROM migration_sets WHERE digest = ?1";
             Ok(connection.query_row(sql, [wanted], |row| row.get::<_, String>(0)).optional()?)
         });
-        let missing = || Problem::internal("the files of the operation are not there any more");
-        serde_json::from_str(&found.await?.ok_or_else(missing)?).map_err(|error| Problem::internal(error.to_string()))
+        let content = found.await?;
+        content
+            .map(|content| serde_json::from_str(&content))
+            .transpose()
+            .map_err(|error| Problem::internal(error.to_string()))
     }
 }
 

@@ -125,8 +125,10 @@ impl Options {
     pub fn resolve(self, surroundings: Surroundings) -> Result<Settings, SettingsError> {
         let access = self.access(surroundings);
         let may = |origin| self.only.is_empty() || self.only.contains(&origin);
+        // The system tells of files by their whole paths.
         let folder = |given: &Option<PathBuf>, default: &str| {
-            given.clone().filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| default.into())
+            let path = given.clone().filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| default.into());
+            std::path::absolute(&path).unwrap_or(path)
         };
         Ok(Settings {
             database: self.database()?,

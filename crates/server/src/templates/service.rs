@@ -1,6 +1,6 @@
 //! What is asked of templates: checked, and turned into operations.
 
-use super::record::{self, DefinitionRecord, subject};
+use super::record::{self, DefinitionRecord, Holds, subject};
 use super::steps::{
     BUILD, BuildInput, DELETE, DeleteInput, MIGRATE, MigrateInput, REFRESH, ROLLBACK, RefreshInput, RollbackInput,
     names,
@@ -16,6 +16,7 @@ use crate::previews::templates::{self, TemplateRecord};
 use crate::problem::Problem;
 use pgdb_api::migrations::MigrationPolicy;
 use pgdb_api::templates::{BuildTemplate, DeletedTemplate, MigrateTemplate, Template, TemplateDefinition};
+use pgdb_core::migration::file::File;
 use pgdb_core::preview::Member;
 use pgdb_core::random;
 use pgdb_pg::look::{self, Seen};
@@ -197,6 +198,19 @@ impl TemplateService {
         let definition = self.definition(which).await?;
         let input = MigrateInput { names: self.names(which), set: digest, policy };
         self.start(MIGRATE, which, &input, Change { define: Some(definition), keep: Some(set) }).await.map(Some)
+    }
+
+    /// The migrations that it holds, if that is known and they were kept.
+    pub(crate) async fn migrated_files(&self, which: &Which) -> Result<Vec<File>, Problem> {
+        let Holds { built_from, migrated_to } = self.definition(which).await?.holds;
+        // As it was migrated, or as it was built: with a script after them.
+        for digest in migrated_to.iter().chain(&built_from) {
+            let set = Set::find(&self.world.store, digest).await?;
+            if let Some(set) = set.filter(|set| migrated_to.as_ref() == Some(&set.migrations_digest())) {
+                return Ok(set.files());
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// Begins a rollback: the template and the one before it change places.

@@ -47,7 +47,7 @@ impl Baseline {
             .map(|item| item.file)
             .filter(|file| self.to.as_ref().is_none_or(|to| file.key.as_str().as_bytes() <= to.as_bytes()))
             .collect();
-        if !meant.is_empty() {
+        if !meant.is_empty() && !self.import.dry_run {
             cx.confirm(&format!("Take {} files as run without running them?", meant.len()))?;
             with_lock(&session, async || {
                 ledger::ensure(session.client()).await?;
@@ -63,7 +63,8 @@ impl Baseline {
         let keys: Vec<&str> = meant.iter().map(|file| file.key.as_str()).collect();
         cx.printer.either(&keys, |printer| {
             for key in &keys {
-                printer.line(format!("{key}  baseline"));
+                printer
+                    .line(format!("{key}  {}", if self.import.dry_run { "would be taken as run" } else { "baseline" }));
             }
             if keys.is_empty() {
                 printer.line("Every file was run already.");

@@ -16,17 +16,17 @@ pub(crate) struct ImportArgs {
     #[arg(long, value_name = "TOOL", value_parser = tool)]
     pub(super) from: Option<Tool>,
     /// The other tool's table, if it is not called as usual: TABLE or SCHEMA.TABLE.
-    #[arg(long, value_name = "TABLE", requires = "from")]
+    #[arg(long, value_name = "TABLE", requires = "from", conflicts_with = "to")]
     table: Option<String>,
     /// Leave out versions that there is no file of any more.
-    #[arg(long, requires = "from")]
+    #[arg(long, requires = "from", conflicts_with = "to")]
     allow_missing: bool,
     /// Take files as they are now that have changed since they were applied.
-    #[arg(long, requires = "from")]
+    #[arg(long, requires = "from", conflicts_with = "to")]
     allow_changed: bool,
-    /// Only say what would be taken over.
-    #[arg(long, requires = "from")]
-    dry_run: bool,
+    /// Only say what would be taken as run.
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 fn tool(name: &str) -> Result<Tool, String> {

@@ -112,7 +112,7 @@ fn printed<'a>(item: &Item<'a>) -> PrintedFile<'a> {
     PrintedFile {
         key: item.file.key.as_str(),
         state: item.state,
-        out_of_order: item.out_of_order,
+        out_of_order: item.out_of_order.is_some(),
         transaction: content.is_none_or(|content| !content.directives.no_transaction),
         statements: statements.as_ref().and_then(|statements| statements.as_ref().ok()).map(Vec::len),
         problem: statements.and_then(Result::err).map(|error| error.to_string()),

@@ -46,6 +46,10 @@ impl Repair {
         let files = self.source.read(cx)?;
         let session = Session::open(&self.connection.login(cx).await?).await?;
         let rows = ledger::read(session.client()).await?.unwrap_or_default();
+        if files.is_empty() && self.keys.is_empty() {
+            // All files gone is more likely a folder that is not there.
+            self.source.none(cx, rows.is_empty())?;
+        }
         let changes = self.changes(&plan(&files, &rows, Policy::default()))?;
         if !changes.is_empty() {
             let names: Vec<&str> = changes.iter().map(|change| change.key.as_str()).collect();

@@ -94,6 +94,9 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 impl Run {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
+        if let Some(file) = &self.dump {
+            self.source.refuse_among(file)?;
+        }
         let login = self.connection.login(cx).await?;
         let (Found { files, left_out }, looked) = self.source.find_during(cx, look_in(&login)).await?;
         anyhow::ensure!(
@@ -112,6 +115,9 @@ impl Run {
             ..Options::new(VERSION)
         };
         let (mut session, seen) = looked?;
+        if files.is_empty() && left_out.is_empty() {
+            self.source.none(cx, seen.is_first())?;
+        }
         // Before anything runs: a run whose schema cannot be written is not what was asked for.
         let dump = match self.dump {
             Some(file) => Some((schema::reaching(&session, &login).await?, file)),

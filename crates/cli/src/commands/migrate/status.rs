@@ -21,7 +21,7 @@ pub(crate) struct Status {
     connection: ConnectionArgs,
     #[command(flatten)]
     source: SourceArgs,
-    /// End with 3 unless everything is up to date.
+    /// End with 3 unless everything is up to date, and no file is gone that was run.
     #[arg(long)]
     exit_code: bool,
 }
@@ -76,7 +76,7 @@ impl Status {
                 printer.warn(format!("{key} was run and its file is gone"));
             }
         })?;
-        if self.exit_code && !printed.up_to_date {
+        if self.exit_code && !(printed.up_to_date && printed.missing.is_empty()) {
             return Err(Found(3).into());
         }
         Ok(())
@@ -88,7 +88,7 @@ fn printed<'a>(item: &Item<'a>) -> PrintedFile<'a> {
     PrintedFile {
         key: item.file.key.as_str(),
         state: item.state,
-        out_of_order: item.out_of_order,
+        out_of_order: item.out_of_order.is_some(),
         sha256: item.file.checksum,
         applied_at: item.done.map(|row| row.applied_at),
         took_ms: item.done.map(|row| row.took_ms),

@@ -41,7 +41,7 @@ async fn plain_files_have_a_session_set_up_once(bed: &Bed) {
         file("a/02.sql", TELLS),
         file("a/03.sql", &format!("BEGIN;\n{TELLS}\nCOMMIT;")),
         file("a/04.sql", "ALTER TABLE told ADD COLUMN other text; -- the end"),
-        file("a/05.sql", ""),
+        file("a/05.sql", "SELECT 1;"),
         // Sets something, and is itself set up for.
         file("a/06.sql", &format!("SET plan_cache_mode = force_custom_plan; {TELLS}")),
         // Too few in a row.
@@ -71,7 +71,9 @@ async fn plain_files_have_a_session_set_up_once(bed: &Bed) {
          || current_setting('application_name')";
     let first = session.client().first_value("ask", back).await.expect("an answer").flatten();
     assert_eq!(first.as_deref(), Some("pg_catalog, pg_temp auto on 0 pgdb"));
-    files.extend((14..19).map(|number| file(&format!("a/{number}.sql"), if number % 2 == 0 { TELLS } else { "" })));
+    files.extend(
+        (14..19).map(|number| file(&format!("a/{number}.sql"), if number % 2 == 0 { TELLS } else { "SELECT 1" })),
+    );
     let report = run(&mut session, &files, &options(), &mut |_| {}).await.expect("a run");
     assert_eq!((report.applied, report.is_complete()), (5, true), "{report:#?}");
     assert_eq!(bed.ask(ANSWER).await, format!("{expected}, {many}, {many}, {last}"));
@@ -103,15 +105,15 @@ async fn where_there_is_code_every_file_is_set_up_for(bed: &Bed) {
             named("4", "CREATE INDEX ON h ((n + 1)) WHERE n > 5;"),
             named("5", "-- SET and no more\nSET work_mem = '1MB'"),
             named("6", TELLS),
-            named("7", ""),
-            named("8", ""),
-            named("9", ""),
+            named("7", "SELECT 1"),
+            named("8", "SELECT 1"),
+            named("9", "SELECT 1"),
             named("A", "DROP VIEW v; DROP TABLE h"),
         ];
         bed.run(&plain).await;
         assert_eq!(bed.ask(ANSWER).await, "force_generic_plan off", "before {code}");
         let rest = ["D", "E", "F", "G"].map(|name| named(name, TELLS));
-        let with_code = [&plain[..], &[named("B", code), named("C", "")], &rest].concat();
+        let with_code = [&plain[..], &[named("B", code), named("C", "SELECT 1")], &rest].concat();
         bed.run(&with_code).await;
         assert_eq!(bed.ask(ANSWER).await, "force_generic_plan off, auto off, auto off, auto off, auto on", "{code}");
         let client = bed.client().await;

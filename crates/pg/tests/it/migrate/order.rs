@@ -3,7 +3,8 @@
 use super::{Bed, file, on_both, options};
 use pgdb_core::migration::plan::{Changed, OutOfOrder, Policy};
 use pgdb_pg::migrate::error::MigrateError;
-use pgdb_pg::migrate::run::Options;
+use pgdb_pg::migrate::report::Event;
+use pgdb_pg::migrate::run::{Options, run};
 
 on_both!(changed_late_and_missing_files);
 on_both!(repeatable_files_run_when_they_change);
@@ -31,7 +32,22 @@ async fn changed_late_and_missing_files(bed: &Bed) {
     let refuse = Options { policy: Policy { out_of_order: OutOfOrder::Refuse, ..Policy::default() }, ..options() };
     let refused = bed.try_run(&late, &refuse).await.expect_err("a late file");
     assert!(matches!(refused, MigrateError::Refused(_)), "{refused:?}");
-    assert_eq!(bed.run(&late).await.applied, 1);
+    for (policy, expected) in [(OutOfOrder::Allow, 0), (OutOfOrder::Warn, 1)] {
+        let mut session = bed.session().await;
+        let mut warned = Vec::new();
+        let tell = &mut |event: Event<'_>| {
+            if let Event::Warning { key, message } = event {
+                warned.push(format!("{}: {message}", key.unwrap_or_default()));
+            }
+        };
+        let policy = Policy { out_of_order: policy, ..Policy::default() };
+        let key = format!("a/001_{expected}.sql");
+        let files = [&late[..], &[file(&key, &log("late"))]].concat();
+        let report = run(&mut session, &files, &Options { policy, ..options() }, tell).await.expect("a run");
+        session.close().await;
+        assert!(report.is_complete() && warned.len() == expected, "{warned:?}");
+        assert!(warned.iter().all(|told| told.contains(&key) && told.contains("'a/002.sql'")), "{warned:?}");
+    }
     // Two files with one number are two files.
     let double = [&late[..], &[file("a/002_other.sql", &log("a2 too"))]].concat();
     assert_eq!(bed.run(&double).await.applied, 1);
