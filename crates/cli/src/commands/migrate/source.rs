@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::lint::counted;
+use crate::args::by_name_alone;
 use anyhow::Context as _;
 use clap::Args;
 use pgdb_core::migration::file::File;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 /// Where the files are.
 #[derive(Debug, Args)]
+#[command(mut_args = by_name_alone)]
 pub(crate) struct SourceArgs {
     /// The folder with the migrations, SCHEMA/NNN_name.sql.
     #[arg(long, env = "MIGRATIONS_DIR", value_name = "DIR", default_value = "migrations")]
