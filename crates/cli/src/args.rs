@@ -133,6 +133,5 @@ pub(crate) enum Command {
     /// Completions for a shell.
     Completions(commands::completions::Completions),
     /// Manual pages.
-    #[command(hide = true)]
     Man(commands::man::Man),
 }
