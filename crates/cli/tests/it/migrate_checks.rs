@@ -60,6 +60,9 @@ fn lint_needs_no_database_and_tells_with_its_exit_status() {
     assert_eq!(summary, "1 error, 1 warning, 0 notes in 3 files\n");
     assert_eq!(run(home.path(), None, &["lint", "shop/003_drop.sql"]).0, 0);
     assert_eq!(run(home.path(), None, &["lint", "--strict", "shop/003_drop.sql"]).0, 1);
+    assert_eq!(run(home.path(), None, &["lint", "--strict", "./migrations/shop/003_drop.sql"]).0, 1);
+    let (status, _, error) = run(home.path(), None, &["lint", "003_drop.sql"]);
+    assert!(status == 2 && error.contains("did you mean 'shop/003_drop.sql'?"), "{error}");
     assert_eq!(run(home.path(), None, &["lint", "shop/004.sql"]).0, 2);
     assert!(run(home.path(), None, &["lint", "--rules"]).1.contains("\nban-drop-column\n"));
 

@@ -3,6 +3,7 @@
 use super::Context;
 use super::connection::ConnectionArgs;
 use super::lines::{locked, moment};
+use super::source::SourceArgs;
 use clap::Args;
 use pgdb_pg::migrate::ledger;
 use pgdb_pg::migrate::session::Session;
@@ -10,10 +11,12 @@ use pgdb_pg::migrate::session::Session;
 /// What was run, when, by whom, and what it locked; newest first.
 #[derive(Debug, Args)]
 pub(crate) struct History {
-    /// Only this file, SCHEMA/NAME.
+    /// Only this file, SCHEMA/NAME or its path.
     key: Option<String>,
     #[command(flatten)]
     connection: ConnectionArgs,
+    #[command(flatten)]
+    source: SourceArgs,
     /// How many rows at most.
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     limit: u32,
@@ -22,7 +25,15 @@ pub(crate) struct History {
 impl History {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         let session = Session::open(&self.connection.login(cx).await?).await?;
-        let rows = ledger::history(session.client(), self.key.as_deref(), self.limit).await?.unwrap_or_default();
+        let read = async |key: Option<&str>| ledger::history(session.client(), key, self.limit).await;
+        let mut rows = read(self.key.as_deref()).await?.unwrap_or_default();
+        if let Some(named) = self.key.as_deref().filter(|_| rows.is_empty()) {
+            rows = read(Some(&self.source.key(named))).await?.unwrap_or_default();
+            if rows.is_empty() {
+                cx.printer
+                    .warn(format!("the ledger knows no attempt of '{named}'; `pgdb migrate status` lists the files"));
+            }
+        }
         session.close().await;
         cx.printer.either(&rows, |printer| {
             let table = rows.iter().map(|row| {
@@ -45,6 +56,9 @@ impl History {
                     more.join("; "),
                 ]
             });
+            if rows.is_empty() {
+                return;
+            }
             printer.table(&["AT", "FILE", "OUTCOME", "TOOK", "BY", "VERSION", ""], table.collect());
         })
     }

@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::source::SourceArgs;
-use crate::error::{Found, Usage};
+use crate::error::Found;
 use clap::Args;
 use pgdb_core::migration::file::File;
 use pgdb_core::migration::plan::{Policy, plan};
@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 pub(crate) struct Lint {
     #[command(flatten)]
     source: SourceArgs,
-    /// Only these files, as SCHEMA/NAME.sql.
+    /// Only these files, as SCHEMA/NAME.sql or by their paths.
     #[arg(value_name = "KEY")]
     keys: Vec<String>,
     /// Fail on warnings too.
@@ -58,11 +58,9 @@ impl Lint {
             return cx.printer.either(&names, |printer| names.iter().for_each(|name| printer.line(name)));
         }
         let FoundFiles { files, left_out } = self.source.find(cx)?;
-        let known: BTreeSet<&str> = files.iter().map(|file| file.key.as_str()).collect();
-        if let Some(stranger) = self.keys.iter().find(|key| !known.contains(key.as_str())) {
-            return Err(Usage(format!("there is no migration '{stranger}' in {}", self.source.dir.display())).into());
-        }
-        let wanted = |key: &str| self.keys.is_empty() || self.keys.iter().any(|one| one == key);
+        let keys: BTreeSet<String> =
+            self.keys.iter().map(|named| self.source.known_key(&files, named)).collect::<Result<_, _>>()?;
+        let wanted = |key: &str| keys.is_empty() || keys.contains(key);
         let mut looked: Vec<FileFindings> = files
             .iter()
             .filter(|file| wanted(file.key.as_str()))
