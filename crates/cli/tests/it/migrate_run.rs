@@ -128,7 +128,20 @@ async fn a_failure_is_shown_and_told_by_the_exit_status() {
     assert_eq!(report["files"][0]["failure"]["line"], 2);
     let status = bed.json(3, &["status", "--exit-code"]);
     assert_eq!(status["files"][1]["error"], "line 2, column 8: column \"missing\" does not exist (SQLSTATE 42703)");
+    let (table, _) = bed.ends(0, &["status"]);
+    let lines: Vec<&str> = table.lines().map(str::trim_end).collect();
+    assert!(lines[0].ends_with("STATE       AT                    TOOK"), "{table}");
+    assert_eq!(lines[2], "a/2.sql  failed");
+    assert_eq!(lines[3], "  line 2, column 8: column \"missing\" does not exist (SQLSTATE 42703)");
     bed.ends(0, &["repair", "a/2.sql", "--done"]);
+    let (table, _) = bed.ends(0, &["status"]);
+    let repaired = table.lines().find(|line| line.starts_with("a/2.sql")).expect("its line");
+    assert!(repaired.contains("up to date (repaired)") && !repaired.contains("ms"), "{table}");
+    let (table, _) = bed.ends(0, &["history", "a/2.sql"]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["AT", "FILE", "OUTCOME", "TOOK"]);
+    assert!(lines[2].starts_with("  by u_") && lines[4].ends_with(", 2 times"), "{table}");
+    assert_eq!(lines[5], "  line 2, column 8: column \"missing\" does not exist (SQLSTATE 42703)");
     bed.ends(0, &["run"]);
 
     bed.ends(2, &["repair", "a/9.sql"]);
