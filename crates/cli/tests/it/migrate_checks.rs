@@ -110,6 +110,8 @@ async fn the_schema_is_dumped_and_drift_is_found() {
 
     // A run that fails leaves the dump as it is.
     fs::write(home.path().join("migrations/shop/003_bad.sql"), "SELECT nonsense;").expect("written");
+    let (_, _, error) = run(home.path(), url, &["drift"]);
+    assert!(error.contains("shop/003_bad.sql is pending\n"), "{error}");
     assert_eq!(run(home.path(), url, &["run", "--dump", "schema.sql"]).0, 1);
     assert_eq!(fs::read_to_string(home.path().join("schema.sql")).expect("a dump"), schema);
 }
