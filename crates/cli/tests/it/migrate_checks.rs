@@ -72,7 +72,7 @@ fn lint_needs_no_database_and_tells_with_its_exit_status() {
         (Some(Some("warning")), Some(Some("note"))),
         "{rules}"
     );
-    assert!(rules.lines().all(|line| line.chars().count() <= 100), "{rules}");
+    assert!(rules.lines().all(|line| line.chars().count() <= 80), "{rules}");
 
     let allowed = format!("-- pgdb: allow(require-concurrent-index-creation) nobody uses it yet\n{}", BY_DAY.1);
     fs::write(home.path().join("migrations").join(BY_DAY.0), allowed).expect("written");

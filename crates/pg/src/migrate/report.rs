@@ -238,3 +238,25 @@ impl fmt::Display for Failure {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_break_in_a_message_splits_nothing() {
+        let failure = |sqlstate: &str, message: &str| Failure {
+            key: "a/1.sql".to_owned(),
+            sqlstate: Some(sqlstate.to_owned()),
+            message: message.to_owned(),
+            ..Failure::default()
+        };
+        let open = failure("42601", "unterminated quoted string at or near \"'abc;\n\"");
+        let shown = "a/1.sql: unterminated quoted string at or near \"'abc;\" (SQLSTATE 42601)";
+        assert_eq!(open.to_string(), shown);
+        assert_eq!(open.in_one_line(), "unterminated quoted string (SQLSTATE 42601)");
+        let raised = failure("P0001", "first\n  second\n");
+        assert_eq!(raised.to_string(), "a/1.sql: first\n      second (SQLSTATE P0001)");
+        assert_eq!(raised.in_one_line(), "first second (SQLSTATE P0001)");
+    }
+}
