@@ -76,11 +76,23 @@ async fn a_schema_is_brought_up_to_date_and_kept_so() {
     assert!(path.trim_end().ends_with("shop/001_create_orders.sql"), "{path}");
     bed.write("shop/001_create_orders.sql", "CREATE TABLE orders (a int);\nDO $$ BEGIN RAISE NOTICE 'heard'; END $$;");
     bed.write("shop_002_index.sql", "CREATE INDEX ON orders (a);");
+    for wrong in [vec!["new", ""], vec!["new", " - "], vec!["new", "shop/more"]] {
+        bed.ends(2, &wrong);
+    }
+    assert!(bed.ends(2, &["new", "shop/more"]).1.contains("pgdb migrate new 'more' --schema shop"));
+    let (path, err) = bed.ends(0, &["new", "003_more", "--schema", "late"]);
+    assert!(path.ends_with("late/001_003_more.sql\n") && err.contains("the number comes by itself"), "{path}{err}");
+    fs::remove_dir_all(bed.folder.path().join("late")).expect("removed");
     bed.ends(3, &["status", "--exit-code"]);
     bed.ends(0, &["status"]);
     assert!(bed.ends(0, &["plan"]).0.contains("shop/001_create_orders.sql  pending: 2 statements, one transaction"));
     bed.ends(3, &["plan", "--exit-code"]);
-    assert!(bed.ends(0, &["validate"]).0.contains("nothing odd"));
+    assert_eq!(bed.ends(0, &["validate"]).0, "2 files, nothing odd\n");
+    bed.write("shop/003_bad.sql", "SELECT 1;\n\\set x 1\n");
+    let (plan, _) = bed.ends(0, &["plan"]);
+    assert_eq!(plan.matches("command of psql").count(), 1, "{plan}");
+    assert!(plan.contains("shop/002_index.sql  pending: 1 statement, one transaction"), "{plan}");
+    fs::remove_file(bed.folder.path().join("shop/003_bad.sql")).expect("removed");
     // Looking alone makes no ledger.
     assert_eq!(bed.ask("SELECT coalesce(to_regclass('pgdb.migrations')::text, 'none')").await, "none");
 
@@ -160,14 +172,27 @@ async fn a_failure_is_shown_and_told_by_the_exit_status() {
     assert_eq!(report["files"][0]["failure"]["line"], 2);
     let status = bed.json(3, &["status", "--exit-code"]);
     assert_eq!(status["files"][1]["error"], "line 2, column 8: column \"missing\" does not exist (SQLSTATE 42703)");
+    let (table, _) = bed.ends(0, &["status"]);
+    let lines: Vec<&str> = table.lines().map(str::trim_end).collect();
+    assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["FILE", "STATE", "AT", "TOOK"]);
+    assert_eq!(lines[2], "a/2.sql  failed, out of order");
+    assert_eq!(lines[3], "  line 2, column 8: column \"missing\" does not exist (SQLSTATE 42703)");
     bed.ends(0, &["repair", "a/2.sql", "--done"]);
+    let (table, _) = bed.ends(0, &["status"]);
+    let repaired = table.lines().find(|line| line.starts_with("a/2.sql")).expect("its line");
+    assert!(repaired.contains("up to date (repaired)") && !repaired.contains("ms"), "{table}");
+    let (table, _) = bed.ends(0, &["history", "a/2.sql"]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["AT", "FILE", "OUTCOME", "TOOK"]);
+    assert!(lines[2].starts_with("  by u_") && lines[4].ends_with(", 2 times"), "{table}");
+    assert_eq!(lines[5], "  line 2, column 8: column \"missing\" does not exist (SQLSTATE 42703)");
     bed.ends(0, &["run"]);
 
     bed.ends(2, &["repair", "a/9.sql"]);
     bed.ends(2, &["run", "--out-of-order", "maybe"]);
     bed.ends(2, &["run", "--database-url", "mysql://x"]);
     let (_, err) = bed.ends(1, &["run", "--dir", "/nowhere"]);
-    assert!(err.contains("/nowhere") && err.contains("--dir"), "{err}");
+    assert!(["/nowhere", "--dir", "`pgdb migrate new NAME`"].iter().all(|part| err.contains(part)), "{err}");
     let nobody = bed.command(&["run"]).env_remove("DATABASE_URL").output().expect("pgdb runs");
     assert_eq!(nobody.status.code(), Some(2));
     assert!(texts(&nobody).1.contains("DATABASE_URL"));
@@ -183,7 +208,12 @@ async fn a_database_with_its_schema_is_taken_over() {
     bed.ends(2, &["baseline", "--to", "a/2.sql", "--allow-missing"]);
     assert_eq!(bed.json(0, &["baseline", "--to", "a/2.sql", "--dry-run"]), json!(["a/1.sql", "a/2.sql"]));
     assert_eq!(bed.ask("SELECT coalesce(to_regclass('pgdb.migrations')::text, 'none')").await, "none");
-    assert_eq!(bed.json(0, &["baseline", "--to", "a/2.sql"]), json!(["a/1.sql", "a/2.sql"]));
+    let second = bed.folder.path().join("a/2.sql").display().to_string();
+    assert_eq!(bed.json(0, &["baseline", "--to", &second]), json!(["a/1.sql", "a/2.sql"]));
+    assert_eq!(bed.ends(0, &["baseline", "--to", &second]).0, "Every file up to a/2.sql was run already.\n");
+    assert_eq!(bed.json(0, &["history", &second])[0]["outcome"], "baseline");
+    let (table, error) = bed.ends(0, &["history", "a/9.sql"]);
+    assert!(table.is_empty() && error.contains("knows no attempt of 'a/9.sql'"), "{table}{error}");
     let (out, _) = bed.ends(0, &["run"]);
     assert!(out.ends_with("All migrations applied (1 run now, 2 before)\n"), "{out}");
     assert_eq!(bed.ask("SELECT to_regclass('t') IS NULL").await, "t");

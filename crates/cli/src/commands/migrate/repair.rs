@@ -42,7 +42,8 @@ struct Change {
 }
 
 impl Repair {
-    pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
+    pub(crate) async fn run(mut self, cx: &Context<'_>) -> anyhow::Result<()> {
+        self.keys = self.keys.iter().map(|named| self.source.key(named)).collect();
         let files = self.source.read(cx)?;
         let session = Session::open(&self.connection.login(cx).await?).await?;
         let rows = ledger::read(session.client()).await?.unwrap_or_default();
