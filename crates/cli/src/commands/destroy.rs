@@ -1,12 +1,20 @@
 //! `pgdb destroy NAME`.
 
 use super::{Context, NOTHING};
+use crate::error::Refused;
 use clap::Args;
-use pgdb_api::instances::Ok as Done;
+use pgdb_api::instances::{Holds, Ok as Done};
 use reqwest::Method;
+
+/// How many previews or templates are called by their names; of more there is the number.
+const NAMED: usize = 8;
 
 /// Remove a database and its data.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "On a terminal it asks first, and names the previews and templates that are on the same server: they go with \
+                  it. While one of the previews is protected it is refused, as it is for a database that is protected itself."
+)]
 pub(crate) struct Destroy {
     /// Its name.
     name: String,
@@ -19,7 +27,13 @@ impl Destroy {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         let path = cx.path(&self.name, &format!("?keep_data={}", self.keep_data))?;
         let what = if self.keep_data { "and keep its data" } else { "and ALL ITS DATA" };
-        cx.confirm(&format!("Destroy '{}' {what}?", self.name))?;
+        let held = self.held(cx).await?;
+        let more = match &held {
+            Some(held) if self.keep_data => format!(", but no record of its {held}"),
+            Some(held) => format!(", its {held} included"),
+            None => String::new(),
+        };
+        cx.confirm(&format!("Destroy '{}' {what}{more}?", self.name))?;
         let done: Done = cx
             .perform(Method::DELETE, &path, NOTHING, async |operation| {
                 let kept = operation.steps.iter().find_map(|step| step.output.as_ref()?["volume"].as_str());
@@ -28,9 +42,36 @@ impl Destroy {
             .await?;
         cx.printer.either(&done, |printer| {
             printer.line(format!("destroyed: {}", self.name));
+            if let Some(held) = &held {
+                printer.note(format!("{} with it: {held}", if self.keep_data { "forgotten" } else { "gone" }));
+            }
             if let Some(volume) = &done.volume_name {
                 printer.line(format!("kept: {volume}"));
             }
         })
+    }
+
+    /// The previews and templates on it. A daemon that knows nothing of the kind, and one that does not tell this token,
+    /// have theirs destroyed without a word.
+    async fn held(&self, cx: &Context<'_>) -> anyhow::Result<Option<String>> {
+        let holds = match cx.item(&self.name).await {
+            Ok(item) => item.holds.unwrap_or_default(),
+            Err(error) if error.is::<Refused>() => Holds::default(),
+            Err(error) => return Err(error),
+        };
+        let parts = [named("preview", &holds.previews), named("template", &holds.templates)];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        Ok((!parts.is_empty()).then(|| parts.join(" and ")))
+    }
+}
+
+/// How many there are, and what the first of them are called.
+fn named(kind: &str, names: &[String]) -> Option<String> {
+    let (count, first) = (names.len(), names.get(..NAMED).unwrap_or(names).join(", "));
+    match count {
+        0 => None,
+        1 => Some(format!("{kind} {first}")),
+        2..=NAMED => Some(format!("{count} {kind}s ({first})")),
+        _ => Some(format!("{count} {kind}s ({first}, …)")),
     }
 }

@@ -7,9 +7,11 @@ use super::steps::{DEPLOY, DESTROY, DeployInput, DestroyInput, OnInstance, RESTA
 use super::steps::{RestoreInput, START, STOP};
 use super::world::{World, not_found, runtime_problem};
 use crate::operations::{Engine, NewOperation, Started};
+use crate::previews::record as previews;
+use crate::previews::templates;
 use crate::problem::Problem;
 use bytes::Bytes;
-use pgdb_api::instances::{DeployRequest, Deployment, StatusItem};
+use pgdb_api::instances::{DeployRequest, Deployment, Holds, StatusItem};
 use pgdb_core::id::InstanceId;
 use pgdb_core::instance::{DesiredState, InstanceState, RequestedSettings, RuntimeKind};
 use pgdb_core::random;
@@ -176,6 +178,14 @@ impl InstanceService {
                 let message = format!("'{wanted}' is protected; run `pgdb unprotect {wanted}` first");
                 return Err(Problem::locked("protected", message));
             }
+            let protected = previews::protected_on(connection, &instance.id)?;
+            if !protected.is_empty() {
+                let message = format!(
+                    "previews on '{wanted}' are protected: {}; run `pgdb preview unprotect NUMBER` for each first",
+                    protected.join(", ")
+                );
+                return Err(Problem::locked("protected", message));
+            }
             record::set_desired(connection, &instance.id, DesiredState::Stopped)?;
             record::set_state(connection, &instance.id, InstanceState::Destroying, None)
         };
@@ -271,7 +281,12 @@ impl InstanceService {
     /// One instance as it stands.
     pub async fn item(&self, name: &str, view: &View) -> Result<StatusItem, Problem> {
         let instance = self.world.by_name(name).await?;
-        self.to_item(&instance, view)
+        let id = instance.id.clone();
+        let holds = self.world.store.read(move |connection| {
+            Ok(Holds { previews: previews::on(connection, &id)?, templates: templates::on(connection, &id)? })
+        });
+        let holds = holds.await?;
+        Ok(StatusItem { holds: (holds != Holds::default()).then_some(holds), ..self.to_item(&instance, view)? })
     }
 
     /// The body of `GET /v1/status`; rendered once for each revision of the state.
@@ -301,6 +316,7 @@ impl InstanceService {
             tls: instance.tls,
             over_quota: instance.over_quota(),
             disk_bytes: instance.disk_bytes,
+            holds: None,
         })
     }
 

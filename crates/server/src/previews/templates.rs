@@ -1,5 +1,6 @@
 //! Templates as rows: what was found out about a database that previews are cloned from.
 
+use super::server::EXTERNAL;
 use crate::problem::Problem;
 use crate::store::rows::{from_micros, micros};
 use jiff::Timestamp;
@@ -68,6 +69,13 @@ pub fn names(connection: &Connection) -> Result<Vec<(String, String)>, Problem> 
     Ok(connection.prepare_cached(sql)?.query_map([], read)?.collect::<Result<_, _>>()?)
 }
 
+/// The templates on a server: those that were cloned, and those that were defined.
+pub fn on(connection: &Connection, target: &str) -> Result<Vec<String>, Problem> {
+    let sql = "SELECT name FROM preview_templates WHERE target = ?1 \
+               UNION SELECT name FROM template_definitions WHERE target = ?1 ORDER BY name";
+    Ok(connection.prepare_cached(sql)?.query_map([target], |row| row.get(0))?.collect::<Result<_, _>>()?)
+}
+
 /// Writes what was found out about a template; its generation is the next one.
 pub fn put(connection: &Connection, template: &TemplateRecord) -> Result<(), Problem> {
     let sql = format!(
@@ -109,9 +117,20 @@ pub fn forget(connection: &Connection, target: &str, name: &str) -> Result<(), P
     Ok(())
 }
 
+/// The tables with rows of what is on a server.
+const ON_A_SERVER: [&str; 4] = ["previews", "preview_pool", "preview_templates", "template_definitions"];
+
+/// Servers that something is known of, and that were instances which are gone. A destroy forgets its own; such rows are
+/// those of an operation that it has overtaken.
+pub fn gone_targets(connection: &Connection) -> Result<Vec<String>, Problem> {
+    let all = ON_A_SERVER.map(|table| format!("SELECT target FROM {table}")).join(" UNION ");
+    let sql = format!("SELECT target FROM ({all}) WHERE target <> ?1 AND target NOT IN (SELECT id FROM instances)");
+    Ok(connection.prepare_cached(&sql)?.query_map([EXTERNAL], |row| row.get(0))?.collect::<Result<_, _>>()?)
+}
+
 /// Forgets everything about a server.
 pub fn forget_target(connection: &Connection, target: &str) -> Result<(), Problem> {
-    for table in ["previews", "preview_pool", "preview_templates", "template_definitions"] {
+    for table in ON_A_SERVER {
         connection.execute(&format!("DELETE FROM {table} WHERE target = ?1"), [target])?;
     }
     connection.execute("DELETE FROM preview_targets WHERE key = ?1", [target])?;

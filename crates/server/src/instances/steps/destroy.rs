@@ -4,6 +4,7 @@ use super::super::record;
 use super::super::world::{World, runtime_step};
 use super::{subject, unknown_step};
 use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
+use crate::previews::templates;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -64,6 +65,8 @@ impl OperationKind for Destroy {
                     if let Some(volume) = &volume {
                         record::insert_volume(connection, volume, &instance, kept_at)?;
                     }
+                    // Whatever was on it is gone with it, or kept data that nobody has a password for.
+                    templates::forget_target(connection, &instance.id)?;
                     record::delete(connection, &instance.id)
                 }));
             }
