@@ -164,6 +164,9 @@ pub struct Ok {
     /// The volume that was kept, when one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_name: Option<String>,
+    /// The previews and templates that were on it, where there were any: they are gone, or with their data kept, forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Holds>,
 }
 
 /// Query of `DELETE /v1/db/{name}`.

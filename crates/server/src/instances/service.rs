@@ -11,7 +11,7 @@ use crate::previews::record as previews;
 use crate::previews::templates;
 use crate::problem::Problem;
 use bytes::Bytes;
-use pgdb_api::instances::{DeployRequest, Deployment, Holds, StatusItem};
+use pgdb_api::instances::{DeployRequest, Deployment, StatusItem};
 use pgdb_core::id::InstanceId;
 use pgdb_core::instance::{DesiredState, InstanceState, RequestedSettings, RuntimeKind};
 use pgdb_core::random;
@@ -282,11 +282,8 @@ impl InstanceService {
     pub async fn item(&self, name: &str, view: &View) -> Result<StatusItem, Problem> {
         let instance = self.world.by_name(name).await?;
         let id = instance.id.clone();
-        let holds = self.world.store.read(move |connection| {
-            Ok(Holds { previews: previews::on(connection, &id)?, templates: templates::on(connection, &id)? })
-        });
-        let holds = holds.await?;
-        Ok(StatusItem { holds: (holds != Holds::default()).then_some(holds), ..self.to_item(&instance, view)? })
+        let holds = self.world.store.read(move |connection| templates::held(connection, &id)).await?;
+        Ok(StatusItem { holds, ..self.to_item(&instance, view)? })
     }
 
     /// The body of `GET /v1/status`; rendered once for each revision of the state.

@@ -1,9 +1,11 @@
 //! Templates as rows: what was found out about a database that previews are cloned from.
 
+use super::record;
 use super::server::EXTERNAL;
 use crate::problem::Problem;
 use crate::store::rows::{from_micros, micros};
 use jiff::Timestamp;
+use pgdb_api::instances::Holds;
 use pgdb_core::copying::{Copied, Timings};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
@@ -69,13 +71,6 @@ pub fn names(connection: &Connection) -> Result<Vec<(String, String)>, Problem> 
     Ok(connection.prepare_cached(sql)?.query_map([], read)?.collect::<Result<_, _>>()?)
 }
 
-/// The templates on a server: those that were cloned, and those that were defined.
-pub fn on(connection: &Connection, target: &str) -> Result<Vec<String>, Problem> {
-    let sql = "SELECT name FROM preview_templates WHERE target = ?1 \
-               UNION SELECT name FROM template_definitions WHERE target = ?1 ORDER BY name";
-    Ok(connection.prepare_cached(sql)?.query_map([target], |row| row.get(0))?.collect::<Result<_, _>>()?)
-}
-
 /// Writes what was found out about a template; its generation is the next one.
 pub fn put(connection: &Connection, template: &TemplateRecord) -> Result<(), Problem> {
     let sql = format!(
@@ -115,6 +110,15 @@ pub fn note_copy(connection: &Connection, target: &str, name: &str, copied: Copi
 pub fn forget(connection: &Connection, target: &str, name: &str) -> Result<(), Problem> {
     connection.execute("DELETE FROM preview_templates WHERE target = ?1 AND name = ?2", [target, name])?;
     Ok(())
+}
+
+/// The previews and templates on a server, these whether they were cloned or only defined. None if there is nothing.
+pub fn held(connection: &Connection, target: &str) -> Result<Option<Holds>, Problem> {
+    let sql = "SELECT name FROM preview_templates WHERE target = ?1 \
+               UNION SELECT name FROM template_definitions WHERE target = ?1 ORDER BY name";
+    let templates = connection.prepare_cached(sql)?.query_map([target], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let holds = Holds { previews: record::on(connection, target)?, templates };
+    Ok((holds != Holds::default()).then_some(holds))
 }
 
 /// The tables with rows of what is on a server.
