@@ -138,6 +138,18 @@ pub struct StatusItem {
     /// Bytes of disk it took when last measured.
     #[serde(default)]
     pub disk_bytes: Option<u64>,
+    /// What else a destroy removes. Only where one instance is asked for, and it holds something of the kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<Holds>,
+}
+
+/// The previews on an instance, and the templates that they are cloned from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Holds {
+    /// Databases of previews, by template and number.
+    pub previews: Vec<String>,
+    /// Databases of templates, by name.
+    pub templates: Vec<String>,
 }
 
 fn unknown() -> String {
@@ -152,6 +164,9 @@ pub struct Ok {
     /// The volume that was kept, when one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_name: Option<String>,
+    /// The previews and templates that were on it, where there were any: they are gone, or with their data kept, forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Holds>,
 }
 
 /// Query of `DELETE /v1/db/{name}`.

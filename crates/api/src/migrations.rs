@@ -83,7 +83,7 @@ pub struct RolloutTargets {
     pub numbers: Vec<u64>,
     /// The databases of these instances.
     pub instances: Vec<String>,
-    /// The databases of all instances.
+    /// The databases of all instances, but for the one that previews are made on where no server was configured.
     pub all_instances: bool,
 }
 
@@ -109,6 +109,10 @@ pub struct RolloutItem {
     pub kind: String,
     /// What it is called: the template, the preview's database, the instance.
     pub name: String,
+    /// The pull request's number, of a preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub number: Option<u64>,
     /// The instance that it is on; none on the configured external server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]

@@ -107,14 +107,8 @@ impl Server {
             (Some(server), _) if server.contains("://") => Some(server.clone()),
             (Some(alias), _) => {
                 let config = ConfigFile::load()?;
-                let known = || config.servers().into_iter().map(|(alias, _)| alias).collect::<Vec<_>>().join(", ");
                 let url = config.server(alias).map(str::to_owned);
-                Some(url.ok_or_else(|| {
-                    crate::error::Usage(format!(
-                        "there is no server '{alias}' in the configuration (known: {})",
-                        known()
-                    ))
-                })?)
+                Some(url.ok_or_else(|| crate::error::Usage(unknown_server(&config, alias)))?)
             }
             (None, Ok(url)) if !url.is_empty() => Some(url),
             (None, _) => {
@@ -140,6 +134,15 @@ impl Server {
     pub(crate) fn is_local(&self) -> bool {
         self.own || is_loopback(&self.url)
     }
+}
+
+fn unknown_server(config: &ConfigFile, alias: &str) -> String {
+    let known = config.servers().into_iter().map(|(alias, _)| alias).collect::<Vec<_>>().join(", ");
+    let which = if known.is_empty() { "which names none".to_owned() } else { format!("which names {known}") };
+    format!(
+        "there is no server '{alias}' in the configuration, {which}; `pgdb config set server.{alias} URL` adds it, and --server \
+         takes a URL too"
+    )
 }
 
 /// The address that a daemon with the same environment listens on.

@@ -2,7 +2,7 @@
 
 /// Why a duration was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("write a number and s, m, h or d, such as 30d")]
+#[error("write a number and s, m, h or d, such as 90s, 10m or 30d")]
 pub struct InvalidDuration;
 
 /// `90s`, `15m`, `12h` or `30d` in seconds; at least one second.

@@ -134,6 +134,13 @@ impl Context<'_> {
         Ok(item)
     }
 
+    /// The same where somebody is to log in: one that is stopped cannot be.
+    pub(crate) async fn reachable(&self, name: &str) -> anyhow::Result<StatusItem> {
+        let item = self.revealed(name).await?;
+        runs(&item)?;
+        Ok(item)
+    }
+
     /// Starts an operation, shows its steps on a terminal, and gives its result, which `then` fetches if the daemon
     /// answered with the operation alone.
     pub(crate) async fn perform<T, F>(
@@ -160,6 +167,18 @@ impl Context<'_> {
     pub(crate) fn confirm(&self, question: &str) -> anyhow::Result<()> {
         if self.global.yes { Ok(()) } else { self.printer.confirm(question) }
     }
+
+    /// Whether [`Self::confirm`] asks.
+    pub(crate) fn asks(&self) -> bool {
+        !self.global.yes && self.printer.can_ask()
+    }
+}
+
+/// Refuses a database whose server is stopped.
+pub(crate) fn runs(item: &StatusItem) -> anyhow::Result<()> {
+    let name = &item.name;
+    anyhow::ensure!(item.state != "stopped", "the instance '{name}' is stopped; start it: `pgdb start {name}`");
+    Ok(())
 }
 
 /// No body.

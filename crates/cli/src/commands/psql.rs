@@ -21,7 +21,7 @@ pub(crate) struct Psql {
 
 impl Psql {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
-        let item = cx.revealed(&self.name).await?;
+        let item = cx.reachable(&self.name).await?;
         let error = psql(&Connection::of(&item))?.args(&self.args).exec();
         Err(error).context("could not run psql")
     }

@@ -31,6 +31,7 @@ impl Show {
 pub(super) fn print(cx: &Context<'_>, item: &StatusItem) -> anyhow::Result<()> {
     cx.printer.either(item, |printer| {
         let used = item.disk_bytes.map_or("not measured yet".to_owned(), |bytes| format!("{} MB", bytes / 1_000_000));
+        let holds = item.holds.clone().unwrap_or_default();
         let facts = [
             ("name", item.name.clone()),
             ("state", state(item)),
@@ -48,6 +49,8 @@ pub(super) fn print(cx: &Context<'_>, item: &StatusItem) -> anyhow::Result<()> {
             ("id", item.container_id.clone()),
             ("volume", item.volume_name.clone()),
             ("created", item.created_at.to_string()),
+            ("previews", holds.previews.join(", ")),
+            ("templates", holds.templates.join(", ")),
         ];
         for (fact, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
             printer.line(format!("{fact}: {value}"));

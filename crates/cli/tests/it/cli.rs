@@ -65,12 +65,22 @@ fn wrong_use_is_2_and_touches_nothing() {
         vec!["token", "create", "--name", "x", "--scope", "everything"],
         vec!["config", "set", "server.default", "ftp://x"],
         vec!["--server", "unknown", "status"],
+        vec!["migrate", "rollout", "--preview", "abc", "--dir", "/"],
     ] {
         let output = run(pgdb(home.path(), Some("http://127.0.0.1:1")).args(&wrong));
         assert_eq!(output.status.code(), Some(2), "{wrong:?}: {}", stderr(&output));
         assert!(stdout(&output).is_empty() && !stderr(&output).is_empty(), "{wrong:?}");
     }
     assert!(!home.path().join(".config").exists());
+    for (wrong, told) in [
+        (&["--server", "nowhere", "status"][..], "which names none; `pgdb config set server.nowhere URL` adds it"),
+        (&["migrate", "rollout", "--preview", "abc"], "'abc' is no pull request's number"),
+        (&["migrate", "run", "--wait", "5"], "such as 90s, 10m or 30d"),
+        (&["migrate", "run", "--on", "medusa_pr_7"], "`pgdb migrate rollout --preview 7` runs files in it"),
+    ] {
+        let output = run(pgdb(home.path(), None).args(wrong));
+        assert!(output.status.code() == Some(2) && stderr(&output).contains(told), "{wrong:?}: {}", stderr(&output));
+    }
 }
 
 #[test]
@@ -315,12 +325,44 @@ async fn every_command_does_what_it_says() {
     std::fs::write(&script, "INSERT INTO note VALUES ('more');\nSELECT 1/0;\n").expect("written");
     assert_eq!(pgdb(&["restore", "mydb", script.to_str().expect("a path")]).status.code(), Some(1));
     assert_eq!(sql::run(database_url, "SELECT count(*) FROM note").await, "1", "a script is kept whole or not at all");
+    std::fs::write(&script, "INSERT INTO note VALUES ('more')").expect("written");
+    let said = fine(&pgdb(&["restore", "mydb", script.to_str().expect("a path")]));
+    assert_eq!(said, "the SQL file was run in 'mydb'\n");
+    assert_eq!(sql::run(database_url, "DELETE FROM note WHERE text = 'more' RETURNING text").await, "more");
+    // psql would take each of these for a success.
+    let head = "--\n-- PostgreSQL database dump\n--\n\nCOPY public.note (text) FROM stdin;\ncut\n";
+    for (content, told) in [("", "is empty"), (" \n\n", "is empty"), (head, "cut short")] {
+        std::fs::write(&script, content).expect("written");
+        let output = pgdb(&["restore", "mydb", script.to_str().expect("a path")]);
+        assert!(output.status.code() == Some(1) && stderr(&output).contains(told), "{told}: {}", stderr(&output));
+    }
+    assert_eq!(sql::run(database_url, "SELECT count(*) FROM note").await, "1", "nothing was restored");
+    std::fs::write(&script, format!("{head}\\.\n--\n-- PostgreSQL database dump complete\n--\n\nSELECT 1;\n"))
+        .expect("written");
+    fine(&pgdb(&["restore", "mydb", script.to_str().expect("a path")]));
+    assert_eq!(sql::run(database_url, "DELETE FROM note WHERE text = 'cut' RETURNING text").await, "cut");
 
     fine(&pgdb(&["protect", "mydb"]));
     let refused = pgdb(&["destroy", "mydb"]);
     assert!(refused.status.code() == Some(1) && stderr(&refused).contains("unprotect"), "{}", stderr(&refused));
     fine(&pgdb(&["unprotect", "mydb"]));
-    for verb in ["stop", "start", "restart"] {
+    fine(&pgdb(&["stop", "mydb"]));
+    for arguments in [
+        &["psql", "mydb"][..],
+        &["restore", "mydb", script.to_str().expect("a path")],
+        &["migrate", "history", "--on", "mydb"],
+    ] {
+        let output = pgdb(arguments);
+        let told = "the instance 'mydb' is stopped; start it: `pgdb start mydb`";
+        assert!(
+            output.status.code() == Some(1) && stderr(&output).contains(told),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+    }
+    let output = pgdb(&["psql", "nope"]);
+    assert!(stderr(&output).contains("'nope'; `pgdb status` shows all"), "{}", stderr(&output));
+    for verb in ["start", "restart"] {
         fine(&pgdb(&[verb, "mydb"]));
     }
     let created: Value =

@@ -78,7 +78,7 @@ async fn a_template_and_its_previews_are_brought_up_to_date_and_stay_so() {
     );
 
     let (code, stdout, _) = files.rollout(&[WITH_TEMPLATE, &["--dry-run", "--exit-code"]].concat());
-    assert!(code == 3 && stdout.contains("· preview medusa_pr_1: 1 file to run"), "{stdout}");
+    assert!(code == 3 && stdout.contains("· preview 1 (medusa_pr_1): 1 file to run"), "{stdout}");
     let none = "SELECT coalesce(to_regclass('pgdb.migrations')::text, 'none')";
     assert_eq!(sql::run(&bed.app_url(&one), none).await, "none");
 
@@ -134,10 +134,11 @@ async fn one_database_that_fails_is_told_and_the_others_are_done() {
     let (code, stdout, stderr) = files.rollout(&["--previews", "--keep-going"]);
     assert_eq!(code, 1, "{stdout}{stderr}");
     assert!(
-        stdout.contains("✓ preview medusa_pr_1: 1 file") && stdout.contains("✓ preview medusa_pr_3: 1 file"),
+        stdout.contains("✓ preview 1 (medusa_pr_1): 1 file") && stdout.contains("✓ preview 3 (medusa_pr_3): 1 file"),
         "{stdout}"
     );
-    for part in ["✗ preview medusa_pr_2: shop/001_taken.sql:2", "already exists", "1 of 3 databases could not be"] {
+    for part in ["✗ preview 2 (medusa_pr_2): shop/001_taken.sql:2", "already exists", "1 of 3 databases could not be"]
+    {
         assert!(stderr.contains(part), "{part}: {stderr}");
     }
     let operation = stderr.split_whitespace().find_map(|word| word.strip_prefix("op_")).expect("an operation");
@@ -158,6 +159,7 @@ async fn one_database_that_fails_is_told_and_the_others_are_done() {
         code == 1 && stderr.contains("nothing else was") && stderr.contains("division by zero"),
         "{stdout}{stderr}"
     );
+    assert_eq!(stderr.matches("division by zero").count(), 1, "told once: {stderr}");
     let left = "SELECT string_agg(datname, ' ') FROM pg_database WHERE datname LIKE 'template\\_m%'";
     assert_eq!(bed.admin(left).await, "template_medusa");
     let half = "SELECT count(*) FROM pg_tables WHERE tablename = 'half'";
@@ -250,6 +252,51 @@ async fn instances_are_brought_up_to_date_and_wrong_requests_are_refused() {
     let limited = bed.daemon.with_token(token["token"].as_str().expect("a token"));
     let asked = limited.post("/v1/migrations", &body(good, json!({ "previews": true }))).await;
     assert_eq!(asked.refused(403), "forbidden");
+}
+
+#[tokio::test]
+async fn the_server_of_previews_is_none_of_all_instances_and_is_named_in_every_line() {
+    let mut daemon = Daemon::prepare(BINARY);
+    daemon.set_env("PGDB_PREVIEW_POOL_MAX", "0");
+    daemon.up(&[]).await;
+    let folder = daemon.folder().join("migrations/public");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("001_t.sql"), "CREATE TABLE t (n integer)").expect("written");
+    let pgdb = |arguments: &[&str]| {
+        let mut command = daemon.command();
+        command.env("PGDB_SERVER_URL", format!("http://127.0.0.1:{}", daemon.http_port()));
+        let output = command.env("MIGRATIONS_DIR", daemon.folder().join("migrations")).args(arguments).output();
+        let output = output.expect("the command runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    };
+    let built = json!({ "files": [{ "name": "001_of_template.sql", "sql": "CREATE TABLE public.items (n integer)" }] });
+    daemon.post("/v1/templates/template_medusa/build", &built).await.expect(200);
+    let (code, _, stderr) = pgdb(&["preview", "ensure", "12"]);
+    assert!(code == 0 && stderr.contains("it is the first on the instance 'previews', the server that"), "{stderr}");
+    let (code, _, stderr) = pgdb(&["preview", "ensure", "13"]);
+    assert_eq!((code, stderr.as_str()), (0, ""), "said once");
+    daemon.deploy_named("app").await;
+
+    let (code, stdout, stderr) = pgdb(&["migrate", "rollout", "--all-instances"]);
+    assert!(code == 0 && stdout.starts_with("✓ instance app: 1 file, "), "{stderr}");
+    assert!(stdout.ends_with("All migrations applied (1 databases)\n"), "{stdout}");
+    let (code, stdout, stderr) = pgdb(&["migrate", "rollout", "--instance", "previews", "--dry-run"]);
+    assert!(code == 0 && stdout.contains("· instance previews: 1 file to run"), "{stdout}{stderr}");
+
+    let (code, stdout, stderr) = pgdb(&["migrate", "rollout", "--preview", "12"]);
+    assert!(code == 0 && stdout.starts_with("✓ preview 12 (medusa_pr_12) on previews: 1 file, "), "{stdout}{stderr}");
+    fs::write(folder.join("002_bad.sql"), "SELECT 1 / 0").expect("written");
+    let (code, _, stderr) = pgdb(&["migrate", "rollout", "--previews", "--keep-going"]);
+    assert!(code == 1 && stderr.contains("✗ preview 12 (medusa_pr_12) on previews: public/002_bad.sql:1"), "{stderr}");
+    assert!(stderr.contains("✗ preview 13 (medusa_pr_13) on previews: "), "{stderr}");
+
+    // Nothing is run and nothing is known of one that is stopped, which is no success.
+    daemon.poke("/v1/db/previews/stop").await.expect(200);
+    let (code, _, stderr) = pgdb(&["migrate", "rollout", "--previews", "--dry-run"]);
+    assert!(code == 1 && stderr.contains("✗ preview 12 (medusa_pr_12) on previews: "), "{code}: {stderr}");
+    let (code, _, stderr) = pgdb(&["preview", "psql", "12"]);
+    assert!(code == 1 && stderr.contains("'previews' is stopped; start it: `pgdb start previews`"), "{stderr}");
 }
 
 #[tokio::test]

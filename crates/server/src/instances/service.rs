@@ -7,6 +7,8 @@ use super::steps::{DEPLOY, DESTROY, DeployInput, DestroyInput, OnInstance, RESTA
 use super::steps::{RestoreInput, START, STOP};
 use super::world::{World, not_found, runtime_problem};
 use crate::operations::{Engine, NewOperation, Started};
+use crate::previews::record as previews;
+use crate::previews::templates;
 use crate::problem::Problem;
 use bytes::Bytes;
 use pgdb_api::instances::{DeployRequest, Deployment, StatusItem};
@@ -176,6 +178,14 @@ impl InstanceService {
                 let message = format!("'{wanted}' is protected; run `pgdb unprotect {wanted}` first");
                 return Err(Problem::locked("protected", message));
             }
+            let protected = previews::protected_on(connection, &instance.id)?;
+            if !protected.is_empty() {
+                let message = format!(
+                    "previews on '{wanted}' are protected: {}; run `pgdb preview unprotect NUMBER` for each first",
+                    protected.join(", ")
+                );
+                return Err(Problem::locked("protected", message));
+            }
             record::set_desired(connection, &instance.id, DesiredState::Stopped)?;
             record::set_state(connection, &instance.id, InstanceState::Destroying, None)
         };
@@ -271,7 +281,9 @@ impl InstanceService {
     /// One instance as it stands.
     pub async fn item(&self, name: &str, view: &View) -> Result<StatusItem, Problem> {
         let instance = self.world.by_name(name).await?;
-        self.to_item(&instance, view)
+        let id = instance.id.clone();
+        let holds = self.world.store.read(move |connection| templates::held(connection, &id)).await?;
+        Ok(StatusItem { holds, ..self.to_item(&instance, view)? })
     }
 
     /// The body of `GET /v1/status`; rendered once for each revision of the state.
@@ -301,6 +313,7 @@ impl InstanceService {
             tls: instance.tls,
             over_quota: instance.over_quota(),
             disk_bytes: instance.disk_bytes,
+            holds: None,
         })
     }
 

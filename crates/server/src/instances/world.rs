@@ -238,7 +238,7 @@ impl World {
 /// The 404 of an unknown name.
 pub(crate) fn not_found(name: &str) -> Problem {
     let shown: String = name.chars().take(80).collect();
-    Problem::not_found("database_not_found", format!("there is no database called '{shown}'"))
+    Problem::not_found("database_not_found", format!("there is no database called '{shown}'; `pgdb status` shows all"))
 }
 
 /// A runtime's error as a problem: the caller's fault, something passing, or upstream's.

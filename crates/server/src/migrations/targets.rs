@@ -2,6 +2,7 @@
 
 use super::record;
 use super::run::{self, Parties};
+use crate::config::TargetConfig;
 use crate::instances::InstanceRecord;
 use crate::instances::record as instances;
 use crate::instances::world::pg;
@@ -41,7 +42,7 @@ pub(super) struct Targets {
     pub(super) itself: bool,
     /// Which of its previews.
     pub(super) previews: Which<u64>,
-    /// Which instances, by id.
+    /// Which instances, by id. The one that previews are made on is none of all: nobody deployed it for its own database.
     pub(super) instances: Which<String>,
 }
 
@@ -79,11 +80,12 @@ pub(super) enum Target {
 impl Target {
     /// An item that says nothing yet.
     pub(super) fn item(&self, on: Option<String>) -> RolloutItem {
-        let (kind, name) = match self {
-            Self::Preview(preview) => ("preview", preview.db.clone()),
-            Self::Instance(instance) => ("instance", instance.name.clone()),
-        };
-        blank(kind, name, on)
+        match self {
+            Self::Preview(preview) => {
+                RolloutItem { number: Some(preview.number), ..blank("preview", preview.db.clone(), on) }
+            }
+            Self::Instance(instance) => blank("instance", instance.name.clone(), on),
+        }
     }
 
     /// What tells it from others.
@@ -97,6 +99,7 @@ pub(super) fn blank(kind: &str, name: String, on: Option<String>) -> RolloutItem
     RolloutItem {
         kind: kind.to_owned(),
         name,
+        number: None,
         on,
         state: "up_to_date".to_owned(),
         files: Vec::new(),
@@ -109,6 +112,10 @@ pub(super) fn blank(kind: &str, name: String, on: Option<String>) -> RolloutItem
 /// The databases as they are now, previews first, by name.
 pub(super) async fn find(world: &PreviewWorld, targets: &Targets) -> Result<Vec<Target>, Problem> {
     let wanted = targets.clone();
+    let of_previews = match &world.config.target {
+        TargetConfig::Instance(name) if wanted.instances == Which::All => Some(name.clone()),
+        _ => None,
+    };
     let found = world.store.read(move |connection| {
         let mut found = Vec::new();
         for preview in previews::all(connection)? {
@@ -118,7 +125,8 @@ pub(super) async fn find(world: &PreviewWorld, targets: &Targets) -> Result<Vec<
             }
         }
         for instance in instances::all(connection)? {
-            if instance.state != InstanceState::Destroying && wanted.instances.holds(&instance.id) {
+            let left_out = instance.state == InstanceState::Destroying || of_previews.as_ref() == Some(&instance.name);
+            if !left_out && wanted.instances.holds(&instance.id) {
                 found.push(Target::Instance(Box::new(instance)));
             }
         }

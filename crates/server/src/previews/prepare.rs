@@ -30,10 +30,8 @@ impl PreviewService {
         for _ in 0..ROUNDS {
             match self.world.server(Some(&own)).await {
                 Err(problem) if problem.code == "database_not_found" => {}
-                Ok(server) => {
-                    self.wait_for_deploy(&own).await?;
-                    return Ok(server);
-                }
+                Ok(server) if self.is_settled(&own).await? => return Ok(server),
+                Ok(_) => continue,
                 Err(problem) => return Err(problem),
             }
             let request = DeployRequest { name: Some(own.clone()), ..DeployRequest::default() };
@@ -50,17 +48,26 @@ impl PreviewService {
         Err(Problem::busy("preview_busy", format!("the instance '{own}' keeps being changed by others")))
     }
 
-    /// An instance that is being deployed cannot be used yet.
-    async fn wait_for_deploy(&self, name: &str) -> Result<(), Problem> {
-        let instance = self.world.instances.by_name(name).await?;
-        if instance.state != InstanceState::Creating {
-            return Ok(());
+    /// Waits until an instance is deployed that is being deployed. False once one that is being destroyed is gone: then
+    /// there is another one to be had under its name.
+    async fn is_settled(&self, name: &str) -> Result<bool, Problem> {
+        let instance = match self.world.instances.by_name(name).await {
+            Err(problem) if problem.code == "database_not_found" => return Ok(false),
+            instance => instance?,
+        };
+        if !matches!(instance.state, InstanceState::Creating | InstanceState::Destroying) {
+            return Ok(true);
         }
         let subject = instance.subject();
         let active = self.world.store.read(move |connection| operation_rows::active_on(connection, &subject)).await?;
         match active {
-            Some(operation) => self.engine.finish(&operation.id).await.map(drop),
-            None => Ok(()),
+            Some(operation) if instance.state == InstanceState::Destroying => {
+                // How it ends is its own affair.
+                self.engine.wait(&operation.id).await?;
+                Ok(false)
+            }
+            Some(operation) => self.engine.finish(&operation.id).await.map(|_| true),
+            None => Ok(true),
         }
     }
 

@@ -65,6 +65,9 @@ impl Keeper {
             if let Err(problem) = self.settle().await {
                 tracing::warn!(%problem, "what was left half done could not be looked for; trying again later");
             }
+            if let Err(problem) = self.forget_gone().await {
+                tracing::warn!(%problem, "instances that are gone could not be forgotten; trying again later");
+            }
             if let Err(problem) = self.keep_pools().await {
                 tracing::warn!(%problem, "the pool could not be kept; trying again at the next tick");
             }
@@ -170,17 +173,19 @@ impl Keeper {
         Ok(())
     }
 
+    /// Forgets what an operation has written down of a server that a destroy had taken away under it.
+    async fn forget_gone(&self) -> Result<(), Problem> {
+        for target in self.world.store.read(templates::gone_targets).await? {
+            tracing::info!(target, "forgetting the previews of an instance that is gone");
+            self.world.store.write(move |connection| templates::forget_target(connection, &target)).await?;
+        }
+        Ok(())
+    }
+
     async fn keep_pools(&self) -> Result<(), Problem> {
         let templates = self.world.store.read(templates::all).await?;
         let busy = self.engine.unfinished_inputs().await?;
         for template in templates {
-            if self.world.server_of(&template.target).await?.is_none() {
-                // Its instance was destroyed, and everything on it.
-                let target = template.target.clone();
-                tracing::info!(target, "forgetting the previews of an instance that is gone");
-                self.world.store.write(move |connection| templates::forget_target(connection, &target)).await?;
-                continue;
-            }
             if let Err(problem) = self.keep_pool(&template, &busy).await {
                 tracing::warn!(template = template.name, %problem, "its pool could not be kept; trying again later");
             }
@@ -208,7 +213,7 @@ impl Observer for Nudge {
         } else {
             self.0.rests.failed(&what, self.0.clock.monotonic_ms());
         }
-        if ["preview/", "pool/", "template/"].iter().any(|prefix| operation.subject.starts_with(prefix)) {
+        if ["preview/", "pool/", "template/", "instance/"].iter().any(|prefix| operation.subject.starts_with(prefix)) {
             self.0.changed.notify_one();
         }
     }

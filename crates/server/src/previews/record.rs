@@ -164,6 +164,18 @@ pub fn all(connection: &Connection) -> Result<Vec<PreviewRecord>, Problem> {
     Ok(connection.prepare(&sql)?.query_map([], read)?.collect::<Result<_, _>>()?)
 }
 
+/// The databases of the previews on a server, by template and number.
+pub fn on(connection: &Connection, target: &str) -> Result<Vec<String>, Problem> {
+    let sql = "SELECT db FROM previews WHERE target = ?1 ORDER BY template, number";
+    Ok(connection.prepare_cached(sql)?.query_map([target], |row| row.get(0))?.collect::<Result<_, _>>()?)
+}
+
+/// Those of them that a delete is refused of.
+pub fn protected_on(connection: &Connection, target: &str) -> Result<Vec<String>, Problem> {
+    let sql = "SELECT db FROM previews WHERE target = ?1 AND protected ORDER BY template, number";
+    Ok(connection.prepare_cached(sql)?.query_map([target], |row| row.get(0))?.collect::<Result<_, _>>()?)
+}
+
 /// Previews whose time is over and that may be deleted, the longest overdue first.
 pub fn expired(connection: &Connection, now: Timestamp, at_most: u32) -> Result<Vec<PreviewRecord>, Problem> {
     let sql =

@@ -54,8 +54,12 @@ impl Place {
 
     /// How a command line names it.
     pub(super) fn arguments(&self) -> String {
-        if self.usual { self.number.to_string() } else { format!("{} --template {}", self.number, self.template) }
+        arguments(self.usual, self.number, &self.template)
     }
+}
+
+fn arguments(usual: bool, number: PrNumber, template: &str) -> String {
+    if usual { number.to_string() } else { format!("{number} --template {template}") }
 }
 
 /// A result, or the operation that leads to it.
@@ -74,8 +78,16 @@ impl PreviewService {
 
     /// Which preview is meant by a number, on the configured server or a named instance.
     pub async fn place(&self, on: Option<&str>, template: Option<&str>, number: PrNumber) -> Result<Place, Problem> {
-        let server = self.world.server(on).await?;
-        self.world.place(server, template, number)
+        match self.world.server(on).await {
+            Ok(server) => self.world.place(server, template, number),
+            Err(problem) if is_unmade(&problem, on) => {
+                let template = self.world.template_name(template.unwrap_or("-"))?;
+                let names = self.world.config.settings.family(&template).preview(number);
+                let usual = template == self.world.config.settings.template();
+                Err(no_preview(&names.db, &arguments(usual, number, &template)))
+            }
+            Err(problem) => Err(problem),
+        }
     }
 
     /// The same for a delete; none where the instance that previews are made on was never needed.
@@ -85,9 +97,9 @@ impl PreviewService {
         template: Option<&str>,
         number: PrNumber,
     ) -> Result<Result<Place, DeletedPreview>, Problem> {
-        match self.place(on, template, number).await {
-            Ok(place) => Ok(Ok(place)),
-            Err(problem) if problem.code == "database_not_found" && on.is_none() => {
+        match self.world.server(on).await {
+            Ok(server) => self.world.place(server, template, number).map(Ok),
+            Err(problem) if is_unmade(&problem, on) => {
                 let template = self.world.template_name(template.unwrap_or("-"))?;
                 let names = self.world.config.settings.family(&template).preview(number);
                 Ok(Err(nothing_there(names.db, names.role)))
@@ -228,8 +240,17 @@ pub(super) fn no_such_template(given: &str) -> Problem {
 }
 
 pub(super) fn not_found(place: &Place) -> Problem {
-    let message = format!("there is no preview {}; `pgdb preview ensure {}` makes it", place.db, place.arguments());
+    no_preview(&place.db, &place.arguments())
+}
+
+fn no_preview(db: &str, arguments: &str) -> Problem {
+    let message = format!("there is no preview {db}; `pgdb preview ensure {arguments}` makes it");
     Problem::not_found("preview_not_found", message)
+}
+
+/// Whether no server was named, and the instance that is meant then was not deployed yet, or is gone.
+fn is_unmade(problem: &Problem, on: Option<&str>) -> bool {
+    on.is_none() && problem.code == "database_not_found"
 }
 
 pub(super) fn too_many_rounds(place: &Place) -> Problem {

@@ -1,8 +1,11 @@
 //! Templates as rows: what was found out about a database that previews are cloned from.
 
+use super::record;
+use super::server::EXTERNAL;
 use crate::problem::Problem;
 use crate::store::rows::{from_micros, micros};
 use jiff::Timestamp;
+use pgdb_api::instances::Holds;
 use pgdb_core::copying::{Copied, Timings};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
@@ -109,9 +112,29 @@ pub fn forget(connection: &Connection, target: &str, name: &str) -> Result<(), P
     Ok(())
 }
 
+/// The previews and templates on a server, these whether they were cloned or only defined. None if there is nothing.
+pub fn held(connection: &Connection, target: &str) -> Result<Option<Holds>, Problem> {
+    let sql = "SELECT name FROM preview_templates WHERE target = ?1 \
+               UNION SELECT name FROM template_definitions WHERE target = ?1 ORDER BY name";
+    let templates = connection.prepare_cached(sql)?.query_map([target], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let holds = Holds { previews: record::on(connection, target)?, templates };
+    Ok((holds != Holds::default()).then_some(holds))
+}
+
+/// The tables with rows of what is on a server.
+const ON_A_SERVER: [&str; 4] = ["previews", "preview_pool", "preview_templates", "template_definitions"];
+
+/// Servers that something is known of, and that were instances which are gone. A destroy forgets its own; such rows are
+/// those of an operation that it has overtaken.
+pub fn gone_targets(connection: &Connection) -> Result<Vec<String>, Problem> {
+    let all = ON_A_SERVER.map(|table| format!("SELECT target FROM {table}")).join(" UNION ");
+    let sql = format!("SELECT target FROM ({all}) WHERE target <> ?1 AND target NOT IN (SELECT id FROM instances)");
+    Ok(connection.prepare_cached(&sql)?.query_map([EXTERNAL], |row| row.get(0))?.collect::<Result<_, _>>()?)
+}
+
 /// Forgets everything about a server.
 pub fn forget_target(connection: &Connection, target: &str) -> Result<(), Problem> {
-    for table in ["previews", "preview_pool", "preview_templates", "template_definitions"] {
+    for table in ON_A_SERVER {
         connection.execute(&format!("DELETE FROM {table} WHERE target = ?1"), [target])?;
     }
     connection.execute("DELETE FROM preview_targets WHERE key = ?1", [target])?;

@@ -2,12 +2,14 @@
 
 use super::Context;
 use crate::client::{Client, segment};
+use crate::commands::runs;
 use crate::error::Usage;
 use crate::settings::Server;
 use anyhow::Context as _;
 use clap::Args;
 use pgdb_api::instances::StatusItem;
 use pgdb_core::name::InstanceName;
+use pgdb_core::preview::PrNumber;
 use pgdb_pg::migrate::session::Login;
 use pgdb_pg::url;
 use std::ffi::OsString;
@@ -92,11 +94,23 @@ impl ConnectionArgs {
 
 /// The URL of a database of the daemon.
 async fn instance(cx: &Context<'_>, name: &str) -> anyhow::Result<String> {
-    let name = InstanceName::parse(name).map_err(|error| Usage(error.to_string()))?;
+    let name = InstanceName::parse(name).map_err(|error| Usage(format!("{error}{}", of_preview(name))))?;
     let client = Client::new(Server::resolve(cx.global)?, cx.global.wait_timeout)?;
     let item: StatusItem = client.get(&format!("/v1/db/{}", segment(name.as_str()))).await?;
     anyhow::ensure!(!item.password.is_empty(), "this token may not see passwords; it lacks the scope instances:reveal");
+    runs(&item)?;
     Ok(item.database_url)
+}
+
+/// What to do with the database of a preview, which no instance is called like.
+fn of_preview(name: &str) -> String {
+    match name.rsplit_once('_').map(|(_, number)| number.parse::<PrNumber>()) {
+        Some(Ok(number)) => format!(
+            ". If it is a preview: `pgdb migrate rollout --preview {number}` runs files in it, and \
+             `pgdb preview url {number} --reveal` has the URL for the rest"
+        ),
+        _ => String::new(),
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::Context;
 use super::files;
 use super::run::PolicyArgs;
 use crate::client::{Answer, Client, segment};
+use crate::commands::preview::number;
 use crate::error::{Found, Usage};
 use crate::settings::Server;
 use clap::Args;
@@ -43,11 +44,11 @@ pub(crate) struct Rollout {
     previews: bool,
     /// The preview of this pull request; may be given several times.
     #[arg(long, value_name = "NUMBER", conflicts_with = "previews")]
-    preview: Vec<u64>,
+    preview: Vec<String>,
     /// The database of this instance; may be given several times.
     #[arg(long, value_name = "NAME", conflicts_with = "all_instances")]
     instance: Vec<String>,
-    /// The databases of all instances.
+    /// The databases of all instances but the daemon's own server of previews, which --instance names.
     #[arg(long)]
     all_instances: bool,
     #[command(flatten)]
@@ -81,6 +82,9 @@ impl Rollout {
             // What a dry run has found.
             Answer::Done(report) => {
                 show(cx, &report, &mut HashSet::new())?;
+                if report.items.iter().any(|item| item.problem.is_some()) {
+                    return Err(Found(1).into());
+                }
                 if self.exit_code && !report.complete { Err(Found(3).into()) } else { Ok(()) }
             }
             Answer::Accepted(operation) => follow(cx, &client, &operation.id).await,
@@ -93,7 +97,7 @@ impl Rollout {
             on: self.on.clone(),
             template_itself: self.template_itself,
             previews: self.previews,
-            numbers: self.preview.clone(),
+            numbers: self.preview.iter().map(|text| Ok(number(text)?.get())).collect::<anyhow::Result<_>>()?,
             instances: self.instance.clone(),
             all_instances: self.all_instances,
         };
@@ -135,7 +139,10 @@ async fn follow(cx: &Context<'_>, client: &Client, id: &str) -> anyhow::Result<(
     }
     let operation: Operation = client.get(&format!("/v1/operations/{}", segment(id))).await?;
     let why = operation.error.map_or_else(|| format!("the rollout ended {}", operation.state), |error| error.message);
-    anyhow::bail!("{why}")
+    // What was shown with its database is not shown in full again.
+    let mut shown = report.items.iter().filter_map(|item| item.problem.as_ref());
+    let short = shown.find_map(|problem| why.strip_suffix(&format!(": {problem}")));
+    anyhow::bail!("{}", short.unwrap_or(&why).to_owned())
 }
 
 fn show(cx: &Context<'_>, report: &Report, shown: &mut HashSet<(String, String)>) -> anyhow::Result<()> {
@@ -160,14 +167,13 @@ fn lines(cx: &Context<'_>, report: &Report, shown: &mut HashSet<(String, String)
             cx.printer.note(format!("{}: {notice}", item.name));
         }
         match &item.problem {
-            Some(problem) => cx.printer.trouble(format!("✗ {} {}: {problem}", item.kind, item.name)),
+            Some(problem) => cx.printer.trouble(format!("✗ {}: {problem}", named(item))),
             None => cx.printer.line(line(item)),
         }
     }
 }
 
 fn line(item: &RolloutItem) -> String {
-    let on = item.on.as_ref().map(|on| format!(" on {on}")).unwrap_or_default();
     let what = match (item.state.as_str(), item.files.len()) {
         ("up_to_date", _) => "up to date".to_owned(),
         ("gone", _) => "deleted meanwhile".to_owned(),
@@ -177,5 +183,13 @@ fn line(item: &RolloutItem) -> String {
         (_, count) => format!("{count} files, {} ms", item.took_ms),
     };
     let mark = if item.state == "pending" { "·" } else { "✓" };
-    format!("{mark} {} {}{on}: {what}", item.kind, item.name)
+    format!("{mark} {}: {what}", named(item))
+}
+
+/// What a database is called, a preview by its number too, and where it is.
+fn named(item: &RolloutItem) -> String {
+    let RolloutItem { kind, name, .. } = item;
+    let name = item.number.map_or_else(|| name.clone(), |number| format!("{number} ({name})"));
+    let on = item.on.as_ref().map(|on| format!(" on {on}")).unwrap_or_default();
+    format!("{kind} {name}{on}")
 }

@@ -1,8 +1,9 @@
 //! `pgdb preview psql NUMBER` and `pgdb preview url NUMBER`.
 
 use super::Which;
-use crate::commands::Context;
 use crate::commands::psql::{Connection, psql};
+use crate::commands::{Context, runs};
+use crate::error::Refused;
 use anyhow::Context as _;
 use clap::Args;
 use pgdb_api::previews::Preview;
@@ -23,6 +24,14 @@ pub(crate) struct Psql {
 impl Psql {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         let item = self.which.item(cx).await?;
+        if let Some(on) = &item.on {
+            match cx.item(on).await {
+                Ok(server) => runs(&server)?,
+                // A token for previews alone may not look at it.
+                Err(error) if error.is::<Refused>() => {}
+                Err(error) => return Err(error),
+            }
+        }
         let connection = Connection {
             host: &item.host,
             port: item.port,

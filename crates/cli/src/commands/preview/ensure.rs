@@ -1,10 +1,10 @@
 //! `pgdb preview ensure NUMBER`.
 
-use super::Which;
+use super::{Which, query};
 use crate::commands::Context;
 use crate::error::Usage;
 use clap::Args;
-use pgdb_api::previews::{EnsurePreview, EnsuredPreview};
+use pgdb_api::previews::{EnsurePreview, EnsuredPreview, PreviewsResponse};
 use reqwest::Method;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -52,6 +52,13 @@ impl Ensure {
         let again = async |_: &pgdb_api::operations::Operation| cx.client.post(&path, &body).await;
         let ensured: EnsuredPreview = cx.perform(Method::POST, &path, Some(&body), again).await?;
         let item = self.which.item(cx).await?;
+        if let Some(on) = item.on.as_ref().filter(|_| ensured.created && self.which.on.is_none() && !cx.printer.json) {
+            let there: PreviewsResponse = cx.client.get(&format!("/v1/previews{}", query(Some(on)))).await?;
+            if there.items.len() == 1 {
+                let whose = "the server that the daemon deploys for previews, as it was told of none";
+                cx.printer.note(format!("it is the first on the instance '{on}', {whose}; `pgdb status` shows it"));
+            }
+        }
         let printed = Printed {
             db_name: &ensured.db_name,
             created: ensured.created,

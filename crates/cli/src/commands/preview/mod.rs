@@ -17,7 +17,7 @@ use crate::error::Usage;
 use clap::{Args, Subcommand};
 use pgdb_api::previews::Preview as Item;
 use pgdb_core::duration::parse_seconds;
-use pgdb_core::preview::PrNumber;
+use pgdb_core::preview::{InvalidPrNumber, PrNumber};
 
 /// A database for each pull request.
 #[derive(Debug, Subcommand)]
@@ -84,8 +84,7 @@ impl Preview {
 impl Which {
     /// The number, checked before anything is sent.
     fn number(&self) -> anyhow::Result<PrNumber> {
-        let wrong = |error| Usage(format!("'{}' is no pull request's number: {error}", self.number));
-        self.number.parse().map_err(|error: pgdb_core::preview::InvalidPrNumber| wrong(error.to_string()).into())
+        number(&self.number)
     }
 
     /// The path of the preview, with what follows it.
@@ -103,6 +102,12 @@ impl Which {
     async fn item(&self, cx: &Context<'_>) -> anyhow::Result<Item> {
         cx.client.get(&self.path("")?).await
     }
+}
+
+/// A pull request's number, as it was typed.
+pub(crate) fn number(text: &str) -> anyhow::Result<PrNumber> {
+    let wrong = |error: InvalidPrNumber| Usage(format!("'{text}' is no pull request's number: {error}"));
+    text.parse().map_err(|error| wrong(error).into())
 }
 
 /// How long a preview is to live, checked before anything is sent.

@@ -1,6 +1,7 @@
-//! `instance.destroy`, with and without keeping the data.
+//! `instance.destroy`, with and without keeping the data, and of a server that previews are on.
 
 use super::driver::Scenario;
+use super::previews::{INSTANCE, NO_POOL, Server, all_rows};
 use pgdb_testkit::api::Body;
 use pgdb_testkit::daemon::Daemon;
 use pgdb_testkit::sql;
@@ -47,6 +48,40 @@ impl Scenario for Destroy {
             // The rest is for a daemon whose destroys may have faults: it has to end all the same.
             daemon.destroy(&name).await;
         }
+        assert_nothing_left(daemon, &[]).await;
+    }
+}
+
+/// The server of a preview and its template goes, and with it what is known of them.
+pub(super) struct DestroyWithPreviews;
+
+impl Scenario for DestroyWithPreviews {
+    const KIND: &'static str = "instance.destroy";
+    const ENV: &'static [(&'static str, &'static str)] = NO_POOL;
+    const FORWARD_ONLY: bool = true;
+    type Subject = ();
+
+    async fn setup(&self, daemon: &Daemon, _: &str) {
+        Server::deploy_prepared(daemon).await;
+        daemon.post("/v1/preview-db/ensure", &json!({ "pr_number": 1 })).await.expect(200);
+        assert_eq!(all_rows(daemon), 3, "the preview, the template and the server");
+    }
+
+    fn request(&self, (): &()) -> (Method, String, Body) {
+        (Method::DELETE, format!("/v1/db/{INSTANCE}?wait=false"), Body::None)
+    }
+
+    async fn check_done(&self, daemon: &Daemon, (): &()) {
+        daemon.get(&format!("/v1/db/{INSTANCE}")).await.refused(404);
+        assert_eq!(all_rows(daemon), 0, "ghosts are left");
+        assert_nothing_left(daemon, &[]).await;
+    }
+
+    async fn check_taken_back(&self, _: &Daemon, (): &()) {
+        panic!("the destroy of a server of previews was taken back, which it never is");
+    }
+
+    async fn clean_up(&self, daemon: &Daemon, (): ()) {
         assert_nothing_left(daemon, &[]).await;
     }
 }

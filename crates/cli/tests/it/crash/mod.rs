@@ -95,6 +95,11 @@ async fn a_restore_replaces_everything_or_nothing(on: &On) {
 }
 
 #[tokio::test]
+async fn a_destroy_takes_the_records_of_previews_along() {
+    drive(destroy::DestroyWithPreviews).await;
+}
+
+#[tokio::test]
 async fn an_engine_is_installed_or_not() {
     drive(engines::Install).await;
 }

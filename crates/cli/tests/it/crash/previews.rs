@@ -94,9 +94,21 @@ async fn entries(daemon: &Daemon) -> Vec<String> {
 
 /// Rows of previews and of the pool.
 fn rows(daemon: &Daemon) -> i64 {
+    rows_of(daemon, &["previews", "preview_pool"])
+}
+
+/// Rows of everything that is known of a server of previews.
+pub(super) fn all_rows(daemon: &Daemon) -> i64 {
+    let all = ["previews", "preview_pool", "preview_templates", "template_definitions", "preview_targets"];
+    rows_of(daemon, &all)
+}
+
+fn rows_of(daemon: &Daemon, tables: &[&str]) -> i64 {
     let state = rusqlite::Connection::open(daemon.state_file()).expect("open the state file");
-    let sql = "SELECT (SELECT count(*) FROM previews) + (SELECT count(*) FROM preview_pool)";
-    state.query_row(sql, [], |row| row.get(0)).expect("count rows")
+    let count = |table: &&str| -> i64 {
+        state.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect("count rows")
+    };
+    tables.iter().map(count).sum()
 }
 
 fn ensure_request() -> (Method, String, Body) {

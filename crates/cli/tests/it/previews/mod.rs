@@ -11,6 +11,7 @@ mod isolation;
 mod lifetime;
 mod named_templates;
 mod orphans;
+mod own_server;
 mod pool;
 mod role_script;
 mod template_definitions;

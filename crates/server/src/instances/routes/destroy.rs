@@ -8,10 +8,12 @@ use crate::instances::record::subject;
 use crate::operations::routes::answer;
 use axum::extract::State;
 use axum::response::Response;
-use pgdb_api::instances::{DestroyQuery, Ok as Done};
+use pgdb_api::instances::{DestroyQuery, Holds, Ok as Done};
 use pgdb_api::operations::Operation;
+use serde::Deserialize;
 
-/// Stops an instance and removes it with its data, or keeps its data under its volume name.
+/// Stops an instance and removes it with its data, or keeps its data under its volume name. The records of previews and
+/// templates on it go with it; while one of these previews is protected it is refused with 423.
 #[utoipa::path(
     delete, path = "/v1/db/{name}", tag = "instances", params(("name" = String, Path), DestroyQuery),
     responses((status = 200, body = Done), (status = 202, body = Operation, description = "With `wait=false`."))
@@ -27,7 +29,8 @@ pub(super) async fn destroy(
     answer(&app, &started, query.wait, async || {
         let operation = app.operations.get(&started.id).await?;
         let kept = operation.steps.iter().find_map(|step| step.output["volume"].as_str());
-        Ok(Done { ok: true, volume_name: kept.map(str::to_owned) })
+        let held = operation.steps.iter().find_map(|step| Holds::deserialize(&step.output["held"]).ok());
+        Ok(Done { ok: true, volume_name: kept.map(str::to_owned), held })
     })
     .await
 }

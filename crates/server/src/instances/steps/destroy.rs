@@ -4,6 +4,7 @@ use super::super::record;
 use super::super::world::{World, runtime_step};
 use super::{subject, unknown_step};
 use crate::operations::{OperationKind, StepContext, StepDone, StepError, StepPlan};
+use crate::previews::templates;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -60,12 +61,18 @@ impl OperationKind for Destroy {
                     None
                 };
                 let (instance, kept_at) = (subject.instance, self.0.clock.now());
-                return Ok(StepDone::commit(move |connection| {
+                let id = instance.id.clone();
+                let held = self.0.store.read(move |connection| templates::held(connection, &id)).await?;
+                let output = held.map_or(Value::Null, |held| json!({ "held": held }));
+                let done = StepDone::commit(move |connection| {
                     if let Some(volume) = &volume {
                         record::insert_volume(connection, volume, &instance, kept_at)?;
                     }
+                    // Whatever was on it is gone with it, or kept data that nobody has a password for.
+                    templates::forget_target(connection, &instance.id)?;
                     record::delete(connection, &instance.id)
-                }));
+                });
+                return Ok(StepDone { output, ..done });
             }
             other => return Err(unknown_step(DESTROY, other)),
         }
