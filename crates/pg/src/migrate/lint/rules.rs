@@ -1,9 +1,10 @@
 //! Which of squawk's rules matter here, and how much.
 //!
 //! Left out are questions of taste (`prefer-text-field` and the like), what the runner does itself
-//! (`require-lock-timeout`) and what squawk leaves out unless asked.
+//! (`require-lock-timeout`), what squawk leaves out unless asked and what it tells of PostgreSQL 19 only (`prefer-repack`;
+//! our own `table-rewrite` tells it of all).
 
-use super::Severity;
+use super::{Severity, own};
 use squawk_linter::Rule;
 
 /// What a rule's finding is worth.
@@ -16,7 +17,7 @@ pub(super) struct Rank {
     pub(super) help: Option<&'static str>,
 }
 
-const DANGER: Rank = Rank { severity: Severity::Error, can_be_allowed: true, help: None };
+pub(super) const DANGER: Rank = Rank { severity: Severity::Error, can_be_allowed: true, help: None };
 const BREAKS: Rank = Rank { severity: Severity::Warning, can_be_allowed: true, help: None };
 const FAILS: Rank = Rank { severity: Severity::Error, can_be_allowed: false, help: None };
 
@@ -26,7 +27,7 @@ const CONCURRENTLY: Rank =
 const NO_TRANSACTION: Rank =
     Rank { help: Some("take BEGIN and COMMIT out: the runner makes the transaction"), ..FAILS };
 
-const RANKS: [(Rule, Rank); 38] = [
+const RANKS: [(Rule, Rank); 37] = [
     // They hold a lock for long: all of a table is read, or written anew.
     (Rule::AddingFieldWithDefault, DANGER),
     (Rule::AddingForeignKeyConstraint, DANGER),
@@ -36,7 +37,6 @@ const RANKS: [(Rule, Rank); 38] = [
     (Rule::ChangingColumnType, DANGER),
     (Rule::ConstraintMissingNotValid, DANGER),
     (Rule::DisallowedUniqueConstraint, DANGER),
-    (Rule::PreferRepack, DANGER),
     (Rule::RequireConcurrentIndexCreation, CONCURRENTLY),
     (Rule::RequireConcurrentIndexDeletion, CONCURRENTLY),
     (Rule::RequireConcurrentPartitionDetach, CONCURRENTLY),
@@ -88,4 +88,9 @@ pub(super) fn judge(rule: Rule, transaction: bool) -> Option<Rank> {
 /// Every rule that some file can be judged by.
 pub(super) fn known() -> impl Iterator<Item = Rule> {
     RANKS.iter().chain(&ALONE).map(|(rule, _)| *rule)
+}
+
+/// The names that `allow(…)` takes, and of some that it refuses.
+pub(super) fn names() -> impl Iterator<Item = String> {
+    known().map(|rule| rule.to_string()).chain(own::NAMES.map(str::to_owned))
 }
