@@ -70,6 +70,7 @@ fi
 
 if "$pgdb" show first >/dev/null 2>&1; then
   say "the database 'first' is there already"
+  printf 'DATABASE_URL: %s\n' "$("$pgdb" url first --reveal)"
 else
   "$pgdb" deploy --name first
 fi
@@ -77,11 +78,7 @@ fi
 short="${pgdb#"$root_dir"/}"
 cat <<TEXT
 
-PostgreSQL runs. Its URL:
-
-  $("$pgdb" url first --reveal)
-
-Try next:
+PostgreSQL runs. Try next:
 
   $short psql first                       a prompt in it
   $short url first --reveal               the URL again

@@ -1,7 +1,7 @@
 //! What can be typed: the global flags and the list of commands.
 
 use crate::commands;
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, Parser, Subcommand};
 
 /// PostgreSQL in every form a team needs.
 #[derive(Debug, Parser)]
@@ -18,26 +18,34 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// The help names a flag's variable without what it holds, which is nothing most of the time and may be a secret.
+pub(crate) fn by_name_alone(arg: Arg) -> Arg {
+    arg.hide_env_values(true)
+}
+
+/// Where the help of a command lists them: behind its own flags.
+const GLOBAL: &str = "Global options";
+
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// Which server: an alias from the configuration, or a URL.
-    #[arg(long, global = true, value_name = "ALIAS")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "ALIAS")]
     pub(crate) server: Option<String>,
     /// One JSON document on standard output, and errors as JSON too.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
     /// Seconds to wait for the daemon's answer; 0 waits for ever. What was asked goes on all the same.
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 0)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "SECONDS", default_value_t = 0)]
     pub(crate) wait_timeout: u64,
     /// Ask nothing.
-    #[arg(long, short = 'y', global = true)]
+    #[arg(long, short = 'y', global = true, help_heading = GLOBAL)]
     pub(crate) yes: bool,
     /// No warnings and no progress on standard error.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = GLOBAL)]
     pub(crate) quiet: bool,
     /// No colours (also: the environment variable NO_COLOR).
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) no_color: bool,
 }
 
@@ -125,6 +133,5 @@ pub(crate) enum Command {
     /// Completions for a shell.
     Completions(commands::completions::Completions),
     /// Manual pages.
-    #[command(hide = true)]
     Man(commands::man::Man),
 }

@@ -73,6 +73,19 @@ impl Printer {
         }
     }
 
+    /// The same, with lines of their own below each row: what would make a column too wide. Cells are of one line.
+    pub(crate) fn table_with_notes(&self, headings: &[&str], rows: Vec<(Vec<String>, Vec<String>)>) {
+        let mut table = Table::new();
+        table.load_style(NOTHING).set_header(headings.iter().copied());
+        let (rows, notes): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        table.add_rows(rows);
+        // The first line is the headings'.
+        for (line, notes) in table.lines().zip(std::iter::once(Vec::new()).chain(notes)) {
+            self.line(line.trim_end().trim_start_matches(' '));
+            notes.iter().for_each(|note| self.line(format!("  {note}")));
+        }
+    }
+
     /// Something a person should know; not data.
     pub(crate) fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {

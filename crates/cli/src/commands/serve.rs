@@ -3,6 +3,7 @@
 mod docker;
 mod previews;
 
+use crate::args::by_name_alone;
 use clap::Args;
 use pgdb_core::ports::PortRange;
 use pgdb_server::config::{EnvSecrets, LogFormat, Options};
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 /// Run the daemon in this terminal.
 #[derive(Debug, Args)]
 #[command(
+    mut_args = by_name_alone,
     after_help = "Secrets come from the environment or from files, never from flags: PGDB_TOKEN, API_AUTH_TOKEN, \
                         INTERNAL_API_KEY, PGDB_MASTER_KEY, PGPASSWORD, DB_PREVIEW_APP_PASSWORD_SECRET, \
                         PGDB_GITHUB_WEBHOOK_SECRET.\nWithout a token one is made in DATA_DIR/token.\n\n\

@@ -117,6 +117,21 @@ fn completions_and_manual_pages_are_written() {
 }
 
 #[test]
+fn the_help_of_a_command_begins_with_its_own_flags() {
+    let home = tempfile::tempdir().expect("a home");
+    for command in ["serve", "migrate run", "migrate watch", "migrate lint", "preview ensure", "infra list", "status"] {
+        let help =
+            fine(&run(pgdb(home.path(), None).env("MIGRATIONS_DIR", "held").args(command.split(' ')).arg("--help")));
+        let (own, global) = help.split_once("\nGlobal options:\n").expect(command);
+        let flags = ["--server", "--json", "--wait-timeout", "--yes", "--quiet", "--no-color"];
+        assert!(flags.iter().all(|flag| global.contains(flag) && !own.contains(&format!("{flag} "))), "{help}");
+        assert!(!global.contains("\n\n  ") && !global.contains("\nOptions:"), "{help}");
+        // Variables by their names, and a line or a few for each flag.
+        assert!(!help.contains("=]") && !help.contains("held") && !own.contains("\n\n      --"), "{help}");
+    }
+}
+
+#[test]
 fn what_cannot_be_written_is_told_and_a_reader_that_has_gone_is_not() {
     let home = tempfile::tempdir().expect("a home");
     let commands: [&[&str]; 3] = [&["completions", "bash"], &["man"], &["config", "list"]];

@@ -60,8 +60,19 @@ fn lint_needs_no_database_and_tells_with_its_exit_status() {
     assert_eq!(summary, "1 error, 1 warning, 0 notes in 3 files\n");
     assert_eq!(run(home.path(), None, &["lint", "shop/003_drop.sql"]).0, 0);
     assert_eq!(run(home.path(), None, &["lint", "--strict", "shop/003_drop.sql"]).0, 1);
+    assert_eq!(run(home.path(), None, &["lint", "--strict", "./migrations/shop/003_drop.sql"]).0, 1);
+    let (status, _, error) = run(home.path(), None, &["lint", "003_drop.sql"]);
+    assert!(status == 2 && error.contains("did you mean 'shop/003_drop.sql'?"), "{error}");
     assert_eq!(run(home.path(), None, &["lint", "shop/004.sql"]).0, 2);
-    assert!(run(home.path(), None, &["lint", "--rules"]).1.contains("\nban-drop-column\n"));
+    let rules = run(home.path(), None, &["lint", "--rules"]).1;
+    let told =
+        |rule: &str| rules.lines().find(|line| line.starts_with(rule)).map(|line| line.split_whitespace().nth(1));
+    assert_eq!(
+        (told("ban-drop-column "), told("unused-allow ")),
+        (Some(Some("warning")), Some(Some("note"))),
+        "{rules}"
+    );
+    assert!(rules.lines().all(|line| line.chars().count() <= 100), "{rules}");
 
     let allowed = format!("-- pgdb: allow(require-concurrent-index-creation) nobody uses it yet\n{}", BY_DAY.1);
     fs::write(home.path().join("migrations").join(BY_DAY.0), allowed).expect("written");
@@ -122,8 +133,13 @@ async fn a_run_can_be_made_to_depend_on_the_lint() {
     let pending = run(home.path(), Some(&url), &["plan", "--exit-code"]);
     assert_eq!(pending.0, 3, "{pending:?}");
 
-    let without = "-- pgdb: no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS by_day ON shop.orders (day);\n";
-    fs::write(&file, without).expect("written");
+    // Where no comment excuses it, none is offered.
+    let concurrently = "CREATE INDEX CONCURRENTLY by_day ON shop.orders (day);\n";
+    fs::write(&file, concurrently).expect("written");
+    let (status, _, error) = run(home.path(), Some(&url), &["run", "--lint"]);
+    assert!(status == 1 && error.ends_with("nothing was run: the lint has 1 error; mend it\n"), "{error}");
+    fs::write(&file, format!("-- pgdb: no-transaction\n{concurrently}")).expect("written");
+    assert_eq!(run(home.path(), None, &["lint", "--strict"]).0, 0);
     assert_eq!(run(home.path(), Some(&url), &["run", "--lint"]).0, 0);
 }
 

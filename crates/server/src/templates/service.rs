@@ -206,8 +206,11 @@ impl TemplateService {
         let previous = swap::oid(&session, &names.previous).await.map_err(|error| step_problem(pg(error)))?;
         session.release();
         let previous = previous.ok_or_else(|| {
-            let message =
-                format!("no template is kept from before '{}': there is no database {}", which.name, names.previous);
+            let message = format!(
+                "no template is kept from before '{}': there is no database {}; one is kept when a refresh, a build or a \
+                 migration takes the place of a template that is there",
+                which.name, names.previous
+            );
             Problem::conflict("template_previous_missing", message)
         })?;
         self.start(ROLLBACK, which, &RollbackInput { names, previous }, Change::default()).await

@@ -1,5 +1,6 @@
 //! How to reach the provider: the flags that several subcommands have.
 
+use crate::args::by_name_alone;
 use crate::error::Usage;
 use anyhow::Context;
 use clap::Args;
@@ -19,7 +20,7 @@ const TOKENS: [&str; 2] = ["HCLOUD_TOKEN", "HETZNER_TOKEN"];
 
 /// How to reach the provider.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "The provider")]
+#[command(next_help_heading = "The provider", mut_args = by_name_alone)]
 pub(crate) struct Cloud {
     /// File with the project's token; - for standard input (also: HCLOUD_TOKEN or HETZNER_TOKEN).
     #[arg(long, value_name = "FILE")]

@@ -2,9 +2,9 @@
 
 use super::connection::ConnectionArgs;
 use super::import::ImportArgs;
+use super::lint::counted;
 use super::source::SourceArgs;
 use super::{Context, VERSION};
-use crate::error::Usage;
 use clap::Args;
 use pgdb_core::migration::ledger::Outcome;
 use pgdb_core::migration::plan::{Policy, State, plan};
@@ -15,7 +15,7 @@ use pgdb_pg::migrate::session::Session;
 /// Take files as run without running them, for a database that has its schema already.
 #[derive(Debug, Args)]
 pub(crate) struct Baseline {
-    /// The last file that counts, SCHEMA/NAME; all files when left out.
+    /// The last file that counts, SCHEMA/NAME or its path; all files when left out.
     #[arg(long, value_name = "KEY", conflicts_with = "from")]
     to: Option<String>,
     #[command(flatten)]
@@ -29,9 +29,7 @@ pub(crate) struct Baseline {
 impl Baseline {
     pub(crate) async fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         let files = self.source.read(cx)?;
-        if let Some(to) = self.to.as_ref().filter(|to| files.iter().all(|file| file.key.as_str() != to.as_str())) {
-            return Err(Usage(format!("there is no file '{to}'")).into());
-        }
+        let to = self.to.as_ref().map(|named| self.source.known_key(&files, named)).transpose()?;
         let session = Session::open(&self.connection.login(cx).await?).await?;
         if let Some(tool) = self.import.from {
             let imported = self.import.run(cx, tool, &session, &files).await;
@@ -45,10 +43,11 @@ impl Baseline {
             .iter()
             .filter(|item| item.state == State::Pending || item.state == State::Due)
             .map(|item| item.file)
-            .filter(|file| self.to.as_ref().is_none_or(|to| file.key.as_str().as_bytes() <= to.as_bytes()))
+            .filter(|file| to.as_ref().is_none_or(|to| file.key.as_str().as_bytes() <= to.as_bytes()))
             .collect();
         if !meant.is_empty() {
-            cx.confirm(&format!("Take {} files as run without running them?", meant.len()))?;
+            let files = counted(meant.len(), "file");
+            cx.confirm(&format!("Take {files} as run without running them?"))?;
             with_lock(&session, async || {
                 ledger::ensure(session.client()).await?;
                 for file in &meant {
@@ -66,7 +65,10 @@ impl Baseline {
                 printer.line(format!("{key}  baseline"));
             }
             if keys.is_empty() {
-                printer.line("Every file was run already.");
+                match &to {
+                    Some(to) => printer.line(format!("Every file up to {to} was run already.")),
+                    None => printer.line("Every file was run already."),
+                }
             }
         })
     }

@@ -2,12 +2,13 @@
 
 use super::Context;
 use super::source::SourceArgs;
-use crate::error::{Found, Usage};
+use crate::error::Found;
+use crate::printer::Printer;
 use clap::Args;
 use pgdb_core::migration::file::File;
 use pgdb_core::migration::plan::{Policy, plan};
 use pgdb_pg::migrate::ledger;
-use pgdb_pg::migrate::lint::{Finding, Severity, file_finding, lint_file, rule_names, weigh};
+use pgdb_pg::migrate::lint::{Finding, RuleInfo, Severity, lint_file, rules, unreadable, weigh};
 use pgdb_pg::migrate::session::Session;
 use pgdb_server::migrations::directory::Found as FoundFiles;
 use serde::Serialize;
@@ -21,7 +22,7 @@ use std::collections::BTreeSet;
 pub(crate) struct Lint {
     #[command(flatten)]
     source: SourceArgs,
-    /// Only these files, as SCHEMA/NAME.sql.
+    /// Only these files, as SCHEMA/NAME.sql or by their paths.
     #[arg(value_name = "KEY")]
     keys: Vec<String>,
     /// Fail on warnings too.
@@ -30,7 +31,7 @@ pub(crate) struct Lint {
     /// The major version of PostgreSQL that the files are for.
     #[arg(long, value_name = "N", default_value_t = 15)]
     postgres: u16,
-    /// List the rules instead.
+    /// List the rules instead, with their severities.
     #[arg(long)]
     rules: bool,
 }
@@ -54,22 +55,21 @@ struct Looked {
 impl Lint {
     pub(crate) fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
         if self.rules {
-            let names = rule_names();
-            return cx.printer.either(&names, |printer| names.iter().for_each(|name| printer.line(name)));
+            let rules = rules();
+            let names: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
+            return cx.printer.either(&names, |printer| listed(printer, &rules));
         }
         let FoundFiles { files, left_out } = self.source.find(cx)?;
-        let known: BTreeSet<&str> = files.iter().map(|file| file.key.as_str()).collect();
-        if let Some(stranger) = self.keys.iter().find(|key| !known.contains(key.as_str())) {
-            return Err(Usage(format!("there is no migration '{stranger}' in {}", self.source.dir.display())).into());
-        }
-        let wanted = |key: &str| self.keys.is_empty() || self.keys.iter().any(|one| one == key);
+        let keys: BTreeSet<String> =
+            self.keys.iter().map(|named| self.source.known_key(&files, named)).collect::<Result<_, _>>()?;
+        let wanted = |key: &str| keys.is_empty() || keys.contains(key);
         let mut looked: Vec<FileFindings> = files
             .iter()
             .filter(|file| wanted(file.key.as_str()))
             .map(|file| FileFindings { key: file.key.to_string(), findings: lint_file(file, self.postgres) })
             .collect();
         if self.keys.is_empty() && !left_out.is_empty() {
-            let findings = left_out.into_iter().map(|message| file_finding("unreadable", Severity::Error, message));
+            let findings = left_out.into_iter().map(unreadable);
             let key = self.source.dir.display().to_string();
             looked.push(FileFindings { key, findings: findings.collect() });
         }
@@ -96,6 +96,15 @@ impl Lint {
         }
         Ok(())
     }
+}
+
+/// The rules, a line each.
+fn listed(printer: &Printer, rules: &[RuleInfo]) {
+    let rows = rules.iter().map(|rule| {
+        let what = if rule.can_be_allowed { rule.what.to_owned() } else { format!("{} (no allow)", rule.what) };
+        vec![rule.name.clone(), rule.severity.word().to_owned(), what]
+    });
+    printer.table(&["RULE", "SEVERITY", "WHAT IT FINDS"], rows.collect());
 }
 
 /// `1 error`, `2 errors`.
@@ -125,16 +134,18 @@ pub(super) fn lines(key: &str, findings: &[Finding]) -> Vec<String> {
 /// Refuses to run files that the lint has errors about.
 pub(super) async fn gate(cx: &Context<'_>, session: &Session, files: &[File], policy: Policy) -> anyhow::Result<()> {
     let rows = ledger::read(session.client()).await?.unwrap_or_default();
-    let mut errors = 0;
+    let may_be_allowed: BTreeSet<String> =
+        rules().into_iter().filter(|rule| rule.can_be_allowed).map(|rule| rule.name).collect();
+    let (mut errors, mut excusable) = (0, false);
     for item in plan(files, &rows, policy).to_run() {
         let findings = weighed(session, item.file).await?;
-        errors += findings.iter().filter(|one| one.counts() && one.severity == Severity::Error).count();
+        for one in findings.iter().filter(|one| one.counts() && one.severity == Severity::Error) {
+            errors += 1;
+            excusable |= may_be_allowed.contains(&one.rule);
+        }
         lines(item.file.key.as_str(), &findings).iter().for_each(|line| cx.printer.note(line));
     }
-    anyhow::ensure!(
-        errors == 0,
-        "nothing was run: the lint has {}; mend it, or excuse it with `-- pgdb: allow(RULE) REASON`",
-        counted(errors, "error")
-    );
+    let excuse = if excusable { ", or excuse it with `-- pgdb: allow(RULE) REASON`" } else { "" };
+    anyhow::ensure!(errors == 0, "nothing was run: the lint has {}; mend it{excuse}", counted(errors, "error"));
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::error::Found;
 use clap::Args;
 use jiff::Timestamp;
 use pgdb_core::migration::checksum::Checksum;
+use pgdb_core::migration::ledger::Outcome;
 use pgdb_core::migration::plan::{Item, Policy, State, plan};
 use pgdb_pg::migrate::ledger;
 use pgdb_pg::migrate::session::Session;
@@ -61,17 +62,18 @@ impl Status {
             left_out: &left_out,
         };
         cx.printer.either(&printed, |printer| {
-            let rows = printed.files.iter().map(|file| {
+            let rows = plan.items.iter().zip(&printed.files).map(|(item, file)| {
                 let late = if file.out_of_order { ", out of order" } else { "" };
-                vec![
+                let ran = item.done.filter(|row| matches!(row.outcome, Outcome::Applied | Outcome::Imported));
+                let cells = vec![
                     file.key.to_owned(),
-                    format!("{}{late}", file.state.as_str().replace('_', " ")),
+                    format!("{}{late}", standing(item)),
                     file.applied_at.map(moment).unwrap_or_default(),
-                    file.took_ms.map(|took| format!("{took} ms")).unwrap_or_default(),
-                    file.error.clone().unwrap_or_default(),
-                ]
+                    ran.map(|row| format!("{} ms", row.took_ms)).unwrap_or_default(),
+                ];
+                (cells, file.error.clone().into_iter().collect())
             });
-            printer.table(&["FILE", "STATE", "RUN AT", "TOOK", ""], rows.collect());
+            printer.table_with_notes(&["FILE", "STATE", "AT", "TOOK"], rows.collect());
             for key in &printed.missing {
                 printer.warn(format!("{key} was run and its file is gone"));
             }
@@ -93,5 +95,17 @@ fn printed<'a>(item: &Item<'a>) -> PrintedFile<'a> {
         applied_at: item.done.map(|row| row.applied_at),
         took_ms: item.done.map(|row| row.took_ms),
         error: unreadable.or_else(|| item.trouble.and_then(|row| row.error.clone())),
+    }
+}
+
+/// How a file stands, with what the ledger says of it where it was not simply run.
+fn standing(item: &Item<'_>) -> String {
+    let state = item.state.as_str().replace('_', " ");
+    let failed = item.trouble.is_some_and(|row| row.outcome == Outcome::Failed);
+    match (item.state, item.done.map(|row| row.outcome)) {
+        (State::Pending, _) if failed => "failed".to_owned(),
+        (State::UpToDate, Some(outcome)) if outcome != Outcome::Applied => format!("{state} ({outcome})"),
+        _ if failed => format!("{state}, failed"),
+        _ => state,
     }
 }

@@ -1,6 +1,7 @@
 //! `pgdb migrate watch`.
 
 use super::connection::UrlArgs;
+use crate::args::by_name_alone;
 use crate::commands::serve::log_format;
 use crate::error::Usage;
 use anyhow::Context as _;
@@ -18,6 +19,7 @@ const LOG: &str = "info,kube_runtime=error,kube_client=error";
 /// Keep a database up to date with a ConfigMap or a folder, for as long as this runs: the sidecar.
 #[derive(Debug, Args)]
 #[command(
+    mut_args = by_name_alone,
     after_help = "Where migrations come from, the first that has any: a ConfigMap through the Kubernetes API, the same \
                         mounted, a folder SCHEMA/NNN_name.sql.\nWithout a URL the database is pact_mock_servers on this \
                         machine; it is made if there is none.\nThe health port answers /liveness, /readiness and /metrics. \
@@ -50,7 +52,7 @@ pub(crate) struct Watch {
     /// Where the Kubernetes API is; without it KUBECONFIG or the pod's own access.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// Look only here; may be given several times.
+    /// Look only in the API, the mount or the folder; may be given several times.
     #[arg(long, value_enum, value_name = "PLACE")]
     only: Vec<Place>,
     /// How log lines look: text or json.
@@ -61,14 +63,12 @@ pub(crate) struct Watch {
     log_level: String,
 }
 
-/// A place that migrations come from.
+/// A place that migrations come from: a ConfigMap, through the Kubernetes API or mounted, or a folder with a folder for each
+/// schema. With a doc comment for each of them the whole help would be in its long form.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Place {
-    /// A ConfigMap, through the Kubernetes API.
     Api,
-    /// A mounted ConfigMap.
     Mount,
-    /// A folder with a folder for each schema.
     Directory,
 }
 

@@ -4,7 +4,7 @@
 //! follows on the same line, or that comes next.
 
 use super::own;
-use super::rules::{NEEDS_NO_TRANSACTION, judge, names};
+use super::rules::{BAD_ALLOW, NEEDS_NO_TRANSACTION, judge, names};
 use squawk_linter::Rule;
 use squawk_syntax::ast::AstNode;
 use squawk_syntax::{Parse, SourceFile, SyntaxKind};
@@ -48,18 +48,18 @@ impl Allows {
         let parts = said.strip_prefix('(').and_then(|rest| rest.split_once(')'));
         let Some((names, reason)) = parts else {
             let message = "write it as `-- pgdb: allow(RULE) REASON`".to_owned();
-            return self.faults.push((at, "bad-allow", message));
+            return self.faults.push((at, BAD_ALLOW, message));
         };
         let reason = reason.trim_start_matches([':', ' ', '\t']).trim();
         if reason.is_empty() {
             let message = format!("allow({}) needs a reason behind it", names.trim());
-            self.faults.push((at, "bad-allow", message));
+            self.faults.push((at, BAD_ALLOW, message));
         }
         for name in names.split(',').map(str::trim) {
             match rule(name) {
                 Ok(_) if reason.is_empty() => {}
                 Ok(rule) => self.allows.push(Allow { rule, reason: reason.to_owned(), at, over: over.clone() }),
-                Err(message) => self.faults.push((at, "bad-allow", message)),
+                Err(message) => self.faults.push((at, BAD_ALLOW, message)),
             }
         }
     }
@@ -129,7 +129,7 @@ fn rule(name: &str) -> Result<String, String> {
     if name == NEEDS_NO_TRANSACTION {
         return Err(cannot());
     }
-    if own::NAMES.contains(&name) {
+    if own::knows(name) {
         return Ok(name.to_owned());
     }
     let Ok(rule) = Rule::try_from(name) else {

@@ -12,25 +12,28 @@ mod own;
 mod rules;
 mod weigh;
 
+pub use rules::{RuleInfo, rules};
 pub use weigh::weigh;
 
 use self::allow::Allows;
 use self::depth::is_deep;
 use self::made::Made;
-use self::rules::{DANGER, NEEDS_NO_TRANSACTION, Rank, judge};
+use self::rules::{
+    DANGER, IS_REPEATED, NEEDS_NO_TRANSACTION, NOT_RUNNABLE, NOT_UNDERSTOOD, Rank, UNREADABLE, UNUSED_ALLOW,
+    is_repeated, judge,
+};
 use self::weigh::depends_on_size;
 use crate::migrate::place::of_byte;
 use crate::migrate::split::{Statement, outer, split};
 use pgdb_core::migration::file::File;
 use serde::Serialize;
-use squawk_linter::{Linter, LinterSettings, Version, Violation};
+use squawk_linter::{Linter, LinterSettings, Rule, Version, Violation};
 use squawk_syntax::ast::{self, AstNode};
 use squawk_syntax::{Parse, SourceFile};
 
 /// Bytes of a file from which on it is not looked at: such a file is data, and a tree of it takes gigabytes.
 const TOO_LARGE: usize = 2 << 20;
 
-const TOO_LARGE_RULE: &str = "too-large";
 /// Bytes of stack for the parser, which are taken as they are needed: what it needs for the deepest text that it gets,
 /// many times over.
 const STACK: usize = 256 << 20;
@@ -92,30 +95,28 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// Whether it says that the file cannot be cut into statements.
+    pub fn is_not_runnable(&self) -> bool {
+        self.rule == NOT_RUNNABLE
+    }
+
     /// Whether it is to be told as what it is: it has not been allowed.
     pub fn counts(&self) -> bool {
         self.allowed.is_none()
     }
 }
 
-/// The names that `allow(…)` takes, in order.
-pub fn rule_names() -> Vec<String> {
-    let mut names: Vec<String> = rules::names().collect();
-    names.sort();
-    names
-}
-
 /// Looks at a file. `major` is the server's major version; 0 when there is no server to ask.
 pub fn lint_file(file: &File, major: u16) -> Vec<Finding> {
     match &file.content {
         Ok(content) => lint(&content.sql, Setting { major, transaction: !content.directives.no_transaction }),
-        Err(error) => vec![plain("unreadable", Severity::Error, (1, 1), error.to_string())],
+        Err(error) => vec![plain(UNREADABLE, Severity::Error, (1, 1), error.to_string())],
     }
 }
 
-/// Something about a file as a whole, or about what is none.
-pub fn file_finding(rule: &str, severity: Severity, message: String) -> Finding {
-    plain(rule, severity, (1, 1), message)
+/// Of what lies where files should be and cannot be read as one.
+pub fn unreadable(message: String) -> Finding {
+    plain(UNREADABLE, Severity::Error, (1, 1), message)
 }
 
 /// Looks at a file's text, without a byte order mark. Findings come in the order of the text.
@@ -123,7 +124,7 @@ pub fn file_finding(rule: &str, severity: Severity, message: String) -> Finding 
 /// The parser goes as deep as the text is nested, and so does what it leaves behind: it gets a thread with room for
 /// that, and nothing that is nested deeper.
 pub fn lint(text: &str, setting: Setting) -> Vec<Finding> {
-    let unseen = |message: String| vec![plain(TOO_LARGE_RULE, Severity::Note, (1, 1), message)];
+    let unseen = |message: String| vec![plain(rules::TOO_LARGE, Severity::Note, (1, 1), message)];
     if text.len() > TOO_LARGE {
         return unseen(format!("{} bytes are too many to look at; split statements from data", text.len()));
     }
@@ -141,12 +142,12 @@ pub fn lint(text: &str, setting: Setting) -> Vec<Finding> {
 fn look(text: &str, setting: Setting) -> Vec<Finding> {
     let statements = match split(text) {
         Ok(statements) => statements,
-        Err(error) => return vec![plain("not-runnable", Severity::Error, place(text, error.at()), error.to_string())],
+        Err(error) => return vec![plain(NOT_RUNNABLE, Severity::Error, place(text, error.at()), error.to_string())],
     };
     let text = &without_data(text, &statements);
     if let Some(statement) = statements.iter().find(|statement| is_deep(&text[statement.span.clone()])) {
         let message = "this statement is nested too deeply to look at, and so the file was not".to_owned();
-        return vec![plain(TOO_LARGE_RULE, Severity::Note, place(text, statement.span.start), message)];
+        return vec![plain(rules::TOO_LARGE, Severity::Note, place(text, statement.span.start), message)];
     }
     let parsed = SourceFile::parse(text);
     let allows = Allows::read(&parsed, text);
@@ -177,6 +178,13 @@ fn look(text: &str, setting: Setting) -> Vec<Finding> {
         if depends_on_size(&finding) && finding.relation.as_ref().is_some_and(|relation| made.has(relation, at)) {
             continue;
         }
+        if violation.code == Rule::PreferRobustStmts {
+            let around = statements.iter().find(|statement| statement.span.contains(&at));
+            if !around.is_some_and(|statement| is_repeated(statement.kind)) {
+                continue;
+            }
+            IS_REPEATED.clone_into(&mut finding.message);
+        }
         if rank.can_be_allowed {
             excuse(&mut finding, at);
         }
@@ -198,12 +206,12 @@ fn look(text: &str, setting: Setting) -> Vec<Finding> {
     for (index, _) in used.iter().enumerate().filter(|(_, used)| !**used) {
         let at = allows.at(index);
         let message = format!("nothing here needs allow({})", allows.rule(index));
-        found.push((at, plain("unused-allow", Severity::Note, place(text, at), message)));
+        found.push((at, plain(UNUSED_ALLOW, Severity::Note, place(text, at), message)));
     }
     if let Some(error) = parsed.errors().first() {
         let at = usize::from(error.range().start());
         let message = format!("the linter does not understand this and may have overlooked something: {error}");
-        found.push((at, plain("not-understood", Severity::Note, place(text, at), message)));
+        found.push((at, plain(NOT_UNDERSTOOD, Severity::Note, place(text, at), message)));
     }
     found.sort_by_key(|(at, _)| *at);
     found.into_iter().map(|(_, finding)| finding).collect()

@@ -5,6 +5,7 @@
 //! our own `table-rewrite` tells it of all).
 
 use super::{Severity, own};
+use crate::migrate::split::Kind;
 use squawk_linter::Rule;
 
 /// What a rule's finding is worth.
@@ -27,70 +28,139 @@ const CONCURRENTLY: Rank =
 const NO_TRANSACTION: Rank =
     Rank { help: Some("take BEGIN and COMMIT out: the runner makes the transaction"), ..FAILS };
 
-const RANKS: [(Rule, Rank); 37] = [
+/// Each with what it finds, in a few words.
+const RANKS: [(Rule, Rank, &str); 37] = [
     // They hold a lock for long: all of a table is read, or written anew.
-    (Rule::AddingFieldWithDefault, DANGER),
-    (Rule::AddingForeignKeyConstraint, DANGER),
-    (Rule::AddingNotNullableField, DANGER),
-    (Rule::AddingSerialPrimaryKeyField, DANGER),
-    (Rule::BanAlterDomainWithAddConstraint, DANGER),
-    (Rule::ChangingColumnType, DANGER),
-    (Rule::ConstraintMissingNotValid, DANGER),
-    (Rule::DisallowedUniqueConstraint, DANGER),
-    (Rule::RequireConcurrentIndexCreation, CONCURRENTLY),
-    (Rule::RequireConcurrentIndexDeletion, CONCURRENTLY),
-    (Rule::RequireConcurrentPartitionDetach, CONCURRENTLY),
-    (Rule::RequireConcurrentReindex, CONCURRENTLY),
+    (Rule::AddingFieldWithDefault, DANGER, "writes the whole table anew"),
+    (Rule::AddingForeignKeyConstraint, DANGER, "checks all rows, and locks both tables meanwhile"),
+    (Rule::AddingNotNullableField, DANGER, "reads all rows, and locks the table meanwhile"),
+    (Rule::AddingSerialPrimaryKeyField, DANGER, "writes the whole table anew"),
+    (Rule::BanAlterDomainWithAddConstraint, DANGER, "checks all tables that use the domain"),
+    (Rule::ChangingColumnType, DANGER, "may write the whole table anew"),
+    (Rule::ConstraintMissingNotValid, DANGER, "checks all rows, and locks the table meanwhile"),
+    (Rule::DisallowedUniqueConstraint, DANGER, "makes its index under a lock"),
+    (Rule::RequireConcurrentIndexCreation, CONCURRENTLY, "blocks writes while the index is made"),
+    (Rule::RequireConcurrentIndexDeletion, CONCURRENTLY, "waits for a lock that stops all others"),
+    (Rule::RequireConcurrentPartitionDetach, CONCURRENTLY, "waits for a lock that stops all others"),
+    (Rule::RequireConcurrentReindex, CONCURRENTLY, "blocks writes while the index is made"),
     // It fails as soon as there is a row.
-    (Rule::AddingRequiredField, DANGER),
+    (Rule::AddingRequiredField, DANGER, "fails as soon as there is a row"),
     // More is lost than the statement says.
-    (Rule::BanDropDatabase, DANGER),
-    (Rule::BanTruncateCascade, DANGER),
+    (Rule::BanDropDatabase, DANGER, "all of its data is lost"),
+    (Rule::BanTruncateCascade, DANGER, "empties other tables too"),
     // PostgreSQL refuses them, or the runner does.
-    (Rule::BanDuplicateColumnAssignments, FAILS),
-    (Rule::BanUncommittedTransaction, NO_TRANSACTION),
-    (Rule::TransactionNesting, NO_TRANSACTION),
+    (Rule::BanDuplicateColumnAssignments, FAILS, "does not run"),
+    (Rule::BanUncommittedTransaction, NO_TRANSACTION, "the runner makes the transaction"),
+    (Rule::TransactionNesting, NO_TRANSACTION, "the runner makes the transaction"),
     // What runs now may still use them.
-    (Rule::BanAlterIdentity, BREAKS),
-    (Rule::BanDropColumn, BREAKS),
-    (Rule::BanDropConstraint, BREAKS),
-    (Rule::BanDropDefault, BREAKS),
-    (Rule::BanDropDomain, BREAKS),
-    (Rule::BanDropExtension, BREAKS),
-    (Rule::BanDropFunction, BREAKS),
-    (Rule::BanDropGeneratedExpression, BREAKS),
-    (Rule::BanDropNotNull, BREAKS),
-    (Rule::BanDropSchema, BREAKS),
-    (Rule::BanDropSequence, BREAKS),
-    (Rule::BanDropTable, BREAKS),
-    (Rule::BanDropType, BREAKS),
-    (Rule::BanDropView, BREAKS),
-    (Rule::BanSetSchema, BREAKS),
+    (Rule::BanAlterIdentity, BREAKS, "the application may rely on it"),
+    (Rule::BanDropColumn, BREAKS, "the application may still use it"),
+    (Rule::BanDropConstraint, BREAKS, "the application may rely on it"),
+    (Rule::BanDropDefault, BREAKS, "the application may rely on it"),
+    (Rule::BanDropDomain, BREAKS, "the application may still use it"),
+    (Rule::BanDropExtension, BREAKS, "the application may still use it"),
+    (Rule::BanDropFunction, BREAKS, "the application may still use it"),
+    (Rule::BanDropGeneratedExpression, BREAKS, "the application may rely on it"),
+    (Rule::BanDropNotNull, BREAKS, "the application may not expect NULL"),
+    (Rule::BanDropSchema, BREAKS, "the application may still use it"),
+    (Rule::BanDropSequence, BREAKS, "the application may still use it"),
+    (Rule::BanDropTable, BREAKS, "the application may still use it"),
+    (Rule::BanDropType, BREAKS, "the application may still use it"),
+    (Rule::BanDropView, BREAKS, "the application may still use it"),
+    (Rule::BanSetSchema, BREAKS, "the application may use the old name"),
     // PostgreSQL cuts the name off, and the next statement may not find it.
-    (Rule::IdentifierTooLong, BREAKS),
-    (Rule::RenamingColumn, BREAKS),
-    (Rule::RenamingObject, BREAKS),
-    (Rule::RenamingTable, BREAKS),
+    (Rule::IdentifierTooLong, BREAKS, "PostgreSQL cuts the name off"),
+    (Rule::RenamingColumn, BREAKS, "the application may use the old name"),
+    (Rule::RenamingObject, BREAKS, "the application may use the old name"),
+    (Rule::RenamingTable, BREAKS, "the application may use the old name"),
 ];
 
 /// A rule of our own, for squawk's knows of indexes alone: what PostgreSQL refuses inside a transaction.
 pub(super) const NEEDS_NO_TRANSACTION: &str = "needs-no-transaction";
 
-/// What matters only in files without a transaction: such a file has to be able to begin again in its middle.
-const ALONE: [(Rule, Rank); 1] = [(Rule::PreferRobustStmts, BREAKS)];
+pub(super) const NOT_RUNNABLE: &str = "not-runnable";
+pub(super) const UNREADABLE: &str = "unreadable";
+pub(super) const BAD_ALLOW: &str = "bad-allow";
+pub(super) const UNUSED_ALLOW: &str = "unused-allow";
+pub(super) const NOT_UNDERSTOOD: &str = "not-understood";
+pub(super) const TOO_LARGE: &str = "too-large";
+
+/// What is neither squawk's nor one of `own`, as it is told. None of it can be allowed.
+const OURS: [(&str, Severity, &str); 7] = [
+    (NEEDS_NO_TRANSACTION, Severity::Error, "does not run in a transaction"),
+    (NOT_RUNNABLE, Severity::Error, "cannot be cut into statements"),
+    (UNREADABLE, Severity::Error, "cannot be read, or is not UTF-8"),
+    (BAD_ALLOW, Severity::Error, "an allow without a reason or a rule"),
+    (UNUSED_ALLOW, Severity::Note, "an allow that nothing needs"),
+    (NOT_UNDERSTOOD, Severity::Note, "SQL that the linter does not know"),
+    (TOO_LARGE, Severity::Note, "too large or too deeply nested to look at"),
+];
+
+/// What matters only in files without a transaction: such a file has to be able to go on in its middle. Of squawk's findings
+/// those count whose statement is noted only once it is committed, see `is_repeated`.
+const ALONE: [(Rule, Rank, &str); 1] = [(Rule::PreferRobustStmts, REPEATED, "may run twice, and fail then")];
+
+const REPEATED: Rank = Rank { help: Some("write IF EXISTS, or keep it alone in its file"), ..BREAKS };
+
+/// Why such a statement is told, in place of squawk's reason.
+pub(super) const IS_REPEATED: &str = "this is committed by itself and noted right after: a run that is cut off in between does it again, and then it fails";
+
+/// Whether a run that is cut off behind this statement does it again. Most are noted with what they do, and what an index
+/// that is made concurrently has left is known.
+pub(super) fn is_repeated(kind: Kind) -> bool {
+    kind.is_alone() && !matches!(kind, Kind::CreateIndexConcurrently | Kind::ReindexConcurrently)
+}
 
 /// What a rule's finding is worth in a file with or without a transaction around it; nothing when it is left out.
 pub(super) fn judge(rule: Rule, transaction: bool) -> Option<Rank> {
     let alone = if transaction { &[][..] } else { &ALONE[..] };
-    RANKS.iter().chain(alone).find(|(known, _)| *known == rule).map(|(_, rank)| *rank)
+    RANKS.iter().chain(alone).find(|(known, ..)| *known == rule).map(|(_, rank, _)| *rank)
 }
 
 /// Every rule that some file can be judged by.
 pub(super) fn known() -> impl Iterator<Item = Rule> {
-    RANKS.iter().chain(&ALONE).map(|(rule, _)| *rule)
+    RANKS.iter().chain(&ALONE).map(|(rule, ..)| *rule)
+}
+
+/// Something that the linter can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleInfo {
+    /// Its name.
+    pub name: String,
+    /// How much it matters, where the database does not say otherwise.
+    pub severity: Severity,
+    /// Whether `allow(…)` takes it.
+    pub can_be_allowed: bool,
+    /// What it finds, in a few words.
+    pub what: &'static str,
+}
+
+/// All that the linter can tell, in the order of their names.
+pub fn rules() -> Vec<RuleInfo> {
+    let squawks = RANKS.iter().chain(&ALONE).map(|(rule, rank, what)| RuleInfo {
+        name: rule.to_string(),
+        severity: rank.severity,
+        can_be_allowed: rank.can_be_allowed,
+        what,
+    });
+    let ours = OURS.iter().map(|(name, severity, what)| RuleInfo {
+        name: (*name).to_owned(),
+        severity: *severity,
+        can_be_allowed: false,
+        what,
+    });
+    let dangers = own::RULES.iter().map(|(name, what)| RuleInfo {
+        name: (*name).to_owned(),
+        severity: DANGER.severity,
+        can_be_allowed: DANGER.can_be_allowed,
+        what,
+    });
+    let mut all: Vec<RuleInfo> = squawks.chain(dangers).chain(ours).collect();
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    all
 }
 
 /// The names that `allow(…)` takes, and of some that it refuses.
 pub(super) fn names() -> impl Iterator<Item = String> {
-    known().map(|rule| rule.to_string()).chain(own::NAMES.map(str::to_owned))
+    known().map(|rule| rule.to_string()).chain(own::RULES.map(|(name, _)| name.to_owned()))
 }

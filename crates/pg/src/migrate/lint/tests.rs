@@ -35,13 +35,23 @@ fn a_file_of_its_own_transaction_is_one_without() {
 }
 
 #[test]
-fn without_a_transaction_a_file_has_to_be_repeatable() {
+fn without_a_transaction_what_may_run_twice_is_told() {
     let text = "CREATE INDEX CONCURRENTLY by_day ON shop.orders (day);\n";
     assert_eq!(told(text, IN_ONE), ["error needs-no-transaction@1:1"]);
-    assert_eq!(told(text, ALONE), ["warning prefer-robust-stmts@1:1"]);
-    assert_eq!(
-        told("CREATE INDEX CONCURRENTLY IF NOT EXISTS by_day ON shop.orders (day);\n", ALONE),
-        Vec::<String>::new()
+    // What these did is known to the next run.
+    for text in [
+        text,
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS by_day ON shop.orders (day);\n",
+        "CREATE TABLE t (a int);\nALTER TABLE t ADD COLUMN b int;\n",
+        "DROP INDEX CONCURRENTLY IF EXISTS by_day;\n",
+    ] {
+        assert_eq!(told(text, ALONE), Vec::<String>::new(), "{text}");
+    }
+    let text = "SELECT 1;\nDROP INDEX CONCURRENTLY by_day;\n";
+    assert_eq!(told(text, ALONE), ["warning prefer-robust-stmts@2:1"]);
+    let found = &lint(text, ALONE)[0];
+    assert!(
+        found.message.contains("does it again") && found.help.as_deref().is_some_and(|help| help.contains("IF EXISTS"))
     );
 }
 
@@ -118,9 +128,14 @@ fn data_is_no_sql_and_commands_of_psql_are_told() {
 
 #[test]
 fn every_rule_has_a_name_that_can_be_typed() {
-    let names = rule_names();
+    let rules = rules();
+    let names: Vec<String> = rules.iter().map(|rule| rule.name.clone()).collect();
     assert!(names.len() > 30 && names.contains(&"require-concurrent-index-creation".to_owned()), "{names:?}");
     assert!(names.iter().all(|name| name.bytes().all(|byte| byte == b'-' || byte.is_ascii_lowercase())), "{names:?}");
+    for rule in &rules {
+        let found = lint(&format!("-- pgdb: allow({}) reason\n", rule.name), ALONE);
+        assert_eq!(found[0].rule == "unused-allow", rule.can_be_allowed, "{rule:?}: {found:?}");
+    }
 }
 
 #[test]

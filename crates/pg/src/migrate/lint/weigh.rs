@@ -91,7 +91,7 @@ pub(super) fn depends_on_size(finding: &Finding) -> bool {
         && (name.starts_with("adding-")
             || name.starts_with("require-concurrent-")
             || SLOW.contains(&name)
-            || own::NAMES.contains(&name))
+            || own::knows(name))
 }
 
 const SLOW: [&str; 3] = ["changing-column-type", "constraint-missing-not-valid", "disallowed-unique-constraint"];

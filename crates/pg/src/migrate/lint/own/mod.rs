@@ -17,8 +17,18 @@ pub(super) const REQUIRE_CONCURRENT_REFRESH: &str = "require-concurrent-refresh"
 /// A partition that is read under a lock before it becomes one.
 pub(super) const ATTACH_PARTITION_SCAN: &str = "attach-partition-scan";
 
-/// The names of these rules. All of them are dangers that can be allowed, and that grow with the table.
-pub(super) const NAMES: [&str; 4] = [ATTACH_PARTITION_SCAN, EXPLICIT_LOCK, REQUIRE_CONCURRENT_REFRESH, TABLE_REWRITE];
+/// Each with what it finds, in a few words. All of them are dangers that can be allowed, and that grow with the table.
+pub(super) const RULES: [(&str, &str); 4] = [
+    (ATTACH_PARTITION_SCAN, "checks all rows, and locks the table meanwhile"),
+    (EXPLICIT_LOCK, "locks out readers or writers"),
+    (REQUIRE_CONCURRENT_REFRESH, "nobody reads the view meanwhile"),
+    (TABLE_REWRITE, "writes the whole table anew, or copies it"),
+];
+
+/// Whether a rule is one of these.
+pub(super) fn knows(name: &str) -> bool {
+    RULES.iter().any(|(rule, _)| *rule == name)
+}
 
 /// What one of these rules has found.
 pub(super) struct Danger {

@@ -140,7 +140,7 @@ fn what_the_file_makes_itself_is_in_no_danger() {
 #[test]
 fn each_of_them_can_be_allowed() {
     for (text, expected, _) in DANGERS {
-        for rule in super::NAMES {
+        for (rule, _) in super::RULES {
             let allowed = format!("-- pgdb: allow({rule}) at night\n{text}\n");
             let transaction = !text.starts_with("VACUUM");
             let found = lint(&allowed, Setting { major: 17, transaction });
