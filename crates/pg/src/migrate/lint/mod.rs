@@ -178,6 +178,9 @@ fn look(text: &str, setting: Setting) -> Vec<Finding> {
         if depends_on_size(&finding) && finding.relation.as_ref().is_some_and(|relation| made.has(relation, at)) {
             continue;
         }
+        if violation.code == Rule::AddingFieldWithDefault && own::is_virtual(&parsed, at) {
+            continue;
+        }
         if violation.code == Rule::PreferRobustStmts {
             let around = statements.iter().find(|statement| statement.span.contains(&at));
             if !around.is_some_and(|statement| is_repeated(statement.kind)) {

@@ -97,5 +97,15 @@ pub(super) fn look(parsed: &Parse<SourceFile>, made: &Made) -> Vec<Danger> {
     found
 }
 
+/// Whether this is the `GENERATED` of a column that is computed when it is read. squawk takes it for one that is stored, which
+/// PostgreSQL 18 no longer does of itself.
+pub(super) fn is_virtual(parsed: &Parse<SourceFile>, at: usize) -> bool {
+    let here = |node: &SyntaxNode| own_range(node).start == at;
+    let found = parsed.syntax_node().descendants().filter_map(ast::GeneratedConstraint::cast);
+    let generated = found.filter(|one| here(one.syntax())).find_map(|one| one.generated_as());
+    let Some(ast::GeneratedAs::GeneratedStored(computed)) = generated else { return false };
+    !matches!(computed.generated_kind(), Some(ast::GeneratedKind::Stored(_)))
+}
+
 #[cfg(test)]
 mod tests;

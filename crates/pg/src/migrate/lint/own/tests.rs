@@ -111,6 +111,8 @@ fn what_is_short_or_locks_nobody_out_is_not_told() {
         "ALTER TABLE t ADD COLUMN serial bigint;",
         "ALTER TABLE t ADD COLUMN x shop.serial;",
         "ALTER TABLE t ADD COLUMN x int DEFAULT 1;",
+        "ALTER TABLE t ADD COLUMN x int GENERATED ALWAYS AS (a + 1) VIRTUAL;",
+        "ALTER TABLE t ADD COLUMN x int CONSTRAINT c GENERATED ALWAYS AS (a + 1);",
         "ALTER TABLE t ALTER COLUMN x SET DEFAULT 1;",
         "ALTER INDEX i SET (fillfactor = 70);",
         "ALTER INDEX i ATTACH PARTITION j;",
