@@ -7,6 +7,7 @@ mod error;
 mod printer;
 mod progress;
 mod settings;
+mod tips;
 
 use args::Cli;
 use clap::Parser;
@@ -15,7 +16,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     forget_empty_variables();
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|mut error| {
+        tips::add(&mut error, &std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>());
+        error.exit()
+    });
     let mut printer = Printer::new(&cli.global);
     match commands::run(cli, &printer).and_then(|()| printer.written()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -37,7 +37,8 @@ pub async fn report(world: &World, previews: &PreviewService, data_dir: &Path) -
     findings.extend(operator(previews).await);
     findings.extend(clients(world, previews).await);
     if !findings.iter().any(|finding| finding.check == "instances") {
-        findings.push(fine("instances", format!("{} instances, none degraded", instances.len())));
+        let plural = if instances.len() == 1 { "" } else { "s" };
+        findings.push(fine("instances", format!("{} instance{plural}, none degraded", instances.len())));
     }
     findings.sort_by_key(|finding| match finding.level.as_str() {
         "problem" => 0,

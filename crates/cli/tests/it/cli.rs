@@ -74,6 +74,24 @@ fn wrong_use_is_2_and_touches_nothing() {
 }
 
 #[test]
+fn words_of_other_tools_get_a_tip() {
+    let home = tempfile::tempdir().expect("a home");
+    for (typed, tip) in [
+        ("migrate up", "`pgdb migrate run` runs"),
+        ("migrate down", "there are no ways back"),
+        ("migrate rollback --steps 1", "there are no ways back"),
+        ("migrate run --dry-run", "`pgdb migrate plan` tells"),
+        ("migrate watch --on target", "`pgdb url NAME --reveal`"),
+    ] {
+        let output = run(pgdb(home.path(), None).args(typed.split(' ')));
+        let said = stderr(&output);
+        assert!(output.status.code() == Some(2) && said.contains("tip: ") && said.contains(tip), "{said}");
+        assert!(!said.contains("--only"), "{said}");
+    }
+    assert!(!stderr(&run(pgdb(home.path(), None).arg("down-with"))).contains("ways back"));
+}
+
+#[test]
 fn the_configuration_is_the_originals_and_nobody_else_can_read_it() {
     let home = tempfile::tempdir().expect("a home");
     fine(&run(pgdb(home.path(), None).args(["config", "set", "server.default", "http://203.0.113.10:8080/"])));

@@ -76,11 +76,23 @@ async fn a_schema_is_brought_up_to_date_and_kept_so() {
     assert!(path.trim_end().ends_with("shop/001_create_orders.sql"), "{path}");
     bed.write("shop/001_create_orders.sql", "CREATE TABLE orders (a int);\nDO $$ BEGIN RAISE NOTICE 'heard'; END $$;");
     bed.write("shop_002_index.sql", "CREATE INDEX ON orders (a);");
+    for wrong in [vec!["new", ""], vec!["new", " - "], vec!["new", "shop/more"]] {
+        bed.ends(2, &wrong);
+    }
+    assert!(bed.ends(2, &["new", "shop/more"]).1.contains("pgdb migrate new 'more' --schema shop"));
+    let (path, err) = bed.ends(0, &["new", "003_more", "--schema", "late"]);
+    assert!(path.ends_with("late/001_003_more.sql\n") && err.contains("the number comes by itself"), "{path}{err}");
+    fs::remove_dir_all(bed.folder.path().join("late")).expect("removed");
     bed.ends(3, &["status", "--exit-code"]);
     bed.ends(0, &["status"]);
     assert!(bed.ends(0, &["plan"]).0.contains("shop/001_create_orders.sql  pending: 2 statements, one transaction"));
     bed.ends(3, &["plan", "--exit-code"]);
-    assert!(bed.ends(0, &["validate"]).0.contains("nothing odd"));
+    assert_eq!(bed.ends(0, &["validate"]).0, "2 files, nothing odd\n");
+    bed.write("shop/003_bad.sql", "SELECT 1;\n\\set x 1\n");
+    let (plan, _) = bed.ends(0, &["plan"]);
+    assert_eq!(plan.matches("command of psql").count(), 1, "{plan}");
+    assert!(plan.contains("shop/002_index.sql  pending: 1 statement, one transaction"), "{plan}");
+    fs::remove_file(bed.folder.path().join("shop/003_bad.sql")).expect("removed");
     // Looking alone makes no ledger.
     assert_eq!(bed.ask("SELECT coalesce(to_regclass('pgdb.migrations')::text, 'none')").await, "none");
 
@@ -130,8 +142,8 @@ async fn a_failure_is_shown_and_told_by_the_exit_status() {
     assert_eq!(status["files"][1]["error"], "line 2, column 8: column \"missing\" does not exist (SQLSTATE 42703)");
     let (table, _) = bed.ends(0, &["status"]);
     let lines: Vec<&str> = table.lines().map(str::trim_end).collect();
-    assert!(lines[0].ends_with("STATE       AT                    TOOK"), "{table}");
-    assert_eq!(lines[2], "a/2.sql  failed");
+    assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["FILE", "STATE", "AT", "TOOK"]);
+    assert_eq!(lines[2], "a/2.sql  failed, out of order");
     assert_eq!(lines[3], "  line 2, column 8: column \"missing\" does not exist (SQLSTATE 42703)");
     bed.ends(0, &["repair", "a/2.sql", "--done"]);
     let (table, _) = bed.ends(0, &["status"]);

@@ -27,6 +27,8 @@ pub struct DriftReport {
     pub drifts: Vec<Drift>,
     /// Files that the target has not run, or not as they are now: they were left out, or are the reason.
     pub not_run: Vec<String>,
+    /// Those of them that it has never run.
+    pub pending: Vec<String>,
     /// What the target has run and has no file any more.
     pub without_file: Vec<String>,
     /// Statements that were not run again, for they act outside the new database.
@@ -109,10 +111,12 @@ fn applied(files: &[File], rows: &[LedgerRow]) -> (Vec<File>, DriftReport) {
     let applied: Vec<File> = files.iter().filter(|file| done(file.key.as_str()).is_some()).map(&mut inside).collect();
     let is_same = |file: &&File| done(file.key.as_str()).is_some_and(|row| row.checksum == Some(file.checksum));
     let not_run = files.iter().filter(|file| !is_same(file)).map(|file| file.key.to_string()).collect();
+    let is_pending = |file: &&File| done(file.key.as_str()).is_none();
+    let pending = files.iter().filter(is_pending).map(|file| file.key.to_string()).collect();
     let has_file = |key: &str| files.iter().any(|file| file.key.as_str() == key);
     let gone = standing.iter().filter(|(key, standing)| standing.done.is_some() && !has_file(key));
     let without_file = gone.map(|(key, _)| (*key).to_owned()).collect();
-    (applied, DriftReport { drifts: Vec::new(), not_run, without_file, skipped })
+    (applied, DriftReport { drifts: Vec::new(), not_run, pending, without_file, skipped })
 }
 
 async fn build(scratch: &Login, files: &[File], options: &Options) -> Result<(), CheckError> {

@@ -80,34 +80,50 @@ fn marked(mark: char, text: &str) -> Vec<String> {
     text.lines().map(|line| format!("{mark}{line}")).collect()
 }
 
-/// The lines of both, in order, with what they share once: by the longest common sequence.
+/// The lines of both, in order, with what they share once, as the database writes it. A comma at the end makes no difference:
+/// it only says that there is a next line.
 fn difference(files: &str, database: &str) -> Vec<String> {
+    let lines = marked_by(files, database, |one, other| bare(one) == bare(other));
+    // In a function's body it is all the difference that there is.
+    if lines.iter().all(|line| line.starts_with(' ')) {
+        marked_by(files, database, |one, other| one == other)
+    } else {
+        lines
+    }
+}
+
+fn bare(line: &str) -> &str {
+    line.strip_suffix(',').unwrap_or(line)
+}
+
+/// By the longest common sequence.
+fn marked_by(files: &str, database: &str, same: fn(&str, &str) -> bool) -> Vec<String> {
     let (old, new): (Vec<&str>, Vec<&str>) = (files.lines().collect(), database.lines().collect());
     // What is the same at both ends need not be searched.
-    let begin = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
-    let same_end = old[begin..].iter().rev().zip(new[begin..].iter().rev()).take_while(|(a, b)| a == b).count();
+    let begin = old.iter().zip(&new).take_while(|(a, b)| same(a, b)).count();
+    let same_end = old[begin..].iter().rev().zip(new[begin..].iter().rev()).take_while(|(a, b)| same(a, b)).count();
     let (old_end, new_end) = (old.len() - same_end, new.len() - same_end);
     let (left, right) = (&old[begin..old_end], &new[begin..new_end]);
 
-    let mut lines: Vec<String> = old[..begin].iter().map(|line| format!(" {line}")).collect();
+    let mut lines: Vec<String> = new[..begin].iter().map(|line| format!(" {line}")).collect();
     if left.len() * right.len() > 4_000_000 {
         // Too much to search: one after the other says as much.
         lines.extend(left.iter().map(|line| format!("-{line}")));
         lines.extend(right.iter().map(|line| format!("+{line}")));
     } else {
-        lines.extend(common(left, right));
+        lines.extend(common(left, right, same));
     }
-    lines.extend(old[old_end..].iter().map(|line| format!(" {line}")));
+    lines.extend(new[new_end..].iter().map(|line| format!(" {line}")));
     lines
 }
 
-fn common(left: &[&str], right: &[&str]) -> Vec<String> {
+fn common(left: &[&str], right: &[&str], same: fn(&str, &str) -> bool) -> Vec<String> {
     let width = right.len() + 1;
     // How long a sequence the rest of both shares.
     let mut shared = vec![0_u32; (left.len() + 1) * width];
     for i in (0..left.len()).rev() {
         for j in (0..right.len()).rev() {
-            shared[i * width + j] = if left[i] == right[j] {
+            shared[i * width + j] = if same(left[i], right[j]) {
                 shared[(i + 1) * width + j + 1] + 1
             } else {
                 shared[(i + 1) * width + j].max(shared[i * width + j + 1])
@@ -116,8 +132,8 @@ fn common(left: &[&str], right: &[&str]) -> Vec<String> {
     }
     let (mut i, mut j, mut lines) = (0, 0, Vec::new());
     while i < left.len() || j < right.len() {
-        if i < left.len() && j < right.len() && left[i] == right[j] {
-            lines.push(format!(" {}", left[i]));
+        if i < left.len() && j < right.len() && same(left[i], right[j]) {
+            lines.push(format!(" {}", right[j]));
             (i, j) = (i + 1, j + 1);
         } else if i < left.len() && (j == right.len() || shared[(i + 1) * width + j] >= shared[i * width + j + 1]) {
             lines.push(format!("-{}", left[i]));
@@ -162,5 +178,11 @@ mod tests {
         assert_eq!(difference("a\nb\nc\nd", "a\nx\nc\ny\nd"), [" a", "-b", "+x", " c", "+y", " d"]);
         assert_eq!(difference("a\nb", "a\nb\nc"), [" a", " b", "+c"]);
         assert_eq!(difference("", "c"), ["+c"]);
+        // A new last column changes the comma of the one before.
+        assert_eq!(
+            difference("(\n id,\n total\n)", "(\n id,\n total,\n note\n)"),
+            [" (", "  id,", "  total,", "+ note", " )"]
+        );
+        assert_eq!(difference("x,\ny", "x\ny"), ["-x,", "+x", " y"]);
     }
 }

@@ -28,13 +28,26 @@ impl Teller<'_> {
         // anything is run.
         let index = at.and_then(|at| self.index_at(at)).unwrap_or(index);
         failure.statement = (index < self.statements.len()).then_some(index + 1);
-        let begin = self.statements.get(index).map(|statement| statement.span.start);
+        let statement = self.statements.get(index);
+        let row = statement.and_then(|statement| self.row_of_data(statement, failure.context.as_deref()?));
+        let begin = row.or(statement.map(|statement| statement.span.start));
         match (at, begin) {
             (Some(at), _) => self.put(&mut failure, at, true),
             (None, Some(begin)) => self.put(&mut failure, begin, false),
             (None, None) => {}
         }
         failure
+    }
+
+    /// Where in the file the line of a COPY's data begins that the server names, as `COPY orders, line 2` among other lines.
+    /// A server that speaks another language names none.
+    fn row_of_data(&self, statement: &Statement, context: &str) -> Option<usize> {
+        let data = statement.data.clone()?;
+        let told = context.lines().find_map(|line| line.strip_prefix("COPY ")?.split_once(", line "))?.1;
+        let number: usize = told[..told.find(|c: char| !c.is_ascii_digit()).unwrap_or(told.len())].parse().ok()?;
+        let before: usize =
+            self.sql[data.clone()].split_inclusive('\n').take(number.checked_sub(1)?).map(str::len).sum();
+        Some(data.start + before).filter(|at| *at < data.end)
     }
 
     /// The server refused something of ours: the begin, the ledger's row, the end.

@@ -173,6 +173,8 @@ impl Failure {
         // Grammar and data: the server says what it found.
         let quotes = self.sqlstate.as_deref().is_some_and(|code| code == "42601" || code.starts_with("22"));
         let message = if quotes { without_quotes(&self.message) } else { self.message.clone() };
+        // A function of theirs may have said more than a line.
+        let message = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
         let room = LONGEST_LINE.saturating_sub(place.chars().count() + sqlstate.chars().count());
         if message.chars().count() <= room {
             return format!("{place}{message}{sqlstate}");
@@ -183,6 +185,15 @@ impl Failure {
 }
 
 const LONGEST_LINE: usize = 300;
+
+/// A line break in what belongs together.
+const INDENTED: &str = "\n    ";
+
+/// A message as one thing, whatever line breaks are in it. What it quotes of the file may end with one.
+fn indented(message: &str) -> String {
+    let quoted = message.strip_suffix('"').map(|rest| format!("{}\"", rest.trim_end()));
+    quoted.as_deref().unwrap_or(message).trim_end().replace('\n', INDENTED)
+}
 
 /// A server's message up to where it quotes, in whatever language.
 fn without_quotes(message: &str) -> String {
@@ -202,7 +213,7 @@ impl fmt::Display for Failure {
         if let Some(column) = self.column {
             write!(f, ":{column}")?;
         }
-        write!(f, ": {}", self.message)?;
+        write!(f, ": {}", indented(&self.message))?;
         if let Some(sqlstate) = &self.sqlstate {
             write!(f, " (SQLSTATE {sqlstate})")?;
         }
@@ -218,12 +229,34 @@ impl fmt::Display for Failure {
         }
         for (label, text) in [("detail", &self.detail), ("hint", &self.hint), ("context", &self.context)] {
             if let Some(text) = text {
-                write!(f, "\n  {label}: {}", text.replace('\n', "\n    "))?;
+                write!(f, "\n  {label}: {}", text.replace('\n', INDENTED))?;
             }
         }
         if !self.aftermath.is_empty() {
             write!(f, "\n  {}", self.aftermath)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_break_in_a_message_splits_nothing() {
+        let failure = |sqlstate: &str, message: &str| Failure {
+            key: "a/1.sql".to_owned(),
+            sqlstate: Some(sqlstate.to_owned()),
+            message: message.to_owned(),
+            ..Failure::default()
+        };
+        let open = failure("42601", "unterminated quoted string at or near \"'abc;\n\"");
+        let shown = "a/1.sql: unterminated quoted string at or near \"'abc;\" (SQLSTATE 42601)";
+        assert_eq!(open.to_string(), shown);
+        assert_eq!(open.in_one_line(), "unterminated quoted string (SQLSTATE 42601)");
+        let raised = failure("P0001", "first\n  second\n");
+        assert_eq!(raised.to_string(), "a/1.sql: first\n      second (SQLSTATE P0001)");
+        assert_eq!(raised.in_one_line(), "first second (SQLSTATE P0001)");
     }
 }

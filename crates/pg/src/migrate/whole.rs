@@ -273,7 +273,8 @@ impl Whole<'_> {
 
     fn failed(&self, mut failure: Failure, error: PgError) -> Failed {
         failure.aftermath = match failure.statement {
-            Some(2..) => format!(
+            Some(2) => "nothing of this file was kept: what its first statement did was rolled back".to_owned(),
+            Some(3..) => format!(
                 "nothing of this file was kept: what its first {} statements did was rolled back",
                 failure.statement.unwrap_or_default() - 1
             ),

@@ -50,7 +50,9 @@ impl Drift {
         };
         let report = check(&login, &files, &options, &dump, interrupted).await?;
         for key in &report.not_run {
-            cx.printer.warn(format!("{key} has not been run as it is now"));
+            let pending = report.pending.contains(key);
+            let how = if pending { "is pending" } else { "has not been run as it is now" };
+            cx.printer.warn(format!("{key} {how}"));
         }
         for key in &report.without_file {
             cx.printer.warn(format!("{key} was run and has no file any more"));

@@ -100,11 +100,10 @@ impl Lint {
 
 /// The rules, a line each.
 fn listed(printer: &Printer, rules: &[RuleInfo]) {
-    let rows = rules.iter().map(|rule| {
-        let what = if rule.can_be_allowed { rule.what.to_owned() } else { format!("{} (no allow)", rule.what) };
-        vec![rule.name.clone(), rule.severity.word().to_owned(), what]
-    });
+    let rows = rules.iter().map(|rule| vec![rule.name.clone(), rule.severity.word().to_owned(), rule.what.to_owned()]);
     printer.table(&["RULE", "SEVERITY", "WHAT IT FINDS"], rows.collect());
+    let never: Vec<&str> = rules.iter().filter(|rule| !rule.can_be_allowed).map(|rule| rule.name.as_str()).collect();
+    printer.note(format!("allow(RULE) takes all but {}", never.join(", ")));
 }
 
 /// `1 error`, `2 errors`.

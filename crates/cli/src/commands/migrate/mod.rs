@@ -29,7 +29,9 @@ use clap::Subcommand;
 #[command(
     after_help = "Files are SCHEMA/NNN_name.sql under --dir and run in the order of their names, each in one transaction \
                   with its row in the table pgdb.migrations.\n\n\
-                  Exit status: 0 done or up to date, 1 failed, 2 wrong use, 3 pending or different (with --exit-code)."
+                  Exit status: 0 done or up to date, 1 failed, 2 wrong use, 3 pending (with --exit-code) \
+                  or different (`drift`, always).\n\n\
+                  There is no `down`: a new file takes a change back. What `run` would do is told by `plan`."
 )]
 pub(crate) enum Migrate {
     /// Run what has not been run.

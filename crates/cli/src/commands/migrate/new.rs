@@ -36,6 +36,20 @@ const WIDTH: usize = 3;
 
 impl New {
     pub(crate) fn run(self, cx: &Context<'_>) -> anyhow::Result<()> {
+        let given = self.name.trim();
+        if let Some((schema, rest)) = given.rsplit_once('/') {
+            let schema = schema.rsplit('/').next().unwrap_or(schema);
+            let why =
+                format!("a name holds no '/'; the folder is said apart: pgdb migrate new '{rest}' --schema {schema}");
+            return Err(Usage(why).into());
+        }
+        if !given.contains(char::is_alphanumeric) {
+            return Err(Usage("a name is missing: what the file does, such as add_orders".to_owned()).into());
+        }
+        let number = given.split_once(['_', '-', ' ']).map_or("", |(first, _)| first);
+        if !self.repeatable && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) {
+            cx.printer.warn(format!("the number comes by itself; '{number}' is a part of the name"));
+        }
         let plain = |c: char| if c.is_alphanumeric() || c == '_' { c } else { '_' };
         let name: String = self.name.trim().trim_end_matches(".sql").chars().map(plain).collect();
         let files = if self.source.dir.exists() { self.source.find(cx)?.files } else { Vec::new() };

@@ -1,6 +1,7 @@
 //! `pgdb migrate plan`.
 
 use super::connection::ConnectionArgs;
+use super::lint::counted;
 use super::run::PolicyArgs;
 use super::source::{SourceArgs, count};
 use super::{Context, lint};
@@ -16,6 +17,10 @@ use serde::Serialize;
 
 /// What `run` would do, without doing it.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 whatever it finds, 1 failed, 2 wrong use; 3 with --exit-code, if there is something to \
+                  run or in the way. `lint` and `run --lint` fail for what is dangerous."
+)]
 pub(crate) struct Plan {
     #[command(flatten)]
     connection: ConnectionArgs,
@@ -82,9 +87,13 @@ impl Plan {
             for file in &printed.to_run {
                 let late = if file.out_of_order { ", out of order" } else { "" };
                 let how = if file.transaction { "one transaction" } else { "statement by statement" };
-                let count = file.statements.map(|count| format!("{count} statements, ")).unwrap_or_default();
+                let count =
+                    file.statements.map(|count| format!("{}, ", counted(count, "statement"))).unwrap_or_default();
                 printer.line(format!("{}  {}{late}: {count}{how}", file.key, file.state.as_str().replace('_', " ")));
-                if let Some(problem) = &file.problem {
+                // The lint says the same, with its place.
+                if let Some(problem) =
+                    file.problem.as_ref().filter(|_| !file.findings.iter().any(Finding::is_not_runnable))
+                {
                     printer.line(format!("  {problem}"));
                 }
                 lint::lines(file.key, &file.findings).iter().for_each(|line| printer.line(line));

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::connection::ConnectionArgs;
+use super::lint::counted;
 use super::source::SourceArgs;
 use clap::Args;
 use pgdb_core::migration::file::File;
@@ -42,11 +43,12 @@ impl Validate {
                 printer.line(format!("{}: {}: {}", problem.severity, problem.key, problem.message));
             }
             if found.is_empty() {
-                printer.line(format!("{} files, nothing odd", files.len()));
+                printer.line(format!("{}, nothing odd", counted(files.len(), "file")));
             }
         })?;
         let errors = found.iter().filter(|problem| problem.severity == Severity::Error).count();
-        anyhow::ensure!(errors == 0, "{errors} of these have to be mended before migrations can run");
+        let have = if errors == 1 { "has" } else { "have" };
+        anyhow::ensure!(errors == 0, "{errors} of these {have} to be mended before migrations can run");
         Ok(())
     }
 }

@@ -32,17 +32,17 @@ const NO_TRANSACTION: Rank =
 const RANKS: [(Rule, Rank, &str); 37] = [
     // They hold a lock for long: all of a table is read, or written anew.
     (Rule::AddingFieldWithDefault, DANGER, "writes the whole table anew"),
-    (Rule::AddingForeignKeyConstraint, DANGER, "checks all rows, and locks both tables meanwhile"),
-    (Rule::AddingNotNullableField, DANGER, "reads all rows, and locks the table meanwhile"),
+    (Rule::AddingForeignKeyConstraint, DANGER, "reads all rows, locks two tables"),
+    (Rule::AddingNotNullableField, DANGER, "reads all rows under a lock"),
     (Rule::AddingSerialPrimaryKeyField, DANGER, "writes the whole table anew"),
-    (Rule::BanAlterDomainWithAddConstraint, DANGER, "checks all tables that use the domain"),
+    (Rule::BanAlterDomainWithAddConstraint, DANGER, "checks every table that uses it"),
     (Rule::ChangingColumnType, DANGER, "may write the whole table anew"),
-    (Rule::ConstraintMissingNotValid, DANGER, "checks all rows, and locks the table meanwhile"),
+    (Rule::ConstraintMissingNotValid, DANGER, "reads all rows under a lock"),
     (Rule::DisallowedUniqueConstraint, DANGER, "makes its index under a lock"),
-    (Rule::RequireConcurrentIndexCreation, CONCURRENTLY, "blocks writes while the index is made"),
-    (Rule::RequireConcurrentIndexDeletion, CONCURRENTLY, "waits for a lock that stops all others"),
-    (Rule::RequireConcurrentPartitionDetach, CONCURRENTLY, "waits for a lock that stops all others"),
-    (Rule::RequireConcurrentReindex, CONCURRENTLY, "blocks writes while the index is made"),
+    (Rule::RequireConcurrentIndexCreation, CONCURRENTLY, "blocks writes meanwhile"),
+    (Rule::RequireConcurrentIndexDeletion, CONCURRENTLY, "a lock that stops all others"),
+    (Rule::RequireConcurrentPartitionDetach, CONCURRENTLY, "a lock that stops all others"),
+    (Rule::RequireConcurrentReindex, CONCURRENTLY, "blocks writes meanwhile"),
     // It fails as soon as there is a row.
     (Rule::AddingRequiredField, DANGER, "fails as soon as there is a row"),
     // More is lost than the statement says.
@@ -61,18 +61,18 @@ const RANKS: [(Rule, Rank, &str); 37] = [
     (Rule::BanDropExtension, BREAKS, "the application may still use it"),
     (Rule::BanDropFunction, BREAKS, "the application may still use it"),
     (Rule::BanDropGeneratedExpression, BREAKS, "the application may rely on it"),
-    (Rule::BanDropNotNull, BREAKS, "the application may not expect NULL"),
+    (Rule::BanDropNotNull, BREAKS, "NULL may not be expected"),
     (Rule::BanDropSchema, BREAKS, "the application may still use it"),
     (Rule::BanDropSequence, BREAKS, "the application may still use it"),
     (Rule::BanDropTable, BREAKS, "the application may still use it"),
     (Rule::BanDropType, BREAKS, "the application may still use it"),
     (Rule::BanDropView, BREAKS, "the application may still use it"),
-    (Rule::BanSetSchema, BREAKS, "the application may use the old name"),
+    (Rule::BanSetSchema, BREAKS, "the old name may be in use"),
     // PostgreSQL cuts the name off, and the next statement may not find it.
     (Rule::IdentifierTooLong, BREAKS, "PostgreSQL cuts the name off"),
-    (Rule::RenamingColumn, BREAKS, "the application may use the old name"),
-    (Rule::RenamingObject, BREAKS, "the application may use the old name"),
-    (Rule::RenamingTable, BREAKS, "the application may use the old name"),
+    (Rule::RenamingColumn, BREAKS, "the old name may be in use"),
+    (Rule::RenamingObject, BREAKS, "the old name may be in use"),
+    (Rule::RenamingTable, BREAKS, "the old name may be in use"),
 ];
 
 /// A rule of our own, for squawk's knows of indexes alone: what PostgreSQL refuses inside a transaction.
@@ -90,10 +90,10 @@ const OURS: [(&str, Severity, &str); 7] = [
     (NEEDS_NO_TRANSACTION, Severity::Error, "does not run in a transaction"),
     (NOT_RUNNABLE, Severity::Error, "cannot be cut into statements"),
     (UNREADABLE, Severity::Error, "cannot be read, or is not UTF-8"),
-    (BAD_ALLOW, Severity::Error, "an allow without a reason or a rule"),
+    (BAD_ALLOW, Severity::Error, "an allow without reason or rule"),
     (UNUSED_ALLOW, Severity::Note, "an allow that nothing needs"),
-    (NOT_UNDERSTOOD, Severity::Note, "SQL that the linter does not know"),
-    (TOO_LARGE, Severity::Note, "too large or too deeply nested to look at"),
+    (NOT_UNDERSTOOD, Severity::Note, "SQL unknown to the linter"),
+    (TOO_LARGE, Severity::Note, "too large or nested too deeply"),
 ];
 
 /// What matters only in files without a transaction: such a file has to be able to go on in its middle. Of squawk's findings

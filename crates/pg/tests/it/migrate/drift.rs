@@ -189,7 +189,10 @@ async fn a_database_that_only_files_have_changed_has_no_drift(bed: &Bed) {
     let report = checked(server, &files).await.expect("checked");
     let told: Vec<String> = report.drifts.iter().map(ToString::to_string).collect();
     assert_eq!(told, ["different: TABLE shop.orders"]);
-    assert_eq!(report.not_run, ["shop/003_more.sql"]);
+    assert_eq!(
+        (report.not_run, report.pending),
+        (vec!["shop/003_more.sql".to_owned()], vec!["shop/003_more.sql".to_owned()])
+    );
     let report = checked(server, &files[1..]).await;
     assert!(
         matches!(&report, Err(CheckError::FileFailed(failure)) if failure.key == "shop/002_by_id.sql"),

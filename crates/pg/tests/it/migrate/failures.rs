@@ -33,7 +33,11 @@ async fn a_failure_has_its_place_and_leaves_nothing(bed: &Bed) {
     assert_eq!(bed.fail(&[file("a/1.sql", "SELECT 1;\nSELECT (")]).await.line, Some(2));
     let copy = "CREATE TABLE t (a int);\nCOPY t FROM STDIN;\n1\nx\n\\.\n";
     let failure = bed.fail(&[file("a/1.sql", copy)]).await;
-    assert_eq!((failure.line, failure.context.is_some()), (Some(2), true), "{failure:#?}");
+    assert_eq!((failure.line, failure.context.is_some()), (Some(4), true), "{failure:#?}");
+    assert_eq!((failure.column, failure.source.as_deref(), failure.statement), (None, Some("x"), Some(2)));
+    let steps = format!("-- no-transaction\n{copy}");
+    assert_eq!(bed.fail(&[file("a/2.sql", &steps)]).await.line, Some(5));
+    bed.client().await.batch("clear up", "DROP TABLE t").await.expect("dropped");
     let deferred = "CREATE TABLE p (a int PRIMARY KEY); CREATE TABLE c (a int REFERENCES p DEFERRABLE INITIALLY DEFERRED);\nINSERT INTO c VALUES (1);";
     let failure = bed.fail(&[file("a/1.sql", deferred)]).await;
     assert_eq!((failure.sqlstate.as_deref(), failure.line), (Some("23503"), None), "{failure:#?}");

@@ -139,7 +139,11 @@ impl Sources {
                 Ok(last.clone())
             }
             None if nothing.is_empty() => Err(Unread::Nothing("there is no place to look for migrations".to_owned())),
-            None => Err(Unread::Nothing(format!("there are no migrations: {}", nothing.join("; ")))),
+            None => Err(Unread::Nothing(format!(
+                "there are no migrations: {}; --dir (MIGRATIONS_DIR) names another folder, and DATABASE_URL \
+                 another database",
+                nothing.join("; ")
+            ))),
         }
     }
 

@@ -19,10 +19,10 @@ pub(super) const ATTACH_PARTITION_SCAN: &str = "attach-partition-scan";
 
 /// Each with what it finds, in a few words. All of them are dangers that can be allowed, and that grow with the table.
 pub(super) const RULES: [(&str, &str); 4] = [
-    (ATTACH_PARTITION_SCAN, "checks all rows, and locks the table meanwhile"),
+    (ATTACH_PARTITION_SCAN, "reads all rows under a lock"),
     (EXPLICIT_LOCK, "locks out readers or writers"),
-    (REQUIRE_CONCURRENT_REFRESH, "nobody reads the view meanwhile"),
-    (TABLE_REWRITE, "writes the whole table anew, or copies it"),
+    (REQUIRE_CONCURRENT_REFRESH, "locks out readers meanwhile"),
+    (TABLE_REWRITE, "writes the whole table anew"),
 ];
 
 /// Whether a rule is one of these.
