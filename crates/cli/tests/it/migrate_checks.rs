@@ -143,6 +143,23 @@ async fn a_run_can_be_made_to_depend_on_the_lint() {
     fs::write(&file, format!("-- pgdb: no-transaction\n{concurrently}")).expect("written");
     assert_eq!(run(home.path(), None, &["lint", "--strict"]).0, 0);
     assert_eq!(run(home.path(), Some(&url), &["run", "--lint"]).0, 0);
+
+    // A lock and a rewrite of the same table; of one that is not there yet they are notes.
+    let numbered = "LOCK TABLE shop.orders IN SHARE MODE;\nALTER TABLE shop.orders ADD COLUMN number bigserial;\n\
+                    LOCK TABLE shop.later;\n";
+    let file = home.path().join("migrations/shop/003_number.sql");
+    fs::write(&file, numbered).expect("written");
+    let (status, _, error) = run(home.path(), Some(&url), &["run", "--lint"]);
+    assert!(status == 1 && error.contains("nothing was run: the lint has 2 errors;"), "{error}");
+    for line in ["1:12: error: explicit-lock", "2:25: error: table-rewrite", "3:12: note: explicit-lock"] {
+        assert!(error.contains(&format!("shop/003_number.sql:{line}\n")), "{error}");
+    }
+    assert!(
+        error.contains("until the transaction ends: writes of the table wait") && error.contains("(shop.orders takes ")
+    );
+    let allowed = "-- pgdb: allow(explicit-lock, table-rewrite) nobody is there on Sunday\n";
+    fs::write(&file, format!("{allowed}{}", numbered.replace("LOCK TABLE shop.later;\n", ""))).expect("written");
+    assert_eq!(run(home.path(), Some(&url), &["run", "--lint"]).0, 0);
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 //! Before the first statement it stands for the whole file; elsewhere for the statement that it stands in, that it
 //! follows on the same line, or that comes next.
 
-use super::rules::{BAD_ALLOW, NEEDS_NO_TRANSACTION, judge, known};
+use super::own;
+use super::rules::{BAD_ALLOW, NEEDS_NO_TRANSACTION, judge, names};
 use squawk_linter::Rule;
 use squawk_syntax::ast::AstNode;
 use squawk_syntax::{Parse, SourceFile, SyntaxKind};
@@ -11,7 +12,7 @@ use std::ops::Range;
 
 /// What is excused.
 struct Allow {
-    rule: Rule,
+    rule: String,
     reason: String,
     /// Where it is written.
     at: usize,
@@ -68,7 +69,7 @@ impl Allows {
     }
 
     /// The first that excuses this rule at this place.
-    pub(super) fn covering(&self, rule: Rule, at: usize) -> Option<usize> {
+    pub(super) fn covering(&self, rule: &str, at: usize) -> Option<usize> {
         self.allows.iter().position(|allow| allow.rule == rule && allow.over.contains(&at))
     }
 
@@ -76,8 +77,8 @@ impl Allows {
         &self.allows[index].reason
     }
 
-    pub(super) fn rule(&self, index: usize) -> Rule {
-        self.allows[index].rule
+    pub(super) fn rule(&self, index: usize) -> &str {
+        &self.allows[index].rule
     }
 
     pub(super) fn at(&self, index: usize) -> usize {
@@ -98,7 +99,7 @@ fn directive(comment: &str) -> Option<&str> {
 }
 
 /// A statement without the space and the comments around it.
-fn own_range(node: &squawk_syntax::SyntaxNode) -> Range<usize> {
+pub(super) fn own_range(node: &squawk_syntax::SyntaxNode) -> Range<usize> {
     let mut own = node.children_with_tokens().filter(|part| !part.kind().is_trivia()).map(|part| part.text_range());
     let whole = node.text_range();
     let first = own.next().unwrap_or(whole);
@@ -122,10 +123,14 @@ fn scope(statements: &[Range<usize>], text: &str, at: usize) -> Range<usize> {
     statements.iter().find(|statement| statement.start >= at).cloned().unwrap_or(at..at)
 }
 
-fn rule(name: &str) -> Result<Rule, String> {
+/// The name under which a rule's findings are told.
+fn rule(name: &str) -> Result<String, String> {
     let cannot = || format!("'{name}' cannot be allowed: what it finds does not run");
     if name == NEEDS_NO_TRANSACTION {
         return Err(cannot());
+    }
+    if own::knows(name) {
+        return Ok(name.to_owned());
     }
     let Ok(rule) = Rule::try_from(name) else {
         let near = nearest(name).map_or(String::new(), |near| format!("; did you mean '{near}'?"));
@@ -134,14 +139,13 @@ fn rule(name: &str) -> Result<Rule, String> {
     match judge(rule, false) {
         None => Err(format!("'{name}' is not looked at here and needs no allow")),
         Some(rank) if !rank.can_be_allowed => Err(cannot()),
-        Some(_) => Ok(rule),
+        Some(_) => Ok(rule.to_string()),
     }
 }
 
 /// The rule whose name is at most three changes away.
 fn nearest(name: &str) -> Option<String> {
-    let names = known().map(|rule| rule.to_string());
-    names.map(|known| (distance(name, &known), known)).filter(|(far, _)| *far <= 3).min().map(|(_, known)| known)
+    names().map(|known| (distance(name, &known), known)).filter(|(far, _)| *far <= 3).min().map(|(_, known)| known)
 }
 
 /// How many characters have to be put in, taken out or changed.

@@ -1,12 +1,14 @@
 //! What is dangerous about a migration, said before it runs: locks that stop an application, tables written anew,
 //! things that the running version of an application still uses.
 //!
-//! The rules are squawk's; which of them matter here, and how much, is told in `rules`. A file, or a statement of it,
+//! The rules are squawk's, of which `rules` tells which matter here, and how much, and in `own` some of ours. A file, or a statement of it,
 //! can be excused from a rule by `-- pgdb: allow(RULE) REASON`, see `allow`. SQL that the parser does not know is no
 //! fault of the file: the rest of it is looked at, and a note says so.
 
 mod allow;
 mod depth;
+mod made;
+mod own;
 mod rules;
 mod weigh;
 
@@ -15,9 +17,12 @@ pub use weigh::weigh;
 
 use self::allow::Allows;
 use self::depth::is_deep;
+use self::made::Made;
 use self::rules::{
-    IS_REPEATED, NEEDS_NO_TRANSACTION, NOT_RUNNABLE, NOT_UNDERSTOOD, Rank, UNREADABLE, UNUSED_ALLOW, is_repeated, judge,
+    DANGER, IS_REPEATED, NEEDS_NO_TRANSACTION, NOT_RUNNABLE, NOT_UNDERSTOOD, Rank, UNREADABLE, UNUSED_ALLOW,
+    is_repeated, judge,
 };
+use self::weigh::depends_on_size;
 use crate::migrate::place::of_byte;
 use crate::migrate::split::{Statement, outer, split};
 use pgdb_core::migration::file::File;
@@ -82,6 +87,9 @@ pub struct Finding {
     pub help: Option<String>,
     /// The table it is about, as the file writes it.
     pub relation: Option<String>,
+    /// Whether it is about that table alone, not about its partitions and children.
+    #[serde(skip)]
+    pub alone: bool,
     /// The reason for which it is allowed.
     pub allowed: Option<String>,
 }
@@ -151,12 +159,28 @@ fn look(text: &str, setting: Setting) -> Vec<Finding> {
         // A transaction of the file's own is one that the linter sees itself.
         assume_in_transaction: setting.transaction && !wrapped,
     };
+    let made = Made::read(&parsed);
     let mut used = vec![false; allows.len()];
+    let mut excuse = |finding: &mut Finding, at: usize| {
+        if let Some(index) = allows.covering(&finding.rule, at) {
+            used[index] = true;
+            finding.allowed = Some(allows.reason(index).to_owned());
+        }
+    };
     let mut found: Vec<(usize, Finding)> = Vec::new();
     for violation in linter.lint(&parsed, text) {
         let Some(rank) = judge(violation.code, setting.transaction) else { continue };
         let at = usize::from(violation.text_range.start());
         let mut finding = describe(&violation, rank, place(text, at));
+        if let Some((relation, alone)) = relation_at(&parsed, at) {
+            (finding.relation, finding.alone) = (Some(relation), alone);
+        }
+        if depends_on_size(&finding) && finding.relation.as_ref().is_some_and(|relation| made.has(relation, at)) {
+            continue;
+        }
+        if violation.code == Rule::AddingFieldWithDefault && own::is_virtual(&parsed, at) {
+            continue;
+        }
         if violation.code == Rule::PreferRobustStmts {
             let around = statements.iter().find(|statement| statement.span.contains(&at));
             if !around.is_some_and(|statement| is_repeated(statement.kind)) {
@@ -164,12 +188,17 @@ fn look(text: &str, setting: Setting) -> Vec<Finding> {
             }
             IS_REPEATED.clone_into(&mut finding.message);
         }
-        finding.relation = relation_at(&parsed, at);
-        if let (true, Some(index)) = (rank.can_be_allowed, allows.covering(violation.code, at)) {
-            used[index] = true;
-            finding.allowed = Some(allows.reason(index).to_owned());
+        if rank.can_be_allowed {
+            excuse(&mut finding, at);
         }
         found.push((at, finding));
+    }
+    for danger in own::look(&parsed, &made) {
+        let mut finding = plain(danger.rule, DANGER.severity, place(text, danger.at), danger.message);
+        finding.help = Some(danger.help.to_owned());
+        (finding.relation, finding.alone) = (danger.relation, danger.alone);
+        excuse(&mut finding, danger.at);
+        found.push((danger.at, finding));
     }
     if setting.transaction {
         found.extend(in_transaction(text, &statements));
@@ -204,7 +233,17 @@ fn place(text: &str, at: usize) -> (usize, usize) {
 }
 
 fn plain(rule: &str, severity: Severity, (line, column): (usize, usize), message: String) -> Finding {
-    Finding { rule: rule.to_owned(), severity, line, column, message, help: None, relation: None, allowed: None }
+    Finding {
+        rule: rule.to_owned(),
+        severity,
+        line,
+        column,
+        message,
+        help: None,
+        relation: None,
+        alone: false,
+        allowed: None,
+    }
 }
 
 /// What PostgreSQL refuses in the transaction that the runner makes.
@@ -223,8 +262,8 @@ fn version(major: u16) -> Version {
     major.to_string().parse().ok().filter(|_| major > 0).unwrap_or_default()
 }
 
-/// The first table that the statement around this place names.
-fn relation_at(parsed: &Parse<SourceFile>, at: usize) -> Option<String> {
+/// The first table that the statement around this place names, and whether it is meant without those below it.
+fn relation_at(parsed: &Parse<SourceFile>, at: usize) -> Option<(String, bool)> {
     let around = |statement: &ast::Stmt| {
         let range = statement.syntax().text_range();
         usize::from(range.start()) <= at && at < usize::from(range.end())
@@ -232,8 +271,9 @@ fn relation_at(parsed: &Parse<SourceFile>, at: usize) -> Option<String> {
     let statement = parsed.tree().stmts().find(around)?;
     statement.syntax().descendants().find_map(|node| {
         let name = ast::TableNameRef::cast(node.clone()).map(|name| name.syntax().text().to_string());
-        let name = name.or_else(|| Some(ast::RelationNameRef::cast(node)?.syntax().text().to_string()))?;
-        Some(name.trim().to_owned())
+        let name = name.or_else(|| Some(ast::RelationNameRef::cast(node.clone())?.syntax().text().to_string()))?;
+        let around = node.parent().and_then(ast::TableRelationName::cast);
+        Some((name.trim().to_owned(), around.is_some_and(|around| around.only_token().is_some())))
     })
 }
 

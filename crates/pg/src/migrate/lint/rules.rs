@@ -1,9 +1,10 @@
 //! Which of squawk's rules matter here, and how much.
 //!
 //! Left out are questions of taste (`prefer-text-field` and the like), what the runner does itself
-//! (`require-lock-timeout`) and what squawk leaves out unless asked.
+//! (`require-lock-timeout`), what squawk leaves out unless asked and what it tells of PostgreSQL 19 only (`prefer-repack`;
+//! our own `table-rewrite` tells it of all).
 
-use super::Severity;
+use super::{Severity, own};
 use crate::migrate::split::Kind;
 use squawk_linter::Rule;
 
@@ -17,7 +18,7 @@ pub(super) struct Rank {
     pub(super) help: Option<&'static str>,
 }
 
-const DANGER: Rank = Rank { severity: Severity::Error, can_be_allowed: true, help: None };
+pub(super) const DANGER: Rank = Rank { severity: Severity::Error, can_be_allowed: true, help: None };
 const BREAKS: Rank = Rank { severity: Severity::Warning, can_be_allowed: true, help: None };
 const FAILS: Rank = Rank { severity: Severity::Error, can_be_allowed: false, help: None };
 
@@ -28,7 +29,7 @@ const NO_TRANSACTION: Rank =
     Rank { help: Some("take BEGIN and COMMIT out: the runner makes the transaction"), ..FAILS };
 
 /// Each with what it finds, in a few words.
-const RANKS: [(Rule, Rank, &str); 38] = [
+const RANKS: [(Rule, Rank, &str); 37] = [
     // They hold a lock for long: all of a table is read, or written anew.
     (Rule::AddingFieldWithDefault, DANGER, "writes the whole table anew"),
     (Rule::AddingForeignKeyConstraint, DANGER, "reads all rows, locks two tables"),
@@ -38,7 +39,6 @@ const RANKS: [(Rule, Rank, &str); 38] = [
     (Rule::ChangingColumnType, DANGER, "may write the whole table anew"),
     (Rule::ConstraintMissingNotValid, DANGER, "reads all rows under a lock"),
     (Rule::DisallowedUniqueConstraint, DANGER, "makes its index under a lock"),
-    (Rule::PreferRepack, DANGER, "writes the table under a lock"),
     (Rule::RequireConcurrentIndexCreation, CONCURRENTLY, "blocks writes meanwhile"),
     (Rule::RequireConcurrentIndexDeletion, CONCURRENTLY, "a lock that stops all others"),
     (Rule::RequireConcurrentPartitionDetach, CONCURRENTLY, "a lock that stops all others"),
@@ -85,7 +85,7 @@ pub(super) const UNUSED_ALLOW: &str = "unused-allow";
 pub(super) const NOT_UNDERSTOOD: &str = "not-understood";
 pub(super) const TOO_LARGE: &str = "too-large";
 
-/// What is not squawk's, as it is told. None of it can be allowed.
+/// What is neither squawk's nor one of `own`, as it is told. None of it can be allowed.
 const OURS: [(&str, Severity, &str); 7] = [
     (NEEDS_NO_TRANSACTION, Severity::Error, "does not run in a transaction"),
     (NOT_RUNNABLE, Severity::Error, "cannot be cut into statements"),
@@ -149,7 +149,18 @@ pub fn rules() -> Vec<RuleInfo> {
         can_be_allowed: false,
         what,
     });
-    let mut all: Vec<RuleInfo> = squawks.chain(ours).collect();
+    let dangers = own::RULES.iter().map(|(name, what)| RuleInfo {
+        name: (*name).to_owned(),
+        severity: DANGER.severity,
+        can_be_allowed: DANGER.can_be_allowed,
+        what,
+    });
+    let mut all: Vec<RuleInfo> = squawks.chain(dangers).chain(ours).collect();
     all.sort_by(|one, other| one.name.cmp(&other.name));
     all
+}
+
+/// The names that `allow(…)` takes, and of some that it refuses.
+pub(super) fn names() -> impl Iterator<Item = String> {
+    known().map(|rule| rule.to_string()).chain(own::RULES.map(|(name, _)| name.to_owned()))
 }
