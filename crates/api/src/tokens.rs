@@ -12,7 +12,7 @@ pub struct CreateToken {
     #[schema(min_length = 1, max_length = 100, example = "ci")]
     pub name: String,
     /// What it may do: `admin`, `instances:read`, `instances:write`, `instances:reveal`, `operations:read`,
-    /// `audit:read`, `previews`, `rest`.
+    /// `audit:read`, `previews`, `templates`, `migrations`, `rest`.
     #[schema(min_items = 1, max_items = 20, example = json!(["instances:read"]))]
     pub scopes: Vec<String>,
     /// Seconds until it stops working; it never does when left out.

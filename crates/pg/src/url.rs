@@ -4,6 +4,7 @@ use crate::connect::{Target, TlsMode};
 use crate::sslmode::{self, SslmodeError};
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
+use std::error::Error;
 use std::path::PathBuf;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
@@ -31,8 +32,17 @@ pub struct ParsedUrl {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// Not of the form.
-    #[error("this is no PostgreSQL URL (postgres://ROLE:PASSWORD@HOST:PORT/DATABASE?sslmode=require)")]
+    #[error(
+        "this is no PostgreSQL URL (postgres://ROLE:PASSWORD@HOST:PORT/DATABASE?sslmode=require); in a password write \
+         @ : / ? # % as %40 %3A %2F %3F %23 %25"
+    )]
     Malformed,
+    /// A value is none of those that there can be.
+    #[error("the URL's {0} cannot be read; in a password write @ : / ? # % as %40 %3A %2F %3F %23 %25")]
+    Value(&'static str),
+    /// A parameter for other programs.
+    #[error("the URL has the parameter {0}, which is not known here; leave it out")]
+    Parameter(&'static str),
     /// A part is missing.
     #[error("the URL names no {0}")]
     Missing(&'static str),
@@ -50,7 +60,7 @@ pub fn parse(url: &str) -> Result<ParsedUrl, UrlError> {
         return Err(UrlError::Malformed);
     }
     let Split { rest, sslmode, sslrootcert } = split(url)?;
-    let config: Config = rest.parse().map_err(|_| UrlError::Malformed)?;
+    let config: Config = rest.parse().map_err(|error: tokio_postgres::Error| unread(&error))?;
     let host = match config.get_hosts() {
         [Host::Tcp(name)] => name.clone(),
         [Host::Unix(folder)] => folder.display().to_string(),
@@ -71,6 +81,45 @@ pub fn parse(url: &str) -> Result<ParsedUrl, UrlError> {
         tls: encryption.mode,
         sslrootcert: encryption.rootcert,
     })
+}
+
+/// What of it cannot be read. What the driver says holds text of the URL, so only words that are expected there are told.
+fn unread(error: &tokio_postgres::Error) -> UrlError {
+    const VALUES: [&str; 8] = [
+        "port",
+        "connect_timeout",
+        "keepalives",
+        "keepalives_idle",
+        "target_session_attrs",
+        "channel_binding",
+        "hostaddr",
+        "tcp_user_timeout",
+    ];
+    const OTHERS: [&str; 16] = [
+        "pgbouncer",
+        "schema",
+        "connection_limit",
+        "pool_timeout",
+        "pool_mode",
+        "gssencmode",
+        "krbsrvname",
+        "sslcert",
+        "sslkey",
+        "sslpassword",
+        "sslcrl",
+        "sslaccept",
+        "sslidentity",
+        "statement_cache_size",
+        "prepareThreshold",
+        "ssl",
+    ];
+    let said = error.source().map(ToString::to_string).unwrap_or_default();
+    let one_of = |known: &[&'static str]| known.iter().copied().find(|word| said.ends_with(&format!(" `{word}`")));
+    match (one_of(&VALUES), one_of(&OTHERS)) {
+        (Some(value), _) => UrlError::Value(value),
+        (None, Some(parameter)) => UrlError::Parameter(parameter),
+        (None, None) => UrlError::Malformed,
+    }
 }
 
 /// A URL without the parameters that the driver does not know as libpq does.
@@ -159,6 +208,10 @@ mod tests {
             ("postgres://localhost/orders", UrlError::Missing("role")),
             ("postgres://shop@localhost", UrlError::Missing("database")),
             ("postgres://shop@a,b/orders", UrlError::SeveralHosts),
+            ("postgres://shop@a:99999/orders", UrlError::Value("port")),
+            ("postgres://shop:p@ss:shop/x@db/orders", UrlError::Value("port")),
+            ("postgres://shop@db/orders?pgbouncer=true", UrlError::Parameter("pgbouncer")),
+            ("postgres://shop@db/orders?shop=true", UrlError::Malformed),
         ] {
             let error = parse(text).expect_err(text);
             assert_eq!(error, why, "{text}");

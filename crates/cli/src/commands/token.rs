@@ -30,7 +30,7 @@ pub(crate) struct Create {
     #[arg(long)]
     name: String,
     /// What it may do; can be given more than once. One of: admin, instances:read, instances:write,
-    /// instances:reveal, operations:read, audit:read, previews, rest.
+    /// instances:reveal, operations:read, audit:read, previews, templates, migrations, rest.
     #[arg(long = "scope", required = true, value_delimiter = ',')]
     scopes: Vec<String>,
     /// When it stops working, from now: 90s, 15m, 12h, 30d. Never when left out.

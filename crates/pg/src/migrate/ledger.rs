@@ -16,6 +16,10 @@ pub const TABLE: &str = "pgdb.migrations";
 
 /// No schema, no table.
 const ABSENT: [&str; 2] = ["3F000", "42P01"];
+/// No right to make a schema.
+const FORBIDDEN: &str = "42501";
+/// A column that every ledger has is not there.
+const OTHER_COLUMNS: &str = "42703";
 /// It is there already: a schema, a table, or a row of the catalogs at the same moment.
 const PRESENT: [&str; 3] = ["42P06", "42P07", "23505"];
 
@@ -241,12 +245,22 @@ pub async fn ensure(client: &Client) -> Result<bool, PgError> {
     const MAKE: &str = "make the ledger (schema pgdb)";
     match trust::check(client, Use::Write).await? {
         Found::Whole => return Ok(false),
-        Found::Nothing => match client.batch(MAKE, &format!("{SCHEMA}; {RELATION}")).await {
-            // All of it is ours, for it was made as one.
-            Ok(()) => return Ok(true),
-            Err(error) if error.sqlstate().is_some_and(|code| PRESENT.contains(&code)) => {}
-            Err(error) => return Err(error),
-        },
+        Found::Nothing => {
+            match client.batch(MAKE, &format!("{SCHEMA}; {RELATION}")).await {
+                // All of it is ours, for it was made as one.
+                Ok(()) => return Ok(true),
+                Err(error) if error.sqlstate().is_some_and(|code| PRESENT.contains(&code)) => {}
+                Err(error) if error.sqlstate() == Some(FORBIDDEN) => {
+                    return Err(PgError::UnfitLedger {
+                    what: format!("the ledger could not be made: {}", error.server().map_or("", |server| &server.message)),
+                    advice: "let somebody who may say `CREATE SCHEMA pgdb AUTHORIZATION …` with the role of this login, or \
+                             `GRANT CREATE ON DATABASE … TO …`"
+                        .to_owned(),
+                });
+                }
+                Err(error) => return Err(error),
+            }
+        }
         Found::Absent | Found::Older => {}
     }
     client.batch(MAKE, &create()).await?;
@@ -281,6 +295,11 @@ async fn select(client: &Client, locks: &str, tail: &str, params: &[&str]) -> Re
     );
     match client.query("read the ledger", &sql, params).await {
         Ok(rows) => Ok(Some(rows.iter().filter_map(parse).collect())),
+        Err(error) if error.sqlstate() == Some(OTHER_COLUMNS) => Err(PgError::UnfitLedger {
+            what: format!("{TABLE} is no ledger: {}", error.server().map_or("", |server| &server.message)),
+            advice: "it is somebody else's table; give it another name (ALTER TABLE … RENAME TO …), or another schema"
+                .to_owned(),
+        }),
         // Removed since we have looked.
         Err(error) if error.sqlstate().is_some_and(|code| ABSENT.contains(&code)) => Ok(None),
         Err(error) => Err(error),

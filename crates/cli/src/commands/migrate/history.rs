@@ -6,7 +6,7 @@ use super::lines::{locked, moment};
 use super::lint::counted;
 use super::source::SourceArgs;
 use clap::Args;
-use pgdb_core::migration::ledger::LedgerRow;
+use pgdb_core::migration::ledger::{LedgerRow, Outcome};
 use pgdb_pg::migrate::ledger;
 use pgdb_pg::migrate::session::Session;
 
@@ -67,6 +67,8 @@ fn notes(row: &LedgerRow) -> Vec<String> {
     if !row.locks.is_empty() {
         notes.push(locked(&row.locks));
     }
-    notes.extend(row.error.clone());
+    // A file without a transaction has one row, whatever it took.
+    let before = if row.outcome == Outcome::Applied { "failed before: " } else { "" };
+    notes.extend(row.error.as_ref().map(|error| format!("{before}{error}")));
     notes
 }

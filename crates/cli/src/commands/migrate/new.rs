@@ -84,7 +84,15 @@ fn next_number(files: &[File], schema: &str) -> anyhow::Result<String> {
             width = written.find(|c: char| !c.is_ascii_digit()).unwrap_or(written.len());
         }
     }
-    Ok(format!("{next:0width$}"))
+    let written = format!("{next:0width$}");
+    // Files run in the order of the bytes of their names.
+    anyhow::ensure!(
+        written.len() == width,
+        "after {} no number of {width} digits is left in '{schema}', and '{written}_…' would come before it; make a file whose \
+         name comes after it by its bytes (n{written}_name.sql)",
+        next - 1
+    );
+    Ok(written)
 }
 
 #[cfg(test)]
@@ -93,13 +101,15 @@ mod tests {
 
     #[test]
     fn numbers_go_on_as_they_are_written() {
-        let next = |keys: &[&str]| {
+        let of = |keys: &[&str]| {
             let files: Vec<File> = keys.iter().map(|key| File::new(Key::parse(key).expect(key), Vec::new())).collect();
-            next_number(&files, "a").expect("a number")
+            next_number(&files, "a").map_err(|error| error.to_string())
         };
+        let next = |keys: &[&str]| of(keys).expect("a number");
         assert_eq!(next(&[]), "001");
         assert_eq!(next(&["a/0009_x.sql", "b/99_x.sql", "a/R__x.sql"]), "0010");
-        assert_eq!(next(&["a/999_x.sql"]), "1000");
+        let error = of(&["a/999_x.sql"]).expect_err("it would come before it");
+        assert!(error.contains("n1000_name.sql"), "{error}");
         assert_eq!(next(&["a/20261121120000_x.sql"]), "20261121120001");
     }
 }

@@ -3,6 +3,7 @@
 use super::Context;
 use super::files;
 use super::run::PolicyArgs;
+use crate::args::by_name_alone;
 use crate::client::{Answer, Client, segment};
 use crate::commands::preview::number;
 use crate::error::{Found, Usage};
@@ -21,6 +22,7 @@ const GLANCE: Duration = Duration::from_millis(200);
 /// Bring many databases of the daemon up to date: instances, a template, its previews.
 #[derive(Debug, Args)]
 #[command(
+    mut_args = by_name_alone,
     after_help = "A template is copied, the copy migrated, checked and put in its place, so that nobody has to wait. In a \
                   preview the files run as the role of its app, and the ledger stays the operator's. What was applied \
                   stays, whatever fails; a second rollout goes on with what is missing.\n\n\

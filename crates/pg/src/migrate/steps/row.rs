@@ -96,11 +96,11 @@ pub(super) async fn add_held(session: &Session, row: i64, xid: &str, ms: u64) ->
     session.keeper().query("write the ledger", &sql, &params.each_ref().map(String::as_str)).await.map(drop)
 }
 
-/// The file has come to its end. Gives all that it was seen to lock.
+/// The file has come to its end. What it failed with before stays in its row. Gives all that it was seen to lock.
 pub(super) async fn end(session: &Session, row: i64) -> Result<Vec<SeenLock>, PgError> {
     let held = if session.is_apart() { "true".to_owned() } else { lock::guard() };
     let sql = format!(
-        "UPDATE pgdb.migrations SET outcome = 'applied', error = NULL, doing = NULL, progress = NULL, \
+        "UPDATE pgdb.migrations SET outcome = 'applied', doing = NULL, progress = NULL, \
          took_ms = (extract(epoch FROM clock_timestamp() - applied_at) * 1000)::bigint, \
          applied_at = clock_timestamp() WHERE id = $1::bigint AND {held} RETURNING locks::text"
     );
