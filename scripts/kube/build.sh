@@ -19,9 +19,15 @@ for program in make rsync jq; do has "$program" || packages+=("$program"); done
 [ "${#packages[@]}" -eq 0 ] || apt_install "${packages[@]}"
 
 mkdir -p "$(dirname "$out")"
+# One at a time: the second finds what the first has built, and whoever comes first removes what a build that was killed left.
+exec 9>"$out.lock"
+flock 9
+[ ! -x "$out" ] || exit 0
+rm -rf "$(dirname "$out")"/.build.*
 work="$(mktemp -d "$(dirname "$out")/.build.XXXXXX")"
-# Go takes the right to write from what it keeps.
-trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 # The system's own package sources, as sources of source packages: in files aside, so that the system stays as it is, and
 # nobody has to be root.
