@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests and the linter need besides: further PostgreSQL majors, container engines and images for them,
-# machines with sshd, test runner, checkers. With an argument (`engines`, `containers`, `images`, `machines`, `nextest`,
-# `schemathesis`, `lint`) only that.
+# machines with sshd, a Kubernetes API server, test runner, checkers. With an argument (`engines`, `containers`, `images`,
+# `machines`, `kube`, `nextest`, `schemathesis`, `lint`) only that.
 set -euo pipefail
 scripts="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 # shellcheck source=scripts/lib.sh
@@ -126,6 +126,17 @@ install_machines() {
   [ "${#packages[@]}" -eq 0 ] || without_services "${packages[@]}"
 }
 
+# kubectl, etcd, and Kubernetes' API server, which is built once and kept. Nothing is started here.
+install_kube() {
+  local packages=()
+  local PATH="$parts_dir/kube:$PATH"
+  has kubectl || packages+=(kubernetes-client)
+  has etcd || packages+=(etcd-server)
+  has ssh-keygen || packages+=(openssh-client)
+  [ "${#packages[@]}" -eq 0 ] || without_services "${packages[@]}"
+  has kube-apiserver || "$scripts/kube/build.sh" "$parts_dir/kube/kube-apiserver"
+}
+
 install_nextest() { cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest; }
 
 install_schemathesis() {
@@ -142,7 +153,7 @@ install_lint() {
 }
 
 case "${1:-all}" in
-  engines | containers | images | machines | nextest | schemathesis | lint) "install_$1" ;;
+  engines | containers | images | machines | kube | nextest | schemathesis | lint) "install_$1" ;;
   all)
     "$scripts/install-deps.sh"
     has setpriv || apt_install util-linux
@@ -155,6 +166,7 @@ case "${1:-all}" in
     install_containers
     install_images
     install_machines
+    install_kube
     install_nextest
     install_schemathesis
     ;;

@@ -11,6 +11,6 @@ cd "$root_dir"
 cargo fmt --all --check
 cargo clippy --workspace --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
-shellcheck --external-sources scripts/*.sh scripts/image/*.sh crates/testkit/src/docker/engine.sh \
+shellcheck --external-sources scripts/*.sh scripts/image/*.sh scripts/kube/*.sh crates/testkit/src/docker/engine.sh \
   crates/infra/src/remote/*.sh .ci/run deploy/previews/initdb.d/*.sh deploy/docker/*.sh bench/run.sh
 cargo deny --log-level warn check bans licenses sources

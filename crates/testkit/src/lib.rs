@@ -3,6 +3,7 @@
 
 pub mod api;
 mod block;
+pub mod cluster;
 pub mod daemon;
 pub mod docker;
 pub mod hetzner;

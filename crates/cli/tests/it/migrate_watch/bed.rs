@@ -28,6 +28,8 @@ pub(super) struct Bed {
     health: Api,
     health_port: u16,
     env: Vec<(&'static str, String)>,
+    /// What the watcher is started by, with its arguments; nothing is usual.
+    under: Vec<String>,
     watcher: Option<Child>,
 }
 
@@ -46,8 +48,8 @@ impl Bed {
         let server = daemon.deploy(json!({ "name": SERVER, "superuser": true, "version": major })).await;
         let url = server["database_url"].as_str().expect("a URL");
         let base = url.rsplit_once('/').expect("a database").0.to_owned();
-        let mut bed =
-            Self { daemon, base, health: Api::new(health_port, "none"), health_port, env: Vec::new(), watcher: None };
+        let health = Api::new(health_port, "none");
+        let mut bed = Self { daemon, base, health, health_port, env: Vec::new(), under: Vec::new(), watcher: None };
         fs::create_dir(bed.folder()).expect("a folder");
         bed.set("DATABASE_URL", &bed.url());
         bed.set("CONFIGMAP_PATH", &bed.mount_path().display().to_string());
@@ -81,10 +83,16 @@ impl Bed {
         self.env.push((name, value.to_owned()));
     }
 
+    /// Lets a program start the watcher, which has to become it.
+    pub(super) fn run_under(&mut self, words: &[&str]) {
+        self.under = words.iter().map(|word| (*word).to_owned()).collect();
+    }
+
     /// `pgdb migrate watch` with nothing of this process's environment.
     pub(super) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pgdb"));
-        command.args(["migrate", "watch"]).env_clear().current_dir(self.folder()).stdin(Stdio::null());
+        let mut words = self.under.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_pgdb"), "migrate", "watch"]);
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words).env_clear().current_dir(self.folder()).stdin(Stdio::null());
         for name in ["PATH", "LLVM_PROFILE_FILE"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }

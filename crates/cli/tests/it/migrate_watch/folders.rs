@@ -91,10 +91,9 @@ async fn a_mount_is_followed_through_its_swaps() {
     assert_eq!(keys, "aws/001_b.sql gcp/001_a.sql");
 }
 
-#[tokio::test]
-async fn of_fifty_updates_in_five_seconds_none_is_lost() {
+async fn fifty_updates(major: u16) {
     const UPDATES: u32 = 50;
-    let mut bed = Bed::start().await;
+    let mut bed = Bed::start_on(Some(major)).await;
     bed.update_mount(0, &[("gcp_000_first.sql".to_owned(), says("counter", "0"))]);
     bed.watch();
     bed.ready().await;
@@ -119,6 +118,16 @@ async fn of_fifty_updates_in_five_seconds_none_is_lost() {
 }
 
 #[tokio::test]
+async fn of_fifty_updates_in_five_seconds_none_is_lost_on_15() {
+    fifty_updates(15).await;
+}
+
+#[tokio::test]
+async fn of_fifty_updates_in_five_seconds_none_is_lost_on_18() {
+    fifty_updates(18).await;
+}
+
+#[tokio::test]
 async fn after_a_failure_the_next_file_is_run_and_the_mended_one_too() {
     let mut bed = Bed::start().await;
     bed.write_tree("public/001_a.sql", &says("a", "one"));
@@ -140,9 +149,8 @@ async fn after_a_failure_the_next_file_is_run_and_the_mended_one_too() {
     assert_eq!(bed.sql(&applied("public/002_bad.sql")).await, "1");
 }
 
-#[tokio::test]
-async fn names_with_tricks_are_refused_aloud_and_the_others_run() {
-    let mut bed = Bed::start().await;
+async fn names_with_tricks(major: u16) {
+    let mut bed = Bed::start_on(Some(major)).await;
     bed.write_mount("gcp_001_good.sql", &says("good", "yes"));
     // No schema; a way up; a control character; and what looks like a step out of the folder.
     for name in ["_001_bad.sql", "gcp_..sql", "gcp_\u{7}002.sql", "gcp_..\\..\\etc.sql"] {
@@ -157,6 +165,16 @@ async fn names_with_tricks_are_refused_aloud_and_the_others_run() {
         fs::remove_file(bed.mount_path().join(name)).expect("removed");
     }
     bed.ready().await;
+}
+
+#[tokio::test]
+async fn names_with_tricks_are_refused_aloud_and_the_others_run_on_15() {
+    names_with_tricks(15).await;
+}
+
+#[tokio::test]
+async fn names_with_tricks_are_refused_aloud_and_the_others_run_on_18() {
+    names_with_tricks(18).await;
 }
 
 #[tokio::test]

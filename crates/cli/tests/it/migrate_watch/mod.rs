@@ -5,5 +5,6 @@ mod command_line;
 mod contents;
 mod folders;
 mod kubernetes;
+mod kubernetes_api_server;
 mod other;
 mod postgres;
