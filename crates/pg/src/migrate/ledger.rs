@@ -163,22 +163,20 @@ pub(crate) fn note_sql() -> String {
 const PLAIN_ROW: &str = "INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks)";
 const PLAIN_ROW_OF: &str = "pg_catalog.text, pg_catalog.text, pg_catalog.text";
 
-/// The time, in milliseconds.
-const NOW_MS: &str = "(pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.clock_timestamp()) \
+/// For how many milliseconds a plain file's transaction is open. To the server all of a message's begin with the message; once
+/// that makes a difference, a transaction's begin is the moment of the last row.
+const PLAIN_MS: &str = "(pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) \
+     CASE WHEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.transaction_timestamp() \
+         OPERATOR(pg_catalog.<) '10 ms'::pg_catalog.interval THEN pg_catalog.transaction_timestamp() \
+       ELSE greatest(pg_catalog.transaction_timestamp(), \
+         (SELECT m.applied_at FROM pgdb.migrations m ORDER BY m.id DESC LIMIT 1)) END) \
      OPERATOR(pg_catalog.*) 1000::pg_catalog.float8)::pg_catalog.int8";
-/// For how many of them a plain file's transaction is open.
-fn plain_ms() -> String {
-    format!(
-        "({NOW_MS} OPERATOR(pg_catalog.-) pg_catalog.current_setting('pgdb.begun'::pg_catalog.text)::pg_catalog.int8)"
-    )
-}
 
 /// Prepares what stands around a plain file (`reach.rs`) in its message, under names that begin with `name`. Nothing that
 /// such a file does can be in the way of its row.
 ///
-/// - `_turn`: notes when the transaction begins, for to the server all of a message's begin with the message. Fails unless
-///   the session has a name, which the message before has given it with its last commit; with the first file of a message
-///   also if somebody has made a function meanwhile.
+/// - `_turn`: fails unless the session has a name, which the message before has given it with its last commit; with the first
+///   file of a message also if somebody has made a function meanwhile.
 /// - `_rows`: writes the row of a file that locks nothing that others wait for. Gives for how many milliseconds its
 ///   transaction was open, as a column that is called `name`.
 /// - `_looks`: the same with what the transaction has locked, as a second column, if the transaction made no relations.
@@ -190,11 +188,9 @@ pub(crate) fn prepare_plain_sql(name: &str) -> String {
            pg_catalog.current_setting('application_name'::pg_catalog.text) OPERATOR(pg_catalog.=) $1 \
            AND NOT ($2 AND EXISTS (SELECT FROM pg_catalog.pg_proc p \
              WHERE p.oid OPERATOR(pg_catalog.>=) {FIRST_OF_OTHERS}::pg_catalog.oid)) \
-           THEN pg_catalog.set_config('pgdb.begun'::pg_catalog.text, ({NOW_MS})::pg_catalog.text, true) \
-           ELSE '{NOT_ITS_TURN}' END)::pg_catalog.int8 OPERATOR(pg_catalog.=) 0::pg_catalog.int8; \
-         PREPARE {name}_rows ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {ms}, $3, '[]') \
+           THEN '1' ELSE '{NOT_ITS_TURN}' END)::pg_catalog.int4 OPERATOR(pg_catalog.=) 0::pg_catalog.int4; \
+         PREPARE {name}_rows ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {PLAIN_MS}, $3, '[]') \
            RETURNING took_ms AS {name}; {looks}",
-        ms = plain_ms(),
         looks = prepare_look_sql(name, "looks", ""),
     )
 }
@@ -211,8 +207,8 @@ pub(crate) fn prepare_look_before_sql(name: &str) -> String {
 /// session.
 fn prepare_look_sql(name: &str, suffix: &str, before: &str) -> String {
     format!(
-        "PREPARE {name}_{suffix} ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {ms}, $3, \
-           pg_catalog.to_jsonb(ARRAY(SELECT pg_catalog.jsonb_build_object('held_ms', {ms}, 'mode', l.mode, 'relation', \
+        "PREPARE {name}_{suffix} ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {PLAIN_MS}, $3, \
+           pg_catalog.to_jsonb(ARRAY(SELECT pg_catalog.jsonb_build_object('held_ms', {PLAIN_MS}, 'mode', l.mode, 'relation', \
              c.relnamespace::pg_catalog.regnamespace::pg_catalog.text OPERATOR(pg_catalog.||) '.'::pg_catalog.text \
              OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname::pg_catalog.text)) \
              FROM pg_catalog.pg_locks l, pg_catalog.pg_class c \
@@ -220,8 +216,7 @@ fn prepare_look_sql(name: &str, suffix: &str, before: &str) -> String {
              AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() \
              AND l.mode OPERATOR(pg_catalog.<>) ALL ({WEAK}::pg_catalog.text[]) AND l.granted \
              AND l.locktype OPERATOR(pg_catalog.=) 'relation'::pg_catalog.text \
-             AND c.oid OPERATOR(pg_catalog.=) l.relation AND {KNOWN} {before}))) RETURNING took_ms AS {name}, locks",
-        ms = plain_ms(),
+             AND c.oid OPERATOR(pg_catalog.=) l.relation AND {KNOWN} {before}))) RETURNING took_ms AS {name}, locks"
     )
 }
 
