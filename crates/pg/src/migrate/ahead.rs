@@ -230,7 +230,8 @@ impl<'a> Ahead<'a> {
         for (index, known) in (begin..end).zip(files) {
             let Some(Known { plain, sql, row }) = known else { break };
             statements += 1;
-            text.push_str(&format!("EXECUTE {name}_turn ('{its_turn}', {}); ", index == begin));
+            let turn = if index == begin { "first" } else { "turn" };
+            text.push_str(&format!("EXECUTE {name}_{turn} ('{its_turn}'); "));
             if index + 1 == self.items.len() {
                 // Nothing comes that would wait for the disk.
                 text.push_str("SET LOCAL synchronous_commit TO DEFAULT; ");

@@ -163,34 +163,50 @@ pub(crate) fn note_sql() -> String {
 const PLAIN_ROW: &str = "INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks)";
 const PLAIN_ROW_OF: &str = "pg_catalog.text, pg_catalog.text, pg_catalog.text";
 
-/// For how many milliseconds a plain file's transaction is open. To the server all of a message's begin with the message; once
-/// that makes a difference, a transaction's begin is the moment of the last row.
-const PLAIN_MS: &str = "(pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) \
-     CASE WHEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.transaction_timestamp() \
-         OPERATOR(pg_catalog.<) '10 ms'::pg_catalog.interval THEN pg_catalog.transaction_timestamp() \
-       ELSE greatest(pg_catalog.transaction_timestamp(), \
-         (SELECT m.applied_at FROM pgdb.migrations m ORDER BY m.id DESC LIMIT 1)) END) \
-     OPERATOR(pg_catalog.*) 1000::pg_catalog.float8)::pg_catalog.int8";
+/// Since when a plain file's transaction is open, in seconds. To the server all of a message's begin with the message: who takes
+/// long leaves the time of its end ([`LEAVE_END`]).
+const BEGUN: &str = "greatest(pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.transaction_timestamp()), \
+     nullif(pg_catalog.current_setting('pgdb.begun'::pg_catalog.text, true), ''::pg_catalog.text)::pg_catalog.float8)";
+const LEAVE_END: &str = "CASE WHEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.transaction_timestamp() \
+       OPERATOR(pg_catalog.>) '10 ms'::pg_catalog.interval \
+     THEN pg_catalog.set_config('pgdb.begun'::pg_catalog.text, \
+       pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.clock_timestamp())::pg_catalog.text, false) END";
+/// For how many milliseconds that is.
+fn plain_ms() -> String {
+    format!(
+        "((pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.-) {BEGUN}) \
+         OPERATOR(pg_catalog.*) 1000::pg_catalog.float8)::pg_catalog.int8"
+    )
+}
 
 /// Prepares what stands around a plain file (`reach.rs`) in its message, under names that begin with `name`. Nothing that
 /// such a file does can be in the way of its row.
 ///
-/// - `_turn`: fails unless the session has a name, which the message before has given it with its last commit; with the first
-///   file of a message also if somebody has made a function meanwhile.
+/// - `_turn`: fails unless the session has a name, which the message before has given it with its last commit.
+/// - `_first`: the same for the first file of a message; it also fails if somebody has made a function meanwhile.
 /// - `_rows`: writes the row of a file that locks nothing that others wait for. Gives for how many milliseconds its
 ///   transaction was open, as a column that is called `name`.
 /// - `_looks`: the same with what the transaction has locked, as a second column, if the transaction made no relations.
 ///
 /// They run with the search path that files have, so that each name, type and operator says that it is PostgreSQL's.
 pub(crate) fn prepare_plain_sql(name: &str) -> String {
+    let named = "pg_catalog.current_setting('application_name'::pg_catalog.text) OPERATOR(pg_catalog.=) $1";
+    let no_code = format!(
+        "NOT EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.>=) {FIRST_OF_OTHERS}::pg_catalog.oid)"
+    );
+    let unless = |right: &str| {
+        format!(
+            "SELECT WHERE (CASE WHEN {right} THEN '1' ELSE '{NOT_ITS_TURN}' END)::pg_catalog.int4 \
+             OPERATOR(pg_catalog.=) 0::pg_catalog.int4"
+        )
+    };
     format!(
-        "PREPARE {name}_turn (pg_catalog.text, pg_catalog.bool) AS SELECT WHERE (CASE WHEN \
-           pg_catalog.current_setting('application_name'::pg_catalog.text) OPERATOR(pg_catalog.=) $1 \
-           AND NOT ($2 AND EXISTS (SELECT FROM pg_catalog.pg_proc p \
-             WHERE p.oid OPERATOR(pg_catalog.>=) {FIRST_OF_OTHERS}::pg_catalog.oid)) \
-           THEN '1' ELSE '{NOT_ITS_TURN}' END)::pg_catalog.int4 OPERATOR(pg_catalog.=) 0::pg_catalog.int4; \
-         PREPARE {name}_rows ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {PLAIN_MS}, $3, '[]') \
-           RETURNING took_ms AS {name}; {looks}",
+        "PREPARE {name}_turn (pg_catalog.text) AS {turn}; PREPARE {name}_first (pg_catalog.text) AS {first}; \
+         PREPARE {name}_rows ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {ms}, $3, '[]') \
+           RETURNING took_ms AS {name}, NULL, {LEAVE_END}; {looks}",
+        turn = unless(named),
+        first = unless(&format!("{named} AND {no_code}")),
+        ms = plain_ms(),
         looks = prepare_look_sql(name, "looks", ""),
     )
 }
@@ -207,8 +223,8 @@ pub(crate) fn prepare_look_before_sql(name: &str) -> String {
 /// session.
 fn prepare_look_sql(name: &str, suffix: &str, before: &str) -> String {
     format!(
-        "PREPARE {name}_{suffix} ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {PLAIN_MS}, $3, \
-           pg_catalog.to_jsonb(ARRAY(SELECT pg_catalog.jsonb_build_object('held_ms', {PLAIN_MS}, 'mode', l.mode, 'relation', \
+        "PREPARE {name}_{suffix} ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {ms}, $3, \
+           pg_catalog.to_jsonb(ARRAY(SELECT pg_catalog.jsonb_build_object('held_ms', {ms}, 'mode', l.mode, 'relation', \
              c.relnamespace::pg_catalog.regnamespace::pg_catalog.text OPERATOR(pg_catalog.||) '.'::pg_catalog.text \
              OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname::pg_catalog.text)) \
              FROM pg_catalog.pg_locks l, pg_catalog.pg_class c \
@@ -216,7 +232,8 @@ fn prepare_look_sql(name: &str, suffix: &str, before: &str) -> String {
              AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() \
              AND l.mode OPERATOR(pg_catalog.<>) ALL ({WEAK}::pg_catalog.text[]) AND l.granted \
              AND l.locktype OPERATOR(pg_catalog.=) 'relation'::pg_catalog.text \
-             AND c.oid OPERATOR(pg_catalog.=) l.relation AND {KNOWN} {before}))) RETURNING took_ms AS {name}, locks"
+             AND c.oid OPERATOR(pg_catalog.=) l.relation AND {KNOWN} {before}))) RETURNING took_ms AS {name}, locks, {LEAVE_END}",
+        ms = plain_ms(),
     )
 }
 
