@@ -40,6 +40,8 @@ const FILES: usize = 16;
 const ON_THEIR_WAY: usize = 4;
 /// How long a message of several files is to take, as far as those before it tell: its answers come at its end.
 const MESSAGE_TAKES: Duration = Duration::from_millis(5);
+/// What a message took that is not worth to be told apart by files, in milliseconds.
+const AT_ONCE_MS: u64 = 10;
 /// How many plain files there have to be, one after the other, so that looking for code takes less time than it saves.
 const FEWEST: usize = 5;
 
@@ -80,11 +82,37 @@ struct Message {
     /// How many files it had, and the index of the one after the last of them.
     files: usize,
     end: usize,
+    /// The rows of the files that have their answers, and how long each took, in milliseconds.
+    took: Vec<(i64, u64)>,
+    /// How long they took together.
+    took_ms: u64,
     /// Whether it prepares what few files need, and that is not known to be done yet.
     prepares: bool,
     /// Behind the last one: what puts the session back. Not in its message, for what comes there after the commit could
     /// fail, and the file be taken for one that has.
     back: Option<Answers>,
+}
+
+impl Message {
+    /// Takes note of how long a file took: the server counts from the begin of the message.
+    fn took(&mut self, noted: &mut Noted) {
+        let Some(end) = noted.took_ms else { return };
+        let took = end.saturating_sub(self.took_ms);
+        self.took_ms = end;
+        self.took.extend(noted.id.map(|id| (id, took)));
+        noted.took_ms = Some(took);
+        for lock in &mut noted.locks {
+            lock.held_ms = lock.held_ms.min(i64::try_from(took).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Has the rows say the same, where that makes a difference. Nobody waits for it.
+    async fn correct(&self, session: &Session) {
+        if self.took.len() > 1 && self.took_ms > AT_ONCE_MS {
+            // If it cannot be done the rows say no more than the message took.
+            let _ = send(session, &ledger::correct_sql(&self.took)).await;
+        }
+    }
 }
 
 impl<'a> Ahead<'a> {
@@ -117,7 +145,17 @@ impl<'a> Ahead<'a> {
                 self.never = true;
                 break;
             };
-            self.sent.push_back(Message { at: Instant::now(), answers, heads, files, end, prepares, back });
+            self.sent.push_back(Message {
+                at: Instant::now(),
+                answers,
+                heads,
+                files,
+                end,
+                took: Vec::new(),
+                took_ms: 0,
+                prepares,
+                back,
+            });
             self.goes_on = !is_last;
         }
         !self.sent.is_empty()
@@ -135,7 +173,8 @@ impl<'a> Ahead<'a> {
             session.set_prepared(Prepared { look_before: true, ..session.prepared() });
         }
         match outcome {
-            Ok(noted) => {
+            Ok(mut noted) => {
+                message.took(&mut noted);
                 if is_last {
                     self.end_message(session).await;
                 }
@@ -151,6 +190,7 @@ impl<'a> Ahead<'a> {
     /// Goes on with the next message. All files of this one are applied, whatever is answered now.
     async fn end_message(&mut self, session: &Session) {
         let Some(mut message) = self.sent.pop_front() else { return };
+        message.correct(session).await;
         let took = self.done.max(message.at).elapsed();
         self.done = Instant::now();
         let fit = MESSAGE_TAKES.as_nanos() * message.files as u128 / took.as_nanos().max(1);
@@ -171,6 +211,7 @@ impl<'a> Ahead<'a> {
 
     /// Forgets what was sent, which the server refuses, and puts the session back.
     async fn give_up(&mut self, session: &Session) {
+        let first = self.sent.pop_front();
         self.sent.clear();
         self.goes_on = false;
         self.files = 1;
@@ -180,6 +221,9 @@ impl<'a> Ahead<'a> {
         let _ = session.client.batch("roll back", "ROLLBACK").await;
         let _ = session.client.batch("set the session back", Setup::LOOSE_BACK).await;
         session.set_hearing(Hears::Anytime);
+        if let Some(message) = first {
+            message.correct(session).await;
+        }
     }
 
     /// Sets the session up for plain files, if there are enough and nobody's code is in the database.

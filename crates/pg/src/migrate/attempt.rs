@@ -55,11 +55,13 @@ pub(crate) struct Noted {
     pub(crate) locks: Vec<SeenLock>,
     /// If the server has told it.
     pub(crate) took_ms: Option<u64>,
+    /// The row's number, likewise.
+    pub(crate) id: Option<i64>,
 }
 
 impl From<Vec<SeenLock>> for Noted {
     fn from(locks: Vec<SeenLock>) -> Self {
-        Self { locks, took_ms: None }
+        Self { locks, ..Self::default() }
     }
 }
 
@@ -67,7 +69,8 @@ impl From<&SimpleQueryRow> for Noted {
     /// From what the statements around a plain file give.
     fn from(row: &SimpleQueryRow) -> Self {
         let took_ms = column(row, 0).and_then(|ms| ms.parse().ok());
-        Self { took_ms, locks: column(row, 1).map(ledger::locks).unwrap_or_default() }
+        let id = column(row, 1).and_then(|id| id.parse().ok());
+        Self { took_ms, id, locks: column(row, 2).map(ledger::locks).unwrap_or_default() }
     }
 }
 

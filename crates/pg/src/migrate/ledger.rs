@@ -163,30 +163,14 @@ pub(crate) fn note_sql() -> String {
 const PLAIN_ROW: &str = "INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks)";
 const PLAIN_ROW_OF: &str = "pg_catalog.text, pg_catalog.text, pg_catalog.text";
 
-/// Since when a plain file's transaction is open, in seconds. To the server all of a message's begin with the message: who takes
-/// long leaves the time of its end ([`LEAVE_END`]).
-const BEGUN: &str = "greatest(pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.transaction_timestamp()), \
-     nullif(pg_catalog.current_setting('pgdb.begun'::pg_catalog.text, true), ''::pg_catalog.text)::pg_catalog.float8)";
-const LEAVE_END: &str = "CASE WHEN pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.transaction_timestamp() \
-       OPERATOR(pg_catalog.>) '10 ms'::pg_catalog.interval \
-     THEN pg_catalog.set_config('pgdb.begun'::pg_catalog.text, \
-       pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.clock_timestamp())::pg_catalog.text, false) END";
-/// For how many milliseconds that is.
-fn plain_ms() -> String {
-    format!(
-        "((pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.-) {BEGUN}) \
-         OPERATOR(pg_catalog.*) 1000::pg_catalog.float8)::pg_catalog.int8"
-    )
-}
-
 /// Prepares what stands around a plain file (`reach.rs`) in its message, under names that begin with `name`. Nothing that
 /// such a file does can be in the way of its row.
 ///
 /// - `_turn`: fails unless the session has a name, which the message before has given it with its last commit.
 /// - `_first`: the same for the first file of a message; it also fails if somebody has made a function meanwhile.
-/// - `_rows`: writes the row of a file that locks nothing that others wait for. Gives for how many milliseconds its
-///   transaction was open, as a column that is called `name`.
-/// - `_looks`: the same with what the transaction has locked, as a second column, if the transaction made no relations.
+/// - `_rows`: writes the row of a file that locks nothing that others wait for. Gives for how many milliseconds its message
+///   was at work, as a column that is called `name`, and the row's number.
+/// - `_looks`: the same with what the transaction has locked, as a third column, if the transaction made no relations.
 ///
 /// They run with the search path that files have, so that each name, type and operator says that it is PostgreSQL's.
 pub(crate) fn prepare_plain_sql(name: &str) -> String {
@@ -202,11 +186,10 @@ pub(crate) fn prepare_plain_sql(name: &str) -> String {
     };
     format!(
         "PREPARE {name}_turn (pg_catalog.text) AS {turn}; PREPARE {name}_first (pg_catalog.text) AS {first}; \
-         PREPARE {name}_rows ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {ms}, $3, '[]') \
-           RETURNING took_ms AS {name}, NULL, {LEAVE_END}; {looks}",
+         PREPARE {name}_rows ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, '[]') \
+           RETURNING took_ms AS {name}, id; {looks}",
         turn = unless(named),
         first = unless(&format!("{named} AND {no_code}")),
-        ms = plain_ms(),
         looks = prepare_look_sql(name, "looks", ""),
     )
 }
@@ -223,8 +206,8 @@ pub(crate) fn prepare_look_before_sql(name: &str) -> String {
 /// session.
 fn prepare_look_sql(name: &str, suffix: &str, before: &str) -> String {
     format!(
-        "PREPARE {name}_{suffix} ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {ms}, $3, \
-           pg_catalog.to_jsonb(ARRAY(SELECT pg_catalog.jsonb_build_object('held_ms', {ms}, 'mode', l.mode, 'relation', \
+        "PREPARE {name}_{suffix} ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, \
+           pg_catalog.to_jsonb(ARRAY(SELECT pg_catalog.jsonb_build_object('held_ms', {OPEN_MS}, 'mode', l.mode, 'relation', \
              c.relnamespace::pg_catalog.regnamespace::pg_catalog.text OPERATOR(pg_catalog.||) '.'::pg_catalog.text \
              OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname::pg_catalog.text)) \
              FROM pg_catalog.pg_locks l, pg_catalog.pg_class c \
@@ -232,8 +215,19 @@ fn prepare_look_sql(name: &str, suffix: &str, before: &str) -> String {
              AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() \
              AND l.mode OPERATOR(pg_catalog.<>) ALL ({WEAK}::pg_catalog.text[]) AND l.granted \
              AND l.locktype OPERATOR(pg_catalog.=) 'relation'::pg_catalog.text \
-             AND c.oid OPERATOR(pg_catalog.=) l.relation AND {KNOWN} {before}))) RETURNING took_ms AS {name}, locks, {LEAVE_END}",
-        ms = plain_ms(),
+             AND c.oid OPERATOR(pg_catalog.=) l.relation AND {KNOWN} {before}))) RETURNING took_ms AS {name}, id, locks"
+    )
+}
+
+/// SQL that corrects for how long files took, rows by their numbers: what is written is counted from the begin of their message.
+pub(crate) fn correct_sql(took: &[(i64, u64)]) -> String {
+    let values: Vec<String> = took.iter().map(|(id, ms)| format!("({id}, {ms})")).collect();
+    format!(
+        "UPDATE pgdb.migrations m SET took_ms = v.ms, locks = coalesce((SELECT pg_catalog.jsonb_agg(l \
+           OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('held_ms', least((l OPERATOR(pg_catalog.->>) \
+             'held_ms'::pg_catalog.text)::pg_catalog.int8, v.ms))) FROM pg_catalog.jsonb_array_elements(m.locks) l), '[]') \
+         FROM (VALUES {}) v (id, ms) WHERE m.id OPERATOR(pg_catalog.=) v.id::pg_catalog.int8",
+        values.join(", ")
     )
 }
 
