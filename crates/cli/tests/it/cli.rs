@@ -75,7 +75,7 @@ fn wrong_use_is_2_and_touches_nothing() {
     for (wrong, told) in [
         (&["--server", "nowhere", "status"][..], "which names none; `pgdb config set server.nowhere URL` adds it"),
         (&["migrate", "rollout", "--preview", "abc"], "'abc' is no pull request's number"),
-        (&["migrate", "run", "--wait", "5"], "such as 90s, 10m or 30d"),
+        (&["migrate", "run", "--wait", "5"], "such as 90s"),
         (&["migrate", "run", "--on", "medusa_pr_7"], "`pgdb migrate rollout --preview 7` runs files in it"),
     ] {
         let output = run(pgdb(home.path(), None).args(wrong));
