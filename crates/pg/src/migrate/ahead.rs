@@ -82,10 +82,7 @@ struct Message {
     /// How many files it had, and the index of the one after the last of them.
     files: usize,
     end: usize,
-    /// The rows of the files that have their answers, and how long each took, in milliseconds.
-    took: Vec<(i64, u64)>,
-    /// How long they took together.
-    took_ms: u64,
+    took: Took,
     /// Whether it prepares what few files need, and that is not known to be done yet.
     prepares: bool,
     /// Behind the last one: what puts the session back. Not in its message, for what comes there after the commit could
@@ -93,13 +90,22 @@ struct Message {
     back: Option<Answers>,
 }
 
-impl Message {
-    /// Takes note of how long a file took: the server counts from the begin of the message.
-    fn took(&mut self, noted: &mut Noted) {
+/// How long the files of a message took, of which the server counts from its begin.
+#[derive(Default)]
+struct Took {
+    /// The rows of the files that have their answers, and how long each took, in milliseconds.
+    rows: Vec<(i64, u64)>,
+    /// How long they took together.
+    ms: u64,
+}
+
+impl Took {
+    /// Takes note of one more file, and corrects what is known of it.
+    fn add(&mut self, noted: &mut Noted) {
         let Some(end) = noted.took_ms else { return };
-        let took = end.saturating_sub(self.took_ms);
-        self.took_ms = end;
-        self.took.extend(noted.id.map(|id| (id, took)));
+        let took = end.saturating_sub(self.ms);
+        self.ms = end;
+        self.rows.extend(noted.id.map(|id| (id, took)));
         noted.took_ms = Some(took);
         for lock in &mut noted.locks {
             lock.held_ms = lock.held_ms.min(i64::try_from(took).unwrap_or(i64::MAX));
@@ -107,10 +113,10 @@ impl Message {
     }
 
     /// Has the rows say the same, where that makes a difference. Nobody waits for it.
-    async fn correct(&self, session: &Session) {
-        if self.took.len() > 1 && self.took_ms > AT_ONCE_MS {
+    async fn correct_rows(&self, session: &Session) {
+        if self.rows.len() > 1 && self.ms > AT_ONCE_MS {
             // If it cannot be done the rows say no more than the message took.
-            let _ = send(session, &ledger::correct_sql(&self.took)).await;
+            let _ = send(session, &ledger::correct_sql(&self.rows)).await;
         }
     }
 }
@@ -151,8 +157,7 @@ impl<'a> Ahead<'a> {
                 heads,
                 files,
                 end,
-                took: Vec::new(),
-                took_ms: 0,
+                took: Took::default(),
                 prepares,
                 back,
             });
@@ -174,7 +179,7 @@ impl<'a> Ahead<'a> {
         }
         match outcome {
             Ok(mut noted) => {
-                message.took(&mut noted);
+                message.took.add(&mut noted);
                 if is_last {
                     self.end_message(session).await;
                 }
@@ -190,7 +195,7 @@ impl<'a> Ahead<'a> {
     /// Goes on with the next message. All files of this one are applied, whatever is answered now.
     async fn end_message(&mut self, session: &Session) {
         let Some(mut message) = self.sent.pop_front() else { return };
-        message.correct(session).await;
+        message.took.correct_rows(session).await;
         let took = self.done.max(message.at).elapsed();
         self.done = Instant::now();
         let fit = MESSAGE_TAKES.as_nanos() * message.files as u128 / took.as_nanos().max(1);
@@ -211,7 +216,8 @@ impl<'a> Ahead<'a> {
 
     /// Forgets what was sent, which the server refuses, and puts the session back.
     async fn give_up(&mut self, session: &Session) {
-        let first = self.sent.pop_front();
+        // Nothing that has unread answers is kept: the driver would wait for somebody to read them.
+        let took = self.sent.pop_front().map(|message| message.took);
         self.sent.clear();
         self.goes_on = false;
         self.files = 1;
@@ -221,8 +227,8 @@ impl<'a> Ahead<'a> {
         let _ = session.client.batch("roll back", "ROLLBACK").await;
         let _ = session.client.batch("set the session back", Setup::LOOSE_BACK).await;
         session.set_hearing(Hears::Anytime);
-        if let Some(message) = first {
-            message.correct(session).await;
+        if let Some(took) = took {
+            took.correct_rows(session).await;
         }
     }
 

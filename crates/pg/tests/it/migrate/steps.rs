@@ -56,8 +56,9 @@ async fn what_was_done_stays_and_the_rest_is_made_up_for(bed: &Bed) {
     bed.run(&files).await;
     assert_eq!(bed.ask("SELECT string_agg(n::text, ' ' ORDER BY n) FROM log").await, "1 2 3 4");
     assert_eq!(
-        bed.ask("SELECT count(*) || max(outcome) || coalesce(max(error), '') FROM pgdb.migrations").await,
-        "1applied"
+        bed.ask("SELECT count(*) || max(outcome) || ' ' || max(error) FROM pgdb.migrations").await,
+        "1applied line 7, column 31: relation \"latest\" does not exist (SQLSTATE 42P01)",
+        "what it failed with stays"
     );
 }
 
