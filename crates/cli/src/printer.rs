@@ -65,12 +65,7 @@ impl Printer {
 
     /// Rows under headings, in columns.
     pub(crate) fn table(&self, headings: &[&str], rows: Vec<Vec<String>>) {
-        let mut table = Table::new();
-        table.load_style(NOTHING).set_header(headings.iter().copied());
-        table.add_rows(rows);
-        for line in table.lines() {
-            self.line(line.trim_end().trim_start_matches(' '));
-        }
+        self.table_with_notes(headings, rows.into_iter().map(|row| (row, Vec::new())).collect());
     }
 
     /// The same, with lines of their own below each row: what would make a column too wide. Cells are of one line.
@@ -80,7 +75,8 @@ impl Printer {
         let (rows, notes): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         table.add_rows(rows);
         // The first line is the headings'.
-        for (line, notes) in table.lines().zip(std::iter::once(Vec::new()).chain(notes)) {
+        let notes = std::iter::once(Vec::new()).chain(notes).chain(std::iter::repeat(Vec::new()));
+        for (line, notes) in table.lines().zip(notes) {
             self.line(line.trim_end().trim_start_matches(' '));
             notes.iter().for_each(|note| self.line(format!("  {note}")));
         }

@@ -271,14 +271,12 @@ impl Whole<'_> {
     }
 
     fn failed(&self, mut failure: Failure, error: PgError) -> Failed {
-        failure.aftermath = match failure.statement {
-            Some(2) => "nothing of this file was kept: what its first statement did was rolled back".to_owned(),
-            Some(3..) => format!(
-                "nothing of this file was kept: what its first {} statements did was rolled back",
-                failure.statement.unwrap_or_default() - 1
-            ),
-            _ => "nothing of this file was kept".to_owned(),
+        let done = match failure.statement {
+            Some(2) => ": what its first statement did was rolled back".to_owned(),
+            Some(failed @ 3..) => format!(": what its first {} statements did was rolled back", failed - 1),
+            _ => String::new(),
         };
+        failure.aftermath = format!("nothing of this file was kept{done}");
         Failed::new(failure, Some(error))
     }
 }

@@ -89,7 +89,7 @@ fn out_of_order(text: &str) -> Result<OutOfOrder, String> {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    parse_seconds(text).map(Duration::from_secs).map_err(|_| "write a number and s, m or h, such as 90s".to_owned())
+    parse_seconds(text).map(Duration::from_secs).map_err(|error| error.to_string())
 }
 
 impl Run {
