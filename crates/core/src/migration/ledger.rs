@@ -130,8 +130,8 @@ pub struct SeenLock {
     pub relation: String,
     /// As `pg_locks` calls it, such as `AccessExclusiveLock`.
     pub mode: String,
-    /// In milliseconds. At most this long: from the begin of the transaction to its end. When `sampled` about this long:
-    /// from the first look that saw it to the last.
+    /// In milliseconds. At most this long: from the begin of the transaction, or of one that took long from the last look that
+    /// did not see it, to its end. When `sampled` about this long: from the first look that saw it to the last.
     pub held_ms: i64,
     /// Seen from outside by looking again and again, as the locks of a statement that cannot be in a transaction have to
     /// be. A lock that was held between two looks is not seen.

@@ -16,11 +16,12 @@
 use crate::connect::{APPLICATION_NAME, Hears};
 use crate::error::PgError;
 use crate::migrate::attempt::{Answers, Noted, count, read_noted, send};
-use crate::migrate::ledger;
+use crate::migrate::note;
 use crate::migrate::reach::{Kept, Plain, code_sql, kept_sql};
 use crate::migrate::session::{Prepared, Session};
 use crate::migrate::setup::Setup;
 use crate::migrate::split;
+use crate::migrate::watch::{LONG, Sights, watched};
 use crate::migrate::whole::{Head, LARGEST_MESSAGE, without_outer};
 use crate::quote;
 use pgdb_core::migration::file::File;
@@ -90,33 +91,47 @@ struct Message {
     back: Option<Answers>,
 }
 
+/// How a file has failed that was sent ahead.
+pub(crate) struct Refused {
+    pub(crate) error: Error,
+    /// How many statements of its message were done since the file before it.
+    pub(crate) done: usize,
+    /// What stood before it.
+    pub(crate) head: Head,
+}
+
 /// How long the files of a message took, of which the server counts from its begin.
 #[derive(Default)]
 struct Took {
-    /// The rows of the files that have their answers, and how long each took, in milliseconds.
-    rows: Vec<(i64, u64)>,
-    /// How long they took together.
+    /// Those that have their answers, each with its own time.
+    files: Vec<Noted>,
+    /// How long they took together, in milliseconds.
     ms: u64,
+    /// Whether one has held a lock for less long than it took.
+    shorter: bool,
 }
 
 impl Took {
-    /// Takes note of one more file, and corrects what is known of it.
-    fn add(&mut self, noted: &mut Noted) {
+    /// Takes note of one more file, and corrects what is known of it with what was seen while it was waited for.
+    fn add(&mut self, noted: &mut Noted, sights: &Sights) {
         let Some(end) = noted.took_ms else { return };
         let took = end.saturating_sub(self.ms);
         self.ms = end;
-        self.rows.extend(noted.id.map(|id| (id, took)));
         noted.took_ms = Some(took);
         for lock in &mut noted.locks {
             lock.held_ms = lock.held_ms.min(i64::try_from(took).unwrap_or(i64::MAX));
         }
+        self.shorter |= sights.shorten(&mut noted.locks);
+        self.files.push(noted.clone());
     }
 
     /// Has the rows say the same, where that makes a difference. Nobody waits for it.
     async fn correct_rows(&self, session: &Session) {
-        if self.rows.len() > 1 && self.ms > AT_ONCE_MS {
+        if (self.files.len() > 1 && self.ms > AT_ONCE_MS) || self.shorter {
             // If it cannot be done the rows say no more than the message took.
-            let _ = send(session, &ledger::correct_sql(&self.rows)).await;
+            if let Ok(sql) = note::correct_sql(&self.files) {
+                let _ = send(session, &sql).await;
+            }
         }
     }
 }
@@ -166,20 +181,20 @@ impl<'a> Ahead<'a> {
         !self.sent.is_empty()
     }
 
-    /// What the server answers to the file whose turn it is, if it was sent. A failure says how many statements were done
-    /// before it, and what stood before the file; after it nothing is on its way.
-    pub(crate) async fn answer(&mut self, session: &Session) -> Option<Result<Noted, (Error, usize, Head)>> {
+    /// What the server answers to the file whose turn it is, if it was sent. After a failure nothing is on its way.
+    pub(crate) async fn answer(&mut self, session: &Session) -> Option<Result<Noted, Refused>> {
         let message = self.sent.front_mut()?;
         let head = message.heads.pop_front()?;
         let is_last = message.heads.is_empty();
-        let outcome = read_noted(&mut message.answers, session.note_name()).await;
+        let reading = read_noted(&mut message.answers, session.note_name());
+        let (outcome, sights) = watched(session, LONG, reading).await;
         if message.prepares && outcome.as_ref().err().is_none_or(|(_, done)| *done > 0) {
             message.prepares = false;
             session.set_prepared(Prepared { look_before: true, ..session.prepared() });
         }
         match outcome {
             Ok(mut noted) => {
-                message.took.add(&mut noted);
+                message.took.add(&mut noted, &sights);
                 if is_last {
                     self.end_message(session).await;
                 }
@@ -187,7 +202,7 @@ impl<'a> Ahead<'a> {
             }
             Err((error, done)) => {
                 self.give_up(session).await;
-                Some(Err((error, done, head)))
+                Some(Err(Refused { error, done, head }))
             }
         }
     }
@@ -273,7 +288,7 @@ impl<'a> Ahead<'a> {
         let is_prepared = session.prepared().look_before || self.sent.iter().any(|message| message.prepares);
         let prepares = !is_prepared && files.iter().flatten().any(looks_before);
         if prepares {
-            text.push_str(&format!("{};\n", ledger::prepare_look_before_sql(name)));
+            text.push_str(&format!("{};\n", note::prepare_look_before_sql(name)));
             statements += 1;
         }
         text.push_str("BEGIN; ");
@@ -369,8 +384,8 @@ async fn set_up(session: &Session, setup: &Setup, name: &str) -> Result<bool, Pg
     let mut sql = format!("{}; SET application_name = '{name}'", setup.kept());
     let prepared = session.prepared();
     if !prepared.plain {
-        let clear = if prepared.others { ledger::CLEAR } else { "" };
-        sql.push_str(&format!("; {clear}{}", ledger::prepare_plain_sql(session.note_name())));
+        let clear = if prepared.others { note::CLEAR } else { "" };
+        sql.push_str(&format!("; {clear}{}", note::prepare_plain_sql(session.note_name())));
     }
     sql.push_str("; SELECT pg_catalog.current_setting('search_path')");
     let path = session.client.first_value("set the session up for plain files", &sql).await?;

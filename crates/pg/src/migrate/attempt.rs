@@ -50,13 +50,13 @@ pub(crate) fn is_loss(error: &PgError) -> bool {
 }
 
 /// What a file's row of the ledger says that is known only once it is written.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Noted {
+    /// The row's number, if it was asked for.
+    pub(crate) id: Option<i64>,
     pub(crate) locks: Vec<SeenLock>,
     /// If the server has told it.
     pub(crate) took_ms: Option<u64>,
-    /// The row's number, likewise.
-    pub(crate) id: Option<i64>,
 }
 
 impl From<Vec<SeenLock>> for Noted {
@@ -66,11 +66,13 @@ impl From<Vec<SeenLock>> for Noted {
 }
 
 impl From<&SimpleQueryRow> for Noted {
-    /// From what the statements around a plain file give.
+    /// From what the statements give that write a file's row.
     fn from(row: &SimpleQueryRow) -> Self {
-        let took_ms = column(row, 0).and_then(|ms| ms.parse().ok());
-        let id = column(row, 1).and_then(|id| id.parse().ok());
-        Self { took_ms, id, locks: column(row, 2).map(ledger::locks).unwrap_or_default() }
+        Self {
+            id: column(row, 0).and_then(|id| id.parse().ok()),
+            locks: column(row, 1).map(ledger::locks).unwrap_or_default(),
+            took_ms: column(row, 2).and_then(|ms| ms.parse().ok()),
+        }
     }
 }
 
@@ -128,10 +130,10 @@ pub(crate) async fn count(answers: &mut Answers) -> Result<Option<SimpleQueryRow
     }
 }
 
-/// Sends statements as one message and waits for its end, as [`count`] does. Gives the first column of the last row.
-pub(crate) async fn run_counting(session: &Session, text: &str) -> Result<Option<String>, (Error, usize)> {
+/// Sends statements as one message and waits for its end, as [`count`] does.
+pub(crate) async fn run_counting(session: &Session, text: &str) -> Result<Option<SimpleQueryRow>, (Error, usize)> {
     let mut answers = send(session, text).await.map_err(|error| (error, 0))?;
-    Ok(count(&mut answers).await?.and_then(|row| column(&row, 0).map(str::to_owned)))
+    count(&mut answers).await
 }
 
 /// Runs a COPY with the data that stands behind it.

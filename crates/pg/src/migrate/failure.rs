@@ -3,7 +3,7 @@
 use crate::error::PgError;
 use crate::migrate::report::Failure;
 use crate::migrate::split::{SplitError, Statement};
-use crate::migrate::{ledger, lock, place};
+use crate::migrate::{lock, note, place};
 use pgdb_core::migration::key::Key;
 use std::error::Error as _;
 
@@ -60,7 +60,7 @@ impl Teller<'_> {
                 failure.detail.clone_from(&server.detail);
                 failure.hint = server.hint.clone().or_else(|| advice(&server.sqlstate).map(str::to_owned));
                 failure.context.clone_from(&server.context);
-                if [lock::LOST, ledger::NOT_NOTED].iter().any(|ours| server.message.contains(ours)) {
+                if [lock::LOST, note::NOT_NOTED].iter().any(|ours| server.message.contains(ours)) {
                     let message = "the file could not be noted in the ledger: it gave up the lock that keeps other \
                          migrators out, or put something in the place of what pgdb had prepared";
                     message.clone_into(&mut failure.message);

@@ -98,12 +98,21 @@ async fn attempt(
     listener: Listener<'_>,
 ) -> Result<Noted, Failed> {
     let file = item.file;
+    let key = file.key.as_str();
+    // What was sent ahead was looked at then.
+    let mut sent = match hearing(session, key, notices, listener, ahead.answer(session)).await {
+        Some(Ok(noted)) => return Ok(noted),
+        Some(Err(failed)) => Some(failed),
+        None => None,
+    };
     let content = match &file.content {
         Ok(content) => content,
         // A plan does not give out what cannot be read.
         Err(error) => {
-            let key = file.key.to_string();
-            return Err(Failed::new(Failure { key, message: error.to_string(), ..Failure::default() }, None));
+            return Err(Failed::new(
+                Failure { key: key.to_owned(), message: error.to_string(), ..Failure::default() },
+                None,
+            ));
         }
     };
     let sql = content.sql.as_str();
@@ -113,11 +122,10 @@ async fn attempt(
         return in_steps(session, setup, item, (sql, &statements), backoff, notices, listener).await;
     }
     if statements.is_empty() {
-        let noted =
-            ledger::note_nothing(session.keeper(), session.user(), file.key.as_str(), file.checksum, &setup.version);
+        let noted = ledger::note_nothing(session.keeper(), session.user(), key, file.checksum, &setup.version);
         let noted = noted.await.map_err(|error| Failed::new(bare.plain(&error), Some(error)));
         let message = "it has no statement yet; it is run again when it has one";
-        listener(Event::Warning { key: Some(file.key.as_str()), message });
+        listener(Event::Warning { key: Some(key), message });
         return noted.map(|()| Noted::default());
     }
     let outer = split::outer(sql, &statements);
@@ -126,7 +134,8 @@ async fn attempt(
     }
     let whole = Whole { file, sql, statements: &statements, outer };
     loop {
-        let failed = match whole_attempt(session, setup, &whole, ahead, notices, listener).await {
+        let running = whole.run(session, setup, sent.take());
+        let failed = match hearing(session, key, notices, listener, running).await {
             Ok(noted) => {
                 if whole.prepares() {
                     session.forget_prepared();
@@ -135,28 +144,25 @@ async fn attempt(
             }
             Err(failed) => failed,
         };
-        if !failed.may_pass || !backoff.wait(file.key.as_str(), &failed.failure, listener).await {
+        if !failed.may_pass || !backoff.wait(key, &failed.failure, listener).await {
             return Err(failed);
         }
     }
 }
 
-/// One attempt, with what the server says meanwhile told at once.
-async fn whole_attempt(
+/// Does something for a file, with what the server says meanwhile told at once.
+async fn hearing<T>(
     session: &Session,
-    setup: &Setup,
-    whole: &Whole<'_>,
-    ahead: &mut Ahead<'_>,
+    key: &str,
     notices: &mut Vec<Notice>,
     listener: Listener<'_>,
-) -> Result<Noted, Failed> {
-    let key = whole.file.key.as_str();
-    let running = whole.run(session, setup, ahead);
-    tokio::pin!(running);
+    work: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(work);
     loop {
         tokio::select! {
             biased;
-            outcome = &mut running => return outcome,
+            done = &mut work => return done,
             heard = session.hear() => tell(vec![heard], key, notices, listener),
         }
     }

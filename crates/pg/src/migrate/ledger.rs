@@ -66,185 +66,6 @@ fn create() -> String {
     )
 }
 
-/// The modes that others have to wait for, from the weakest to the strongest.
-pub(crate) const MODES: &str = "ARRAY['ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
-     'AccessExclusiveLock']";
-
-/// The others.
-const WEAK: &str = "ARRAY['AccessShareLock', 'RowShareLock', 'RowExclusiveLock']";
-
-/// Whether a lock `l` is on a relation and of a mode that others have to wait for. Outside of its own database a session
-/// locks only what all share.
-fn strong() -> String {
-    format!("l.granted AND l.locktype = 'relation' AND l.database <> 0 AND l.mode = ANY ({MODES})")
-}
-
-/// Whether a relation `c` is one that people know: a table or the like, and neither temporary nor ours. As all that stands
-/// around plain files, it says of each type and operator that it is PostgreSQL's.
-const KNOWN: &str = "c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'm', 'v', 'f']::pg_catalog.\"char\"[]) \
-     AND c.relpersistence OPERATOR(pg_catalog.<>) 't'::pg_catalog.\"char\" AND c.relnamespace OPERATOR(pg_catalog.<>) \
-     coalesce(pg_catalog.to_regnamespace('pgdb'::pg_catalog.text)::pg_catalog.oid, 0::pg_catalog.oid)";
-
-/// Whether the relation `oid` is known, there for longer than this session, and not PostgreSQL's. `old` picks the relations
-/// `c` with the row types `t` that were there before.
-fn known(oid: &str, old: &str) -> String {
-    format!(
-        "EXISTS (SELECT FROM pg_catalog.pg_class c, pg_catalog.pg_type t WHERE c.oid = {oid} AND t.oid = c.reltype \
-         AND c.oid >= {FIRST_OF_OTHERS} AND {KNOWN} AND {old} OFFSET 0)"
-    )
-}
-
-/// The first number that can be something else's than PostgreSQL's own (`FirstNormalObjectId` in its `access/transam.h`).
-pub(crate) const FIRST_OF_OTHERS: u32 = 16384;
-
-/// A query for the relations that a session has locked in modes that others have to wait for: what was there before, by
-/// name, and the strongest mode of each, as its number. `of` picks the locks `l` of one session, `old` the relations `c`
-/// with the row types `t` that were there before.
-///
-/// Relations are looked up for each lock and not joined, for a join reads all relations of a large database.
-pub(crate) fn held(of: &str, old: &str) -> String {
-    format!(
-        "SELECT h.relation::pg_catalog.regclass::text AS relation, h.mode FROM \
-         (SELECT l.relation, pg_catalog.max(pg_catalog.array_position({MODES}, l.mode)) AS mode \
-          FROM pg_catalog.pg_locks l WHERE {of} AND {strong} GROUP BY 1 OFFSET 0) h WHERE {known}",
-        strong = strong(),
-        known = known("h.relation", old),
-    )
-}
-
-/// What the query [`held`] gives, as the ledger keeps it. `ms` is for how long they were held.
-pub(crate) fn held_as_json(held: &str, ms: &str) -> String {
-    format!(
-        "coalesce((SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('relation', relation, 'held_ms', {ms}, \
-         'mode', ({MODES})[mode]) ORDER BY relation) FROM ({held}) AS held), '[]')"
-    )
-}
-
-/// What the session itself has locked in its transaction, but for relations that the transaction made: nobody can wait for
-/// one.
-pub(crate) fn held_here() -> String {
-    held("l.pid = pg_catalog.pg_backend_pid()", OLD)
-}
-
-/// Whether a relation `c` with the row type `t` was there before this transaction. It is known by its column `tableoid`, which
-/// is made with it and not changed later, or where there is none (views) by its row type, which changes with its name.
-const OLD: &str = "pg_catalog.age(coalesce((SELECT a.xmin FROM pg_catalog.pg_attribute a \
-       WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.=) '-6'::pg_catalog.int2), t.xmin)) \
-     OPERATOR(pg_catalog.>) pg_catalog.age(pg_catalog.pg_current_xact_id()::pg_catalog.xid)";
-
-/// For how many milliseconds the transaction is open.
-pub(crate) const OPEN_MS: &str = "(pg_catalog.date_part('epoch'::pg_catalog.text, pg_catalog.clock_timestamp() \
-     OPERATOR(pg_catalog.-) pg_catalog.transaction_timestamp()) OPERATOR(pg_catalog.*) 1000::pg_catalog.float8)::pg_catalog.int8";
-
-/// Writes the row of a file inside its transaction, with what the transaction has locked, and gives these locks. Fails where
-/// the session has not got the migrators' lock any more, or something else lets no row be written: a file can do either.
-///
-/// It runs for every file: all that is wanted of `pg_locks` is taken from it in one pass, for that view goes through the
-/// locks of all sessions each time, and a relation that is locked in several modes is told several times.
-pub(crate) fn note_sql() -> String {
-    let unless = |right: &str| format!("(CASE WHEN {right} THEN '1' ELSE '{NOT_NOTED}' END)::integer");
-    format!(
-        "WITH noted AS (INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks) \
-           SELECT $1, $2, 'applied', seen.ms, $3, coalesce(seen.locks, '[]') FROM \
-           (SELECT {OPEN_MS} AS ms, {held} AS held, \
-              pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('relation', l.relation::pg_catalog.regclass::text, \
-                'held_ms', {OPEN_MS}, 'mode', l.mode)) FILTER (WHERE CASE WHEN {strong} THEN {known} END) AS locks \
-            FROM pg_catalog.pg_locks l WHERE l.pid = pg_catalog.pg_backend_pid() OFFSET 0) seen \
-           WHERE seen.held = 1 RETURNING locks::text AS locks) \
-         SELECT pg_catalog.max(locks), {written} FROM noted",
-        held = unless(&format!("pg_catalog.bool_or({})", lock::is_migrators("l"))),
-        strong = strong(),
-        known = known("l.relation", OLD),
-        written = unless("pg_catalog.count(*) = 1"),
-    )
-}
-
-/// How a row is written, and what is given for that, by what stands around plain files.
-const PLAIN_ROW: &str = "INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, locks)";
-const PLAIN_ROW_OF: &str = "pg_catalog.text, pg_catalog.text, pg_catalog.text";
-
-/// Prepares what stands around a plain file (`reach.rs`) in its message, under names that begin with `name`. Nothing that
-/// such a file does can be in the way of its row.
-///
-/// - `_turn`: fails unless the session has a name, which the message before has given it with its last commit.
-/// - `_first`: the same for the first file of a message; it also fails if somebody has made a function meanwhile.
-/// - `_rows`: writes the row of a file that locks nothing that others wait for. Gives for how many milliseconds its message
-///   was at work, as a column that is called `name`, and the row's number.
-/// - `_looks`: the same with what the transaction has locked, as a third column, if the transaction made no relations.
-///
-/// They run with the search path that files have, so that each name, type and operator says that it is PostgreSQL's.
-pub(crate) fn prepare_plain_sql(name: &str) -> String {
-    let named = "pg_catalog.current_setting('application_name'::pg_catalog.text) OPERATOR(pg_catalog.=) $1";
-    let no_code = format!(
-        "NOT EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.>=) {FIRST_OF_OTHERS}::pg_catalog.oid)"
-    );
-    let unless = |right: &str| {
-        format!(
-            "SELECT WHERE (CASE WHEN {right} THEN '1' ELSE '{NOT_ITS_TURN}' END)::pg_catalog.int4 \
-             OPERATOR(pg_catalog.=) 0::pg_catalog.int4"
-        )
-    };
-    format!(
-        "PREPARE {name}_turn (pg_catalog.text) AS {turn}; PREPARE {name}_first (pg_catalog.text) AS {first}; \
-         PREPARE {name}_rows ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, '[]') \
-           RETURNING took_ms AS {name}, id; {looks}",
-        turn = unless(named),
-        first = unless(&format!("{named} AND {no_code}")),
-        looks = prepare_look_sql(name, "looks", ""),
-    )
-}
-
-/// Prepares `_looks_before`: the same as `_looks` for a file whose transaction made relations, which are left out.
-pub(crate) fn prepare_look_before_sql(name: &str) -> String {
-    let before = format!(
-        "AND EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid OPERATOR(pg_catalog.=) c.reltype AND {OLD} OFFSET 0)"
-    );
-    prepare_look_sql(name, "looks_before", &before)
-}
-
-/// Weak modes are named, for there are fewer of them, and numbers are compared first: this runs for each lock of each
-/// session.
-fn prepare_look_sql(name: &str, suffix: &str, before: &str) -> String {
-    format!(
-        "PREPARE {name}_{suffix} ({PLAIN_ROW_OF}) AS {PLAIN_ROW} VALUES ($1, $2, 'applied', {OPEN_MS}, $3, \
-           pg_catalog.to_jsonb(ARRAY(SELECT pg_catalog.jsonb_build_object('held_ms', {OPEN_MS}, 'mode', l.mode, 'relation', \
-             c.relnamespace::pg_catalog.regnamespace::pg_catalog.text OPERATOR(pg_catalog.||) '.'::pg_catalog.text \
-             OPERATOR(pg_catalog.||) pg_catalog.quote_ident(c.relname::pg_catalog.text)) \
-             FROM pg_catalog.pg_locks l, pg_catalog.pg_class c \
-             WHERE l.relation OPERATOR(pg_catalog.>=) {FIRST_OF_OTHERS}::pg_catalog.oid \
-             AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() \
-             AND l.mode OPERATOR(pg_catalog.<>) ALL ({WEAK}::pg_catalog.text[]) AND l.granted \
-             AND l.locktype OPERATOR(pg_catalog.=) 'relation'::pg_catalog.text \
-             AND c.oid OPERATOR(pg_catalog.=) l.relation AND {KNOWN} {before}))) RETURNING took_ms AS {name}, id, locks"
-    )
-}
-
-/// SQL that corrects for how long files took, rows by their numbers: what is written is counted from the begin of their message.
-pub(crate) fn correct_sql(took: &[(i64, u64)]) -> String {
-    let values: Vec<String> = took.iter().map(|(id, ms)| format!("({id}, {ms})")).collect();
-    format!(
-        "UPDATE pgdb.migrations m SET took_ms = v.ms, locks = coalesce((SELECT pg_catalog.jsonb_agg(l \
-           OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('held_ms', least((l OPERATOR(pg_catalog.->>) \
-             'held_ms'::pg_catalog.text)::pg_catalog.int8, v.ms))) FROM pg_catalog.jsonb_array_elements(m.locks) l), '[]') \
-         FROM (VALUES {}) v (id, ms) WHERE m.id OPERATOR(pg_catalog.=) v.id::pg_catalog.int8",
-        values.join(", ")
-    )
-}
-
-/// What the statement `_turn` of [`prepare_plain_sql`] fails with, between quotation marks of PostgreSQL's.
-pub(crate) const NOT_ITS_TURN: &str = "pgdb: it is not the turn of this file";
-
-/// What [`note_sql`] fails with, between quotation marks of PostgreSQL's.
-pub(crate) const NOT_NOTED: &str = "pgdb: the row is not there";
-
-/// Throws away all that is prepared in a session.
-pub(crate) const CLEAR: &str = "DEALLOCATE ALL; ";
-
-/// Prepares [`note_sql`] under a name, so that it is planned once: in a session whose search path is ours.
-pub(crate) fn prepare_sql(name: &str) -> String {
-    format!("PREPARE {name} (text, text, text) AS {}", note_sql())
-}
-
 /// Makes the ledger if there is none. [`PgError::UnfitLedger`] if there is one that we may not or must not write. Gives whether
 /// it was made just now, and so has no rows.
 pub async fn ensure(client: &Client) -> Result<bool, PgError> {
@@ -332,6 +153,11 @@ fn parse(row: &Row) -> Option<LedgerRow> {
     })
 }
 
+/// What the ledger keeps.
+pub(crate) fn locks_as_json(locks: &[SeenLock]) -> String {
+    serde_json::to_string(locks).unwrap_or_else(|_| "[]".to_owned())
+}
+
 /// What the ledger keeps as JSON.
 pub(crate) fn locks(json: &str) -> Vec<SeenLock> {
     // Most files lock nothing that others use.
@@ -409,23 +235,5 @@ impl<'a> FromSql<'a> for At {
 
     fn accepts(kind: &Type) -> bool {
         *kind == Type::TIMESTAMPTZ
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// They run with the search path of files, which may begin with a schema where others make things.
-    #[test]
-    fn statements_around_plain_files_use_only_what_is_postgresqls() {
-        let sql = format!("{}; {}", prepare_plain_sql("x"), prepare_look_before_sql("x"));
-        let mut parts = sql.split("OPERATOR(pg_catalog.");
-        let mut rest = parts.next().unwrap_or_default().to_owned();
-        rest.extend(parts.filter_map(|part| Some(part.split_once(')')?.1)));
-        assert!(!rest.contains(['=', '<', '>', '|', '*', '+', '~', '%']), "{rest}");
-        let types: Vec<&str> = rest.split("::").skip(1).collect();
-        assert!(types.len() > 20 && types.iter().all(|name| name.starts_with("pg_catalog.")), "{rest}");
-        assert!(!rest.contains(" IN ") && !rest.contains(" LIKE "));
     }
 }

@@ -6,14 +6,16 @@
 
 use crate::connect::Client;
 use crate::error::PgError;
+use crate::migrate::attempt::Noted;
 use crate::migrate::error::MigrateError;
+use crate::migrate::held::{held, held_as_json};
 use crate::migrate::ledger;
 use crate::migrate::lock;
 use crate::migrate::report::{Event, Listener};
 use crate::migrate::session::Session;
 use crate::migrate::setup::Setup;
 use pgdb_core::migration::checksum::Checksum;
-use pgdb_core::migration::ledger::{Progress, SeenLock};
+use pgdb_core::migration::ledger::Progress;
 use std::time::Duration;
 use tokio::time::{self, Instant};
 
@@ -58,17 +60,16 @@ enum Fate {
     Unknown,
 }
 
-/// Commits what the files' session has done in its transaction `xid`, with the file's row. Gives the locks that the
-/// transaction held.
+/// Commits what the files' session has done in its transaction `xid`, with the file's row, of which it tells.
 ///
 /// After an error the transaction may still be open, and is to be rolled back.
-pub(crate) async fn commit_file(session: &Session, row: NewRow<'_>, xid: &str) -> Result<Vec<SeenLock>, PgError> {
+pub(crate) async fn commit_file(session: &Session, row: NewRow<'_>, xid: &str) -> Result<Noted, PgError> {
     let keeper = session.keeper();
     // What the transaction itself made is not seen from here, and nobody can wait for it.
     let sql = format!(
         "INSERT INTO pgdb.migrations (key, sha256, outcome, took_ms, version, applied_by, locks, doing) \
          SELECT $2, $3, 'unfinished', $4::bigint, $5, $6, {held}, {DOING} RETURNING id, locks::text",
-        held = ledger::held_as_json(&ledger::held(&holder("$1"), "true"), "$4::bigint"),
+        held = held_as_json(&held(&holder("$1"), "true"), "$4::bigint"),
     );
     let took = row.took_ms.to_string();
     let params = [xid, row.key, &row.checksum.hex(), &took, row.version, session.user()];
@@ -78,7 +79,7 @@ pub(crate) async fn commit_file(session: &Session, row: NewRow<'_>, xid: &str) -
     match ended(keeper, xid).await? {
         Fate::Committed => {
             let done = format!("UPDATE pgdb.migrations SET outcome = 'applied', doing = NULL WHERE id = {id}");
-            keeper.batch("write the ledger", &done).await.map(|()| locks)
+            keeper.batch("write the ledger", &done).await.map(|()| Noted { id: Some(id), locks, took_ms: None })
         }
         Fate::Aborted => {
             keeper.batch("write the ledger", &format!("DELETE FROM pgdb.migrations WHERE id = {id}")).await?;

@@ -5,7 +5,7 @@
 //! prepared there, the migrators' lock. What is around it can be less then, see `ahead.rs`. In doubt a file is none of
 //! these, and a database is one where somebody has code.
 
-use crate::migrate::ledger::FIRST_OF_OTHERS;
+use crate::migrate::held::FIRST_OF_OTHERS;
 use crate::migrate::split::{Kind, Outer, Statement, words};
 
 /// A file that makes, changes or fills relations, and does nothing else.

@@ -8,6 +8,7 @@ use crate::migrate::file::run_file;
 use crate::migrate::ledger;
 use crate::migrate::lock;
 use crate::migrate::mark;
+use crate::migrate::note;
 use crate::migrate::report::{Event, FileReport, Listener, RefusedFile, RunReport};
 use crate::migrate::session::{Prepared, Session};
 use crate::migrate::setup::Setup;
@@ -142,7 +143,7 @@ async fn locked(
     }
     let plan = checked(files, &rows, options)?;
     let mut report = begun(&plan);
-    let mut setup = Setup::new(&session.client, options)?;
+    let mut setup = Setup::of(&session.client, options).await?;
     let items: Vec<_> = plan.to_run().collect();
     let mut ahead = Ahead::new(&items, session.is_apart() || options.role.is_some());
     listener(Event::Planned { to_run: items.len(), files: files.len() });
@@ -198,8 +199,8 @@ async fn tell(session: &Session, run: &Result<RunReport, MigrateError>, options:
 async fn prepare(session: &Session) -> Result<(), PgError> {
     let prepared = session.prepared();
     if !prepared.note {
-        let clear = if prepared.others { ledger::CLEAR } else { "" };
-        let sql = format!("{clear}{}; {}", Setup::OURS, ledger::prepare_sql(session.note_name()));
+        let clear = if prepared.others { note::CLEAR } else { "" };
+        let sql = format!("{clear}{}; {}", Setup::OURS, note::prepare_sql(session.note_name()));
         session.client.batch("prepare the ledger's row", &sql).await?;
         session.set_prepared(Prepared { note: true, others: false, ..prepared });
     }

@@ -59,6 +59,8 @@ pub struct Session {
     keeper: Option<Client>,
     /// How the files' session was logged in.
     login: Login,
+    /// The process id of the server's process for it.
+    backend: String,
     heard: Mutex<Heard>,
     how: watch::Sender<Hears>,
     /// What the statement that writes a row of the ledger is called: no file has something of that name by chance.
@@ -74,11 +76,13 @@ impl Session {
         let (how, watched) = watch::channel(Hears::Anytime);
         let hearing = Hearing { said, how: watched };
         let client = connect_hearing(target, user, password.as_ref(), db, *timeout, hearing).await?;
-        client.batch("set the session up", Setup::OURS).await?;
+        let set_up = format!("{}; SELECT pg_catalog.pg_backend_pid()", Setup::OURS);
+        let backend = client.first_value("set the session up", &set_up).await?.flatten().unwrap_or_default();
         Ok(Self {
             client,
             keeper: None,
             login: login.clone(),
+            backend,
             heard: Mutex::new(Heard { said: heard, waiting: None }),
             how,
             note_name: format!("pgdb_note_{:016x}", RandomState::new().build_hasher().finish()),
@@ -137,6 +141,11 @@ impl Session {
     /// How the files' session was logged in, for another one that looks at it.
     pub(crate) fn login(&self) -> &Login {
         &self.login
+    }
+
+    /// The process id of the server's process for the files' session.
+    pub(crate) fn backend(&self) -> &str {
+        &self.backend
     }
 
     /// From now on what the server says unasked is heard so. While it is heard in turn, whoever waits for an answer has to

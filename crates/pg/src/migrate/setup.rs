@@ -8,7 +8,7 @@ use crate::quote;
 /// How often the server looks whether we are still there while it runs a statement. Without it a migrator that was
 /// killed leaves its statement running, and the lock held, until the statement ends by itself.
 const ALIVE_MS: u32 = 2000;
-/// From this major on it can be told to look.
+/// From this major on it can be told to look, unless its system cannot.
 const FIRST_THAT_LOOKS: u16 = 14;
 
 /// A commit that does not wait for the disk.
@@ -39,10 +39,12 @@ impl Setup {
          SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL ROLE NONE; SET LOCAL search_path TO pg_catalog, pg_temp; \
          SET LOCAL synchronous_commit TO DEFAULT";
 
-    pub(crate) fn new(client: &Client, options: &Options) -> Result<Self, PgError> {
+    pub(crate) async fn of(client: &Client, options: &Options) -> Result<Self, PgError> {
         let mut settings = vec![format!("lock_timeout = {}", options.lock_timeout.as_millis())];
-        if client.major() >= FIRST_THAT_LOOKS {
-            settings.push(format!("client_connection_check_interval = {ALIVE_MS}"));
+        let alive = format!("client_connection_check_interval = {ALIVE_MS}");
+        let try_it = format!("SET {alive}; RESET client_connection_check_interval");
+        if client.major() >= FIRST_THAT_LOOKS && client.batch("try a setting", &try_it).await.is_ok() {
+            settings.push(alive);
         }
         let role = options.role.as_deref().map(quote::identifier).transpose()?;
         Ok(Self { settings, role, version: options.version.clone(), more_to_come: false })

@@ -1,21 +1,23 @@
 //! A file in one transaction, with its row of the ledger: all of it or nothing.
 
 use crate::error::PgError;
-use crate::migrate::ahead::Ahead;
-use crate::migrate::attempt::{Failed, Noted, copy, run_counting};
+use crate::migrate::ahead::Refused;
+use crate::migrate::attempt::{Failed, Noted, column, copy, run_counting};
 use crate::migrate::failure::Teller;
 use crate::migrate::ledger;
 use crate::migrate::mark::{self, NewRow};
+use crate::migrate::note;
 use crate::migrate::report::Failure;
 use crate::migrate::run::milliseconds;
 use crate::migrate::session::Session;
 use crate::migrate::setup::Setup;
 use crate::migrate::split::{Kind, Outer, Statement, blank_words};
+use crate::migrate::watch::{LONG, watched};
 use crate::quote;
 use futures::join;
 use pgdb_core::migration::file::File;
-use pgdb_core::migration::ledger::SeenLock;
 use std::ops::Range;
+use std::slice;
 use tokio::time::Instant;
 use tokio_postgres::Error;
 use tokio_postgres::types::{ToSql, Type};
@@ -53,32 +55,44 @@ pub(crate) struct Whole<'a> {
 }
 
 impl Whole<'_> {
-    /// One attempt, or the end of one that was sent before.
-    pub(crate) async fn run(&self, session: &Session, setup: &Setup, ahead: &mut Ahead<'_>) -> Result<Noted, Failed> {
+    /// One attempt. Of one that was sent ahead and has failed, `sent` says how.
+    pub(crate) async fn run(&self, session: &Session, setup: &Setup, sent: Option<Refused>) -> Result<Noted, Failed> {
         let modes = self.outer.as_ref().map_or("", |outer| outer.modes.as_str());
         let blanked = self.outer.is_some().then(|| without_outer(self.sql, self.statements));
         let sql = blanked.as_deref().unwrap_or(self.sql);
         let messages = self.messages();
         let one = matches!(messages.as_slice(), [Message::Sql { .. }]);
         let can_note = session.is_apart() || session.prepared().note;
-        let outcome = match ahead.answer(session).await {
-            Some(Ok(noted)) => return Ok(noted),
-            Some(Err((error, done, head))) => self.failed_at_once(session, error, done, head).map(Err),
-            None if one && modes.is_empty() && !self.prepares() && can_note => self.at_once(session, setup, sql).await,
-            None => None,
+        let failed = sent.and_then(|Refused { error, done, head }| self.failed_at_once(session, error, done, head));
+        let running = async {
+            let outcome = match failed {
+                Some(failed) => Some(Err(failed)),
+                None if one && modes.is_empty() && !self.prepares() && can_note => {
+                    self.at_once(session, setup, sql).await
+                }
+                None => None,
+            };
+            match outcome {
+                Some(outcome) => outcome,
+                None => self.bit_by_bit(session, setup, modes, sql, &messages).await,
+            }
         };
-        let locks = match outcome {
-            Some(outcome) => outcome,
-            None => self.bit_by_bit(session, setup, modes, sql, &messages).await,
-        };
-        locks.map(Noted::from)
+        let (outcome, sights) = watched(session, LONG, running).await;
+        let mut noted = outcome?;
+        if sights.shorten(&mut noted.locks)
+            && let Ok(sql) = note::correct_sql(slice::from_ref(&noted))
+        {
+            // If it cannot be done the row says no more than the file took.
+            let _ = session.keeper().batch("write the ledger", &sql).await;
+        }
+        Ok(noted)
     }
 
     /// Begin, file, ledger and commit as one message. PostgreSQL reads a message as a whole before it runs anything of
     /// it, and stops at the first failure: whatever the file is, it is not run without what stands around it.
     ///
     /// `None`: nothing was done, or nothing was kept through no fault of the file's, and it is to be run bit by bit.
-    async fn at_once(&self, session: &Session, setup: &Setup, sql: &str) -> Option<Result<Vec<SeenLock>, Failed>> {
+    async fn at_once(&self, session: &Session, setup: &Setup, sql: &str) -> Option<Result<Noted, Failed>> {
         let (begin, statements) = setup.begin("");
         let begin = format!("{begin};\n");
         let end = match session.is_apart() {
@@ -91,8 +105,11 @@ impl Whole<'_> {
         let begun = Instant::now();
         // The file may end with a comment, or without its last semicolon.
         match run_counting(session, &format!("{begin}{sql}\n;{end}")).await {
-            Ok(last) if session.is_apart() => Some(self.end_apart(session, setup, last, begun).await),
-            Ok(last) => Some(Ok(last.as_deref().map(ledger::locks).unwrap_or_default())),
+            Ok(last) if session.is_apart() => {
+                let xid = last.as_ref().and_then(|row| column(row, 0));
+                Some(self.end_apart(session, setup, xid, begun).await)
+            }
+            Ok(last) => Some(Ok(last.as_ref().map(Noted::from).unwrap_or_default())),
             Err((error, done)) => {
                 // A lost session has taken its transaction with it.
                 let _ = session.client.batch("roll back", "ROLLBACK").await;
@@ -116,7 +133,7 @@ impl Whole<'_> {
                 None
             }
             // Something has given the session another name, or somebody has made code meanwhile.
-            (None, _) if error.server().is_some_and(|server| server.message.contains(ledger::NOT_ITS_TURN)) => None,
+            (None, _) if error.server().is_some_and(|server| server.message.contains(note::NOT_ITS_TURN)) => None,
             (Some(index), _) => Some(self.failed_theirs(error, 0, head.characters, index)),
             (None, _) => Some(self.failed_ours(error)),
         }
@@ -147,7 +164,7 @@ impl Whole<'_> {
         modes: &str,
         sql: &str,
         messages: &[Message],
-    ) -> Result<Vec<SeenLock>, Failed> {
+    ) -> Result<Noted, Failed> {
         let raw = session.client.raw();
         let begun = Instant::now();
         let done = async {
@@ -179,7 +196,7 @@ impl Whole<'_> {
         }
         let asked = session.client.first_value("ask for the transaction", mark::WHICH).await;
         let xid = asked.map_err(|error| self.failed_ours(error))?;
-        self.end_apart(session, setup, xid.flatten(), begun).await
+        self.end_apart(session, setup, xid.flatten().as_deref(), begun).await
     }
 
     /// The ledger's row and the COMMIT, in a session each.
@@ -187,16 +204,16 @@ impl Whole<'_> {
         &self,
         session: &Session,
         setup: &Setup,
-        xid: Option<String>,
+        xid: Option<&str>,
         begun: Instant,
-    ) -> Result<Vec<SeenLock>, Failed> {
+    ) -> Result<Noted, Failed> {
         let row = NewRow {
             key: self.file.key.as_str(),
             checksum: self.file.checksum,
             version: &setup.version,
             took_ms: milliseconds(begun),
         };
-        let done = mark::commit_file(session, row, xid.as_deref().unwrap_or_default()).await;
+        let done = mark::commit_file(session, row, xid.unwrap_or_default()).await;
         if done.is_err() {
             // It may not have come to its COMMIT; a lost session has taken its transaction with it.
             let _ = session.client.batch("roll back", "ROLLBACK").await;
@@ -205,20 +222,21 @@ impl Whole<'_> {
     }
 
     /// The ledger's row and the COMMIT, sent together.
-    async fn end(&self, session: &Session, setup: &Setup) -> Result<Vec<SeenLock>, Failed> {
+    async fn end(&self, session: &Session, setup: &Setup) -> Result<Noted, Failed> {
         let raw = session.client.raw();
         let key = self.file.key.as_str();
         let checksum = self.file.checksum.hex();
         let params: [(&(dyn ToSql + Sync), Type); 3] =
             [(&key, Type::TEXT), (&checksum, Type::TEXT), (&setup.version, Type::TEXT)];
-        let note = ledger::note_sql();
-        let noted = raw.query_typed_one(&note, &params);
+        let sql = note::note_sql();
+        let noted = raw.query_typed_one(&sql, &params);
         let back = setup.back();
         let (own, noted, committed) = join!(raw.batch_execute(&back), noted, raw.batch_execute("COMMIT"));
         own.map_err(|error| self.ours("become the ledger's role again", error))?;
         let row = noted.map_err(|error| self.ours("write the ledger", error))?;
         committed.map_err(|error| self.ours("commit", error))?;
-        Ok(row.get::<_, Option<&str>>(0).map(ledger::locks).unwrap_or_default())
+        let locks = row.get::<_, Option<&str>>(1).map(ledger::locks).unwrap_or_default();
+        Ok(Noted { id: row.get(0), locks, took_ms: None })
     }
 
     /// Whether it changes what is prepared in the session.

@@ -7,7 +7,6 @@
 mod leftovers;
 mod replay;
 mod row;
-mod watch;
 
 use crate::error::PgError;
 use crate::migrate::attempt::{Failed, copy, run_counting};
@@ -20,10 +19,12 @@ use crate::migrate::run::milliseconds;
 use crate::migrate::session::Session;
 use crate::migrate::setup::Setup;
 use crate::migrate::split::{Kind, Statement, split, words};
+use crate::migrate::watch::watched;
 use futures::join;
 use pgdb_core::migration::file::File;
 use pgdb_core::migration::ledger::{Before, LedgerRow, Progress, SeenLock};
 pub(crate) use row::fail as note_failure;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// A statement cannot be in a transaction, or ends one itself.
@@ -45,8 +46,6 @@ pub(crate) struct Steps<'a> {
     open: Option<Instant>,
     /// Locks that were seen from outside and are not in the ledger yet.
     seen: Vec<SeenLock>,
-    /// The process id of the session's backend, once it was asked for.
-    backend: Option<String>,
 }
 
 /// The progress of a file of which so many statements are done, as it is now; `None` if it has fewer, or cannot be cut into
@@ -74,8 +73,7 @@ impl<'a> Steps<'a> {
         listener: Listener<'_>,
     ) -> Result<Self, Failed> {
         let (before, seen) = (None, Vec::new());
-        let mut steps =
-            Self { file, sql, statements, session, row: 0, kept: 0, before, open: None, seen, backend: None };
+        let mut steps = Self { file, sql, statements, session, row: 0, kept: 0, before, open: None, seen };
         let set = session.client.batch("set the session up", &setup.loose()).await;
         steps.ours(set)?;
         match earlier.filter(|row| row.goes_on_with(file)) {
@@ -276,24 +274,14 @@ impl<'a> Steps<'a> {
         let sent = if makes_database {
             self.send(index).await
         } else {
-            let backend = self.backend().await?;
-            let (sent, seen) = watch::watched(self.session, &backend, self.send(index)).await;
-            self.seen.extend(seen);
+            let (sent, sights) = watched(self.session, Duration::ZERO, self.send(index)).await;
+            self.seen.extend(sights.into_locks());
             sent
         };
         match sent {
             Ok(()) => Ok(()),
             Err(failed) => Err(self.with_leftovers(failed).await),
         }
-    }
-
-    async fn backend(&mut self) -> Result<String, Failed> {
-        if let Some(backend) = &self.backend {
-            return Ok(backend.clone());
-        }
-        let asked = self.session.client.first_value("ask for the backend", "SELECT pg_catalog.pg_backend_pid()").await;
-        let backend = self.ours(asked)?.flatten().unwrap_or_default();
-        Ok(self.backend.insert(backend).clone())
     }
 
     async fn send(&self, index: usize) -> Result<(), Failed> {

@@ -1,7 +1,8 @@
 //! The row of a file that runs in steps: how far it came, and what it locked.
 
 use crate::error::PgError;
-use crate::migrate::ledger::{OPEN_MS, held, held_as_json, held_here, locks};
+use crate::migrate::held::{OPEN_MS, held, held_as_json, held_here};
+use crate::migrate::ledger::{locks, locks_as_json};
 use crate::migrate::lock;
 use crate::migrate::mark::holder;
 use crate::migrate::session::Session;
@@ -83,7 +84,7 @@ pub(super) fn done(
         "UPDATE pgdb.migrations SET statements_done = {done}, doing = NULL, progress = {}::jsonb, locks = {} \
          WHERE id = {row} AND {held}",
         quote::literal(&as_json(progress))?,
-        merged(&format!("{own} || {}::jsonb", quote::literal(&json_of(seen))?)),
+        merged(&format!("{own} || {}::jsonb", quote::literal(&locks_as_json(seen))?)),
     ))
 }
 
@@ -122,7 +123,7 @@ pub(crate) async fn fail(session: &Session, row: i64, seen: &[SeenLock], error: 
          WHERE id = $1::bigint",
         merged("$3::jsonb")
     );
-    ask(session, "note a failure in the ledger", &sql, &[&number, error, &json_of(seen)]).await.map(|_| true)
+    ask(session, "note a failure in the ledger", &sql, &[&number, error, &locks_as_json(seen)]).await.map(|_| true)
 }
 
 /// The row's locks and `more` of them: of the same relation, in the same mode, the one that was held longest.
@@ -139,8 +140,4 @@ fn merged(more: &str) -> String {
 
 fn as_json(progress: &Progress) -> String {
     serde_json::to_string(progress).unwrap_or_default()
-}
-
-fn json_of(seen: &[SeenLock]) -> String {
-    serde_json::to_string(seen).unwrap_or_else(|_| "[]".to_owned())
 }

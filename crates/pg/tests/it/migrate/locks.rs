@@ -6,7 +6,7 @@ use pgdb_core::migration::file::File;
 use pgdb_core::migration::ledger::SeenLock;
 use pgdb_pg::migrate::error::MigrateError;
 use pgdb_pg::migrate::ledger;
-use pgdb_pg::migrate::report::Event;
+use pgdb_pg::migrate::report::{Event, FileReport, RunReport};
 use pgdb_pg::migrate::run::{Options, run};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,6 +15,7 @@ on_both!(of_four_migrators_all_succeed_and_each_file_runs_once);
 on_both!(a_migrator_waits_for_another_and_says_for_whom);
 on_both!(a_lock_that_cannot_be_had_is_tried_again);
 on_both!(what_a_file_locks_is_in_the_ledger);
+on_both!(a_lock_that_is_taken_late_is_told_with_its_own_time);
 on_both!(what_a_file_in_steps_locks_is_in_the_ledger);
 on_both!(what_a_file_locks_in_a_session_of_its_own_is_in_the_ledger);
 
@@ -153,6 +154,55 @@ async fn what_a_file_locks_is_in_the_ledger(bed: &Bed) {
     client.close().await;
 }
 
+async fn a_lock_that_is_taken_late_is_told_with_its_own_time(bed: &Bed) {
+    let long = "LOCK TABLE public.u IN SHARE MODE; SELECT pg_sleep(1.5);";
+    let busy = "INSERT INTO u SELECT count(*) FROM generate_series(1, 4000) a, generate_series(1, 4000) b;";
+    let mut files = vec![
+        file("a/1.sql", "CREATE TABLE public.t (a int); CREATE TABLE public.u (a int);"),
+        file("a/2.sql", &format!("{long} CREATE INDEX ON public.t (a);")),
+        file("a/3.sql", &format!("COPY public.u FROM stdin;\n1\n\\.\n{long} ALTER TABLE public.t ADD COLUMN b int;")),
+        file("a/4.sql", "ALTER TABLE public.t RENAME TO r; SELECT pg_sleep(1.5); ALTER TABLE public.r RENAME TO t;"),
+        file("a/5.sql", "ALTER TABLE public.t RENAME TO r; SELECT pg_sleep(1.5);"),
+    ];
+    // What of a file is told: each lock, and whether it was there for most of the time.
+    let told = |report: &RunReport| -> Vec<String> {
+        let file = |file: &FileReport| {
+            let took = i64::try_from(file.took_ms).expect("milliseconds");
+            let long = |lock: &SeenLock| if lock.held_ms > took * 3 / 4 { "long" } else { "short" };
+            let mut locks: Vec<String> =
+                file.locks.iter().map(|lock| format!("{} {} {}", lock.relation, lock.mode, long(lock))).collect();
+            locks.sort();
+            locks.join(", ")
+        };
+        report.files.iter().map(file).collect()
+    };
+    let expected = [
+        "",
+        "public.t ShareLock short, public.u ShareLock long",
+        "public.t AccessExclusiveLock short, public.u ShareLock long",
+        "public.t AccessExclusiveLock long",
+        // Another session knows it by its old name.
+        "public.r AccessExclusiveLock long",
+    ];
+    let admin = apart::roles(bed).await;
+    let apart = apart::try_run(bed, &files, &options()).await.expect("a run of two sessions");
+    assert_eq!(told(&apart), expected);
+    // Those that are sent ahead.
+    files.extend((1..=6).map(|number| {
+        let busy = if number == 4 { busy } else { "" };
+        file(&format!("b/{number}.sql"), &format!("{busy} ALTER TABLE r ADD COLUMN b{number} int;"))
+    }));
+    let report = bed.run(&files).await;
+    assert_eq!(told(&report)[..5], expected);
+    assert_eq!(told(&report)[8], "public.r AccessExclusiveLock short", "{:#?}", report.files[8]);
+    for (client, report) in [(&admin, &apart), (&bed.client().await, &report)] {
+        let rows = ledger::history(client, None, 20).await.expect("read").expect("a ledger");
+        let kept: Vec<_> = rows.iter().rev().map(|row| &row.locks).collect();
+        assert_eq!(kept, report.files.iter().map(|file| &file.locks).collect::<Vec<_>>());
+    }
+    admin.close().await;
+}
+
 async fn what_a_file_in_steps_locks_is_in_the_ledger(bed: &Bed) {
     let files = [
         file("a/1.sql", "CREATE TABLE t (a int); CREATE TABLE u (a int); CREATE TABLE v (a int);"),
@@ -186,7 +236,7 @@ async fn what_a_file_in_steps_locks_is_in_the_ledger(bed: &Bed) {
         }
         writer.batch("hold", hold).await.expect("held");
         gate.batch("open the gate", "SELECT pg_advisory_unlock(4711)").await.expect("opened");
-        let looked = "SELECT count(*)::text FROM pg_stat_activity a, pg_locks l WHERE a.query LIKE 'SELECT relation, (ARRAY%' \
+        let looked = "SELECT count(*)::text FROM pg_stat_activity a, pg_locks l WHERE a.query LIKE 'SELECT CASE l.locktype WHEN %' \
              AND a.pid <> pg_backend_pid() AND a.state = 'idle' AND l.locktype = 'virtualxid' AND NOT l.granted \
              AND l.pid <> a.pid AND a.query_start > (SELECT query_start FROM pg_stat_activity WHERE pid = l.pid)";
         while is_done.try_recv().is_err() {
