@@ -44,6 +44,7 @@ impl Default for MigrationPolicy {
 #[serde(deny_unknown_fields)]
 pub struct RolloutRequest {
     /// The files, in any order.
+    #[schema(min_items = 1, max_items = 10000)]
     pub files: Vec<SqlFile>,
     /// The databases.
     pub to: RolloutTargets,
@@ -98,7 +99,7 @@ pub struct Rollout {
     pub complete: bool,
     /// Whether the operation has ended.
     pub ended: bool,
-    /// The databases that are done, the template first, then by name.
+    /// The databases that are done: the template, then previews, then instances, each by name.
     pub items: Vec<RolloutItem>,
 }
 

@@ -43,6 +43,7 @@ pub struct TemplateDefinition {
 #[serde(deny_unknown_fields)]
 pub struct BuildTemplate {
     /// The migrations, run as `pgdb migrate run` does, and written into the ledger.
+    #[schema(min_items = 1, max_items = 10000)]
     pub files: Vec<SqlFile>,
     /// A script that is run after all of them, in one transaction. It is no migration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,6 +59,7 @@ pub struct BuildTemplate {
 #[serde(deny_unknown_fields)]
 pub struct MigrateTemplate {
     /// The migrations, in any order.
+    #[schema(min_items = 1, max_items = 10000)]
     pub files: Vec<SqlFile>,
     /// How they are run.
     #[serde(default)]

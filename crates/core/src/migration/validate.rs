@@ -22,7 +22,8 @@ text_enum! {
 pub struct Problem {
     /// How bad it is.
     pub severity: Severity,
-    /// `changed`, `unreadable`, `out_of_order`, `missing_file`, `same_number`, `number_order` or `gap`.
+    /// `changed`, `done_part_changed`, `unreadable`, `out_of_order`, `missing_file`, `same_number`, `number_order` or `gap`.
+    /// `pgdb migrate validate` adds `left_out` (of the folder) and `unfit` (it cannot be cut into statements).
     pub kind: &'static str,
     /// `schema/filename`.
     pub key: String,

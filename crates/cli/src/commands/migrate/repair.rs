@@ -20,7 +20,7 @@ use serde::Serialize;
 #[command(after_help = "Nothing of the files is run: only the ledger changes, by further rows.\n\n\
                   Of a file of which only a part is done that part is taken as it is now; the next run goes on behind it.")]
 pub(crate) struct Repair {
-    /// Only these files, SCHEMA/NAME.
+    /// Only these files, SCHEMA/NAME or their paths.
     keys: Vec<String>,
     /// Take the files that are named as run, whatever became of them.
     #[arg(long, requires = "keys")]

@@ -18,8 +18,8 @@ use std::time::Duration;
 /// Run what has not been run.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The first failure ends the run, and of the file that failed nothing is kept. What the server says \
-                  meanwhile (RAISE NOTICE …) goes to standard error.\n\n\
+    after_help = "The first failure ends the run, and of the file that failed nothing is kept, unless it runs without a \
+                  transaction. What the server says meanwhile (RAISE NOTICE …) goes to standard error.\n\n\
                   A file whose first lines hold `-- pgdb: no-transaction` runs statement by statement; one with \
                   `-- pgdb: repeatable`, or called R__name.sql, runs whenever it changed, after all others."
 )]
