@@ -148,8 +148,8 @@ install_schemathesis() {
 
 install_lint() {
   has shellcheck || apt_install shellcheck
-  # Builds in about three minutes on two cores, once.
-  cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+  # Not optimized, which would take minutes longer than it saves.
+  cargo deny --version >/dev/null 2>&1 || cargo install --locked --debug cargo-deny
 }
 
 case "${1:-all}" in

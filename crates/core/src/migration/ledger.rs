@@ -148,17 +148,27 @@ pub struct Standing<'a> {
     pub trouble: Option<&'a LedgerRow>,
     /// The newest attempt after that of which a part is done: no failure that comes later undoes that part.
     pub unfinished: Option<&'a LedgerRow>,
+    /// Whether it was ever run with a statement in it, since it was forgotten last.
+    ran: bool,
 }
 
 impl<'a> Standing<'a> {
     /// Takes one more row into account; rows come in the order of their `id`.
     pub fn add(&mut self, row: &'a LedgerRow) {
         match row.outcome {
-            outcome if outcome.is_done() => *self = Self { done: Some(row), ..Self::default() },
+            outcome if outcome.is_done() => {
+                *self = Self { done: Some(row), ran: self.ran || !row.is_of_nothing(), ..Self::default() };
+            }
             Outcome::Forgotten => *self = Self::default(),
             Outcome::Unfinished => (self.trouble, self.unfinished) = (Some(row), Some(row)),
             _ => self.trouble = Some(row),
         }
+    }
+
+    /// The newest row that says that the database holds `file`, maybe as it was once. A file without a statement, as
+    /// `pgdb migrate new` has made it, was not run if it has one now.
+    pub fn done_of(&self, file: &File) -> Option<&'a LedgerRow> {
+        self.done.filter(|row| self.ran || row.checksum == Some(file.checksum))
     }
 }
 

@@ -195,7 +195,7 @@ fn item<'a>(file: &'a File, standing: Standing<'a>, newest: Option<&'a File>, po
         _ => None,
     };
     let run = refusal.is_none() && state != State::UpToDate;
-    let Standing { done, trouble, unfinished } = standing;
+    let Standing { done, trouble, unfinished, .. } = standing;
     Item { file, state, out_of_order: late, run, refusal, done, trouble, unfinished }
 }
 
@@ -215,10 +215,8 @@ fn state(file: &File, standing: Standing<'_>) -> State {
     if standing.unfinished.is_some() {
         return State::Unfinished;
     }
-    match (file.is_repeatable(), standing.done) {
+    match (file.is_repeatable(), standing.done_of(file)) {
         (true, _) => State::Due,
-        // As `pgdb migrate new` has made it, say: nothing of it was done.
-        (false, Some(row)) if row.is_of_nothing() => State::Pending,
         (false, Some(_)) => State::Changed,
         (false, None) => State::Pending,
     }
@@ -264,6 +262,28 @@ mod tests {
         let keys: Vec<&str> = plan.to_run().map(|item| item.file.key.as_str()).collect();
         assert_eq!(keys, ["a/10.sql", "a/2.sql", "b/1.sql", "a/R__v.sql"]);
         assert!(!plan.is_up_to_date());
+    }
+
+    #[test]
+    fn a_file_that_had_no_statement_was_not_run() {
+        let empty = |id: i64| LedgerRow { statements_done: Some(0), ..row(id, "a/1.sql", Some(""), Outcome::Applied) };
+        let real = |id: i64| row(id, "a/1.sql", Some("x"), Outcome::Applied);
+        let forgotten = |id: i64| row(id, "a/1.sql", None, Outcome::Forgotten);
+        for (text, rows, state) in [
+            ("", vec![empty(1)], State::UpToDate),
+            ("x", vec![empty(1)], State::Pending),
+            // It was emptied for a while.
+            ("x", vec![real(1), empty(2)], State::Changed),
+            ("y", vec![empty(1), real(2), empty(3), empty(4)], State::Changed),
+            ("", vec![real(1), empty(2)], State::UpToDate),
+            ("x", vec![real(1), forgotten(2), empty(3)], State::Pending),
+        ] {
+            assert_eq!(
+                plan(&[file("a/1.sql", text)], &rows, Policy::default()).items[0].state,
+                state,
+                "{text} {rows:?}"
+            );
+        }
     }
 
     #[test]

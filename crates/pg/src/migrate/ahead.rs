@@ -31,7 +31,6 @@ use std::collections::VecDeque;
 use std::mem;
 use std::time::Duration;
 use tokio::time::Instant;
-use tokio_postgres::Error;
 
 /// How many messages are on their way at least.
 const MESSAGES: usize = 2;
@@ -93,7 +92,7 @@ struct Message {
 
 /// How a file has failed that was sent ahead.
 pub(crate) struct Refused {
-    pub(crate) error: Error,
+    pub(crate) error: PgError,
     /// How many statements of its message were done since the file before it.
     pub(crate) done: usize,
     /// What stood before it.
@@ -188,11 +187,12 @@ impl<'a> Ahead<'a> {
         let is_last = message.heads.is_empty();
         let reading = read_noted(&mut message.answers, session.note_name());
         let (outcome, sights) = watched(session, LONG, reading).await;
+        let outcome = outcome.map_err(|(error, done)| (PgError::query("run the file", error), done));
         if message.prepares && outcome.as_ref().err().is_none_or(|(_, done)| *done > 0) {
             message.prepares = false;
             session.set_prepared(Prepared { look_before: true, ..session.prepared() });
         }
-        match outcome {
+        match outcome.and_then(|noted| noted.ok_or((PgError::TransactionEnded, 0))) {
             Ok(mut noted) => {
                 message.took.add(&mut noted, &sights);
                 if is_last {
@@ -382,13 +382,15 @@ async fn look_into(session: &Session) -> Result<Kept, PgError> {
 /// away before a file and not between plain ones.
 async fn set_up(session: &Session, setup: &Setup, name: &str) -> Result<bool, PgError> {
     let mut sql = format!("{}; SET application_name = '{name}'", setup.kept());
+    if session.prepared().others {
+        session.clear_prepared().await?;
+    }
     let prepared = session.prepared();
     if !prepared.plain {
-        let clear = if prepared.others { note::CLEAR } else { "" };
-        sql.push_str(&format!("; {clear}{}", note::prepare_plain_sql(session.note_name())));
+        sql.push_str(&format!("; {}", note::prepare_plain_sql(session.note_name())));
     }
     sql.push_str("; SELECT pg_catalog.current_setting('search_path')");
     let path = session.client.first_value("set the session up for plain files", &sql).await?;
-    session.set_prepared(Prepared { plain: true, others: false, ..prepared });
+    session.set_prepared(Prepared { plain: true, ..prepared });
     Ok(path.flatten().is_some_and(|path| !path.contains("pg_temp")))
 }

@@ -90,8 +90,8 @@ pub(crate) async fn send(session: &Session, text: &str) -> Result<Answers, Error
 }
 
 /// Waits for the end of a plain file in a message, which may go on: its row, whose first column has this name, and the
-/// COMMIT. A failure says how many statements were done before it.
-pub(crate) async fn read_noted(answers: &mut Answers, name: &str) -> Result<Noted, (Error, usize)> {
+/// COMMIT; `None` if the message ends before that. A failure says how many statements were done before it.
+pub(crate) async fn read_noted(answers: &mut Answers, name: &str) -> Result<Option<Noted>, (Error, usize)> {
     let (mut done, mut is_row, mut noted) = (0, false, None);
     loop {
         match answers.try_next().await {
@@ -103,12 +103,12 @@ pub(crate) async fn read_noted(answers: &mut Answers, name: &str) -> Result<Note
                 done += 1;
                 // The row's statement, and the COMMIT.
                 if let Some((noted, _)) = noted.take_if(|(_, before)| done == *before + 2) {
-                    return Ok(noted);
+                    return Ok(Some(noted));
                 }
             }
             Ok(Some(_)) => {}
             // All of the message is done.
-            Ok(None) => return Ok(noted.map(|(noted, _)| noted).unwrap_or_default()),
+            Ok(None) => return Ok(None),
             Err(error) => return Err((error, done)),
         }
     }

@@ -101,17 +101,17 @@ fn applied(files: &[File], rows: &[LedgerRow]) -> (Vec<File>, DriftReport) {
     for row in rows {
         standing.entry(row.key.as_str()).or_default().add(row);
     }
-    let done = |key: &str| standing.get(key).and_then(|standing| standing.done);
+    let done = |file: &File| standing.get(file.key.as_str()).and_then(|standing| standing.done_of(file));
     let mut skipped = Vec::new();
     let mut inside = |file: &File| {
         let (kept, mut left_out) = inside_only(file);
         skipped.append(&mut left_out);
         kept
     };
-    let applied: Vec<File> = files.iter().filter(|file| done(file.key.as_str()).is_some()).map(&mut inside).collect();
-    let is_same = |file: &&File| done(file.key.as_str()).is_some_and(|row| row.checksum == Some(file.checksum));
+    let applied: Vec<File> = files.iter().filter(|file| done(file).is_some()).map(&mut inside).collect();
+    let is_same = |file: &&File| done(file).is_some_and(|row| row.checksum == Some(file.checksum));
     let not_run = files.iter().filter(|file| !is_same(file)).map(|file| file.key.to_string()).collect();
-    let is_pending = |file: &&File| done(file.key.as_str()).is_none();
+    let is_pending = |file: &&File| done(file).is_none();
     let pending = files.iter().filter(is_pending).map(|file| file.key.to_string()).collect();
     let has_file = |key: &str| files.iter().any(|file| file.key.as_str() == key);
     let gone = standing.iter().filter(|(key, standing)| standing.done.is_some() && !has_file(key));

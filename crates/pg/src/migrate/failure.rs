@@ -58,7 +58,8 @@ impl Teller<'_> {
                 failure.sqlstate = Some(server.sqlstate.clone());
                 failure.message.clone_from(&server.message);
                 failure.detail.clone_from(&server.detail);
-                failure.hint = server.hint.clone().or_else(|| advice(&server.sqlstate).map(str::to_owned));
+                failure.hint =
+                    server.hint.clone().or_else(|| advice(&server.sqlstate, &server.message).map(str::to_owned));
                 failure.context.clone_from(&server.context);
                 if [lock::LOST, note::NOT_NOTED].iter().any(|ours| server.message.contains(ours)) {
                     let message = "the file could not be noted in the ledger: it gave up the lock that keeps other \
@@ -111,9 +112,13 @@ impl Teller<'_> {
     }
 }
 
+/// What to do about `DISCARD ALL`.
+pub(crate) const NO_DISCARD: &str = "take it out: what a file leaves in its session is put back anyway";
+
 /// What a migration's author can do about it, where PostgreSQL does not say so itself.
-fn advice(sqlstate: &str) -> Option<&'static str> {
+fn advice(sqlstate: &str, message: &str) -> Option<&'static str> {
     Some(match sqlstate {
+        "25001" if message.contains("DISCARD ALL") => NO_DISCARD,
         "25001" => "put the line `-- pgdb: no-transaction` first in the file; best in a file with nothing else",
         "55P04" => "a new value of an enum can be used once it is committed: use it in a later file",
         "55P03" => "somebody else holds the lock; --lock-timeout and --lock-retries say how long to try",

@@ -29,7 +29,7 @@ pub(crate) async fn run_file(
     let begin = Instant::now();
     let file = item.file;
     let key = file.key.as_str();
-    let mut backoff = Backoff::new(options.lock_retries, u64::from(std::process::id()));
+    let mut backoff = Backoff::new(options.lock_retries, session.number());
     let mut notices = Vec::new();
     let outcome = attempt(session, setup, item, ahead, &mut backoff, &mut notices, listener).await;
     tell(session.take_notices(), key, &mut notices, listener);
@@ -123,10 +123,10 @@ async fn attempt(
     }
     if statements.is_empty() {
         let noted = ledger::note_nothing(session.keeper(), session.user(), key, file.checksum, &setup.version);
-        let noted = noted.await.map_err(|error| Failed::new(bare.plain(&error), Some(error)));
+        noted.await.map_err(|error| Failed::new(bare.plain(&error), Some(error)))?;
         let message = "it has no statement yet; it is run again when it has one";
         listener(Event::Warning { key: Some(key), message });
-        return noted.map(|()| Noted::default());
+        return Ok(Noted::default());
     }
     let outer = split::outer(sql, &statements);
     if outer.is_none() {
@@ -146,6 +146,10 @@ async fn attempt(
         };
         if !failed.may_pass || !backoff.wait(key, &failed.failure, listener).await {
             return Err(failed);
+        }
+        if whole.prepares() {
+            // No rollback takes that back.
+            session.clear_prepared().await.map_err(|error| Failed::new(bare.plain(&error), Some(error)))?;
         }
     }
 }

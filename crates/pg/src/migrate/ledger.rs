@@ -121,7 +121,7 @@ async fn select(client: &Client, locks: &str, tail: &str, params: &[&str]) -> Re
          {locks}, {progress} FROM pgdb.migrations {tail}"
     );
     match client.query("read the ledger", &sql, params).await {
-        Ok(rows) => Ok(Some(rows.iter().filter_map(parse).collect())),
+        Ok(rows) => rows.iter().map(parse).collect::<Result<_, _>>().map(Some),
         Err(error) if error.sqlstate() == Some(OTHER_COLUMNS) => Err(PgError::UnfitLedger {
             what: format!("{TABLE} is no ledger: {}", error.server().map_or("", |server| &server.message)),
             advice: "it is somebody else's table; give it another name (ALTER TABLE … RENAME TO …), or another schema"
@@ -133,18 +133,28 @@ async fn select(client: &Client, locks: &str, tail: &str, params: &[&str]) -> Re
     }
 }
 
-/// A row of ours; one with an outcome that a later version made up is passed over.
-fn parse(row: &Row) -> Option<LedgerRow> {
+/// A row of ours.
+fn parse(row: &Row) -> Result<LedgerRow, PgError> {
     let text = |index: usize| row.get::<_, Option<&str>>(index);
-    Some(LedgerRow {
+    let known = |outcome: &str| {
+        Outcome::parse(outcome).ok_or_else(|| PgError::UnfitLedger {
+            what: format!(
+                "{TABLE} has a row with the outcome '{}', which this version does not know",
+                outcome.escape_debug()
+            ),
+            advice: "use the version of pgdb that has written it (its column `version` tells), or a later one"
+                .to_owned(),
+        })
+    };
+    Ok(LedgerRow {
         id: row.get(0),
-        key: text(1)?.to_owned(),
+        key: text(1).unwrap_or_default().to_owned(),
         checksum: text(2).and_then(|hex| Checksum::parse(hex).ok()),
-        outcome: Outcome::parse(text(3)?)?,
+        outcome: known(text(3).unwrap_or_default())?,
         applied_at: row.get::<_, At>(4).0,
         took_ms: row.get(5),
-        version: text(6)?.to_owned(),
-        applied_by: text(7)?.to_owned(),
+        version: text(6).unwrap_or_default().to_owned(),
+        applied_by: text(7).unwrap_or_default().to_owned(),
         statements_done: row.get(8),
         error: text(9).map(str::to_owned),
         attempts: row.get(10),

@@ -114,9 +114,6 @@ pub(crate) const NOT_ITS_TURN: &str = "pgdb: it is not the turn of this file";
 /// What [`note_sql`] fails with, between quotation marks of PostgreSQL's.
 pub(crate) const NOT_NOTED: &str = "pgdb: the row is not there";
 
-/// Throws away all that is prepared in a session.
-pub(crate) const CLEAR: &str = "DEALLOCATE ALL; ";
-
 /// Prepares [`note_sql`] under a name, so that it is planned once: in a session whose search path is ours.
 pub(crate) fn prepare_sql(name: &str) -> String {
     format!("PREPARE {name} (text, text, text) AS {}", note_sql())

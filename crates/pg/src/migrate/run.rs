@@ -156,7 +156,7 @@ async fn locked(
         // The last file of all, or the note of a failure, waits for the disk for all of them.
         setup.more_to_come = index + 1 < items.len();
         let sent = ahead.send(session, &setup, index).await;
-        if !sent && !session.is_apart() {
+        if !sent {
             prepare(session).await?;
         }
         let file = run_file(session, &setup, item, options, &mut ahead, listener).await;
@@ -194,15 +194,17 @@ async fn tell(session: &Session, run: &Result<RunReport, MigrateError>, options:
     Ok(())
 }
 
-/// Prepares the statement that writes a file's row of the ledger, unless that was done. What files have prepared is thrown
-/// away, as everything else is that a file leaves in the session.
+/// Throws away what files have prepared, as everything else is that a file leaves in the session; and prepares the statement
+/// that writes a file's row of the ledger, unless that was done or another session writes it.
 async fn prepare(session: &Session) -> Result<(), PgError> {
+    if session.prepared().others {
+        session.clear_prepared().await?;
+    }
     let prepared = session.prepared();
-    if !prepared.note {
-        let clear = if prepared.others { note::CLEAR } else { "" };
-        let sql = format!("{clear}{}; {}", Setup::OURS, note::prepare_sql(session.note_name()));
+    if !prepared.note && !session.is_apart() {
+        let sql = format!("{}; {}", Setup::OURS, note::prepare_sql(session.note_name()));
         session.client.batch("prepare the ledger's row", &sql).await?;
-        session.set_prepared(Prepared { note: true, others: false, ..prepared });
+        session.set_prepared(Prepared { note: true, ..prepared });
     }
     Ok(())
 }

@@ -65,6 +65,8 @@ pub struct Session {
     how: watch::Sender<Hears>,
     /// What the statement that writes a row of the ledger is called: no file has something of that name by chance.
     note_name: String,
+    /// By chance its own.
+    number: u64,
     prepared: Mutex<Prepared>,
 }
 
@@ -76,6 +78,7 @@ impl Session {
         let (how, watched) = watch::channel(Hears::Anytime);
         let hearing = Hearing { said, how: watched };
         let client = connect_hearing(target, user, password.as_ref(), db, *timeout, hearing).await?;
+        let number = RandomState::new().build_hasher().finish();
         let set_up = format!("{}; SELECT pg_catalog.pg_backend_pid()", Setup::OURS);
         let backend = client.first_value("set the session up", &set_up).await?.flatten().unwrap_or_default();
         Ok(Self {
@@ -85,7 +88,8 @@ impl Session {
             backend,
             heard: Mutex::new(Heard { said: heard, waiting: None }),
             how,
-            note_name: format!("pgdb_note_{:016x}", RandomState::new().build_hasher().finish()),
+            note_name: format!("pgdb_note_{number:016x}"),
+            number,
             prepared: Mutex::default(),
         })
     }
@@ -128,6 +132,13 @@ impl Session {
         self.set_prepared(Prepared { others: true, ..Prepared::default() });
     }
 
+    /// Throws away all that is prepared.
+    pub(crate) async fn clear_prepared(&self) -> Result<(), PgError> {
+        self.client.batch("throw away what is prepared", "DEALLOCATE ALL").await?;
+        self.set_prepared(Prepared::default());
+        Ok(())
+    }
+
     /// What the statement is called that writes a row of the ledger; the names of those around plain files begin with it.
     pub(crate) fn note_name(&self) -> &str {
         &self.note_name
@@ -141,6 +152,11 @@ impl Session {
     /// How the files' session was logged in, for another one that looks at it.
     pub(crate) fn login(&self) -> &Login {
         &self.login
+    }
+
+    /// A number by which it differs from others, by chance.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// The process id of the server's process for the files' session.

@@ -27,8 +27,8 @@ pub(crate) struct Setup {
 
 impl Setup {
     /// Puts a session back that is in no transaction.
-    pub(crate) const LOOSE_BACK: &'static str = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; \
-         SET search_path TO pg_catalog, pg_temp";
+    pub(crate) const LOOSE_BACK: &'static str = "CLOSE ALL; UNLISTEN *; RESET SESSION AUTHORIZATION; RESET ROLE; \
+         RESET ALL; SET search_path TO pg_catalog, pg_temp";
 
     /// How the session is between files: names without a schema are PostgreSQL's, whatever the database holds. Files get
     /// what the role and the database say.
@@ -68,9 +68,7 @@ impl Setup {
     /// set or left: so that the ledger's row is written as the login would, the commit waits for the disk if it is to, and
     /// the next file's message is already read with nothing of this one's (`client_encoding`, isolation, …).
     pub(crate) fn back(&self) -> String {
-        let mut sql = "SET CONSTRAINTS ALL IMMEDIATE; CLOSE ALL; UNLISTEN *; RESET SESSION AUTHORIZATION; RESET ROLE; \
-             RESET ALL; SET search_path TO pg_catalog, pg_temp"
-            .to_owned();
+        let mut sql = format!("SET CONSTRAINTS ALL IMMEDIATE; {}", Self::LOOSE_BACK);
         self.set_local(&mut sql);
         sql
     }
@@ -98,7 +96,7 @@ impl Setup {
 
     /// The same for a file without a transaction.
     pub(crate) fn loose(&self) -> String {
-        let mut sql = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; DISCARD TEMP".to_owned();
+        let mut sql = format!("{}; RESET search_path; DISCARD TEMP", Self::LOOSE_BACK);
         for setting in &self.settings {
             sql.push_str("; SET ");
             sql.push_str(setting);

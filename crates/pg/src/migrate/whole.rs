@@ -114,14 +114,14 @@ impl Whole<'_> {
                 // A lost session has taken its transaction with it.
                 let _ = session.client.batch("roll back", "ROLLBACK").await;
                 let head = Head { statements, characters: begin.chars().count() };
+                let error = PgError::query("run the file", error);
                 self.failed_at_once(session, error, done, head).map(Err)
             }
         }
     }
 
     /// What the failure of a message means: so many statements of it were done.
-    fn failed_at_once(&self, session: &Session, error: Error, done: usize, head: Head) -> Option<Failed> {
-        let error = PgError::query("run the file", error);
+    fn failed_at_once(&self, session: &Session, error: PgError, done: usize, head: Head) -> Option<Failed> {
         let ran = done.checked_sub(head.statements).filter(|index| *index < self.to_run());
         match (ran, error.sqlstate()) {
             // Not even the first statement: the message as a whole could not be read, maybe for another file in it. By

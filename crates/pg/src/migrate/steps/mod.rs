@@ -11,7 +11,7 @@ mod row;
 use crate::error::PgError;
 use crate::migrate::attempt::{Failed, copy, run_counting};
 use crate::migrate::backoff::Backoff;
-use crate::migrate::failure::Teller;
+use crate::migrate::failure::{NO_DISCARD, Teller};
 use crate::migrate::file::tell;
 use crate::migrate::mark;
 use crate::migrate::report::{Event, Failure, Listener, Notice};
@@ -177,7 +177,9 @@ impl<'a> Steps<'a> {
         let kind = self.statements[index].kind;
         if kind == Kind::Discard {
             let message = "DISCARD ALL would give up the lock that keeps other migrators out".to_owned();
-            return Err(self.failed(self.teller().at(self.statements[index].span.start, message), None));
+            let mut failure = self.teller().at(self.statements[index].span.start, message);
+            failure.hint = Some(NO_DISCARD.to_owned());
+            return Err(self.failed(failure, None));
         }
         if let Some(since) = self.open {
             let commits = matches!(kind, Kind::Commit | Kind::CommitAndChain);

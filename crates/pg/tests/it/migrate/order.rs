@@ -7,6 +7,7 @@ use pgdb_pg::migrate::report::Event;
 use pgdb_pg::migrate::run::{Options, run};
 
 on_both!(changed_late_and_missing_files);
+on_both!(a_row_that_only_a_later_version_knows_is_not_passed_over);
 on_both!(repeatable_files_run_when_they_change);
 on_both!(no_file_sees_what_another_one_set);
 on_both!(files_run_as_a_role_and_the_ledger_does_not);
@@ -51,6 +52,16 @@ async fn changed_late_and_missing_files(bed: &Bed) {
     // Two files with one number are two files.
     let double = [&late[..], &[file("a/002_other.sql", &log("a2 too"))]].concat();
     assert_eq!(bed.run(&double).await.applied, 1);
+}
+
+async fn a_row_that_only_a_later_version_knows_is_not_passed_over(bed: &Bed) {
+    let files = [file("a/1.sql", "CREATE TABLE t (a int);")];
+    bed.run(&files).await;
+    let admin = bed.client().await;
+    admin.batch("change", "UPDATE pgdb.migrations SET outcome = 'reverted'").await.expect("changed");
+    admin.close().await;
+    let error = bed.try_run(&files, &options()).await.expect_err("refused").to_string();
+    assert!(error.contains("outcome 'reverted'") && error.contains("a later one"), "{error}");
 }
 
 async fn repeatable_files_run_when_they_change(bed: &Bed) {

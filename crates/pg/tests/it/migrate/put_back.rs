@@ -63,8 +63,18 @@ async fn what_a_file_leaves_does_not_reach_the_next(bed: &Bed) {
     let leaves = "PREPARE rest AS SELECT 1; DECLARE kept CURSOR WITH HOLD FOR SELECT 1; LISTEN to_that;";
     let looks = "CREATE TABLE seen AS SELECT (SELECT count(*) FROM pg_prepared_statements WHERE name = 'rest') \
                  + (SELECT count(*) FROM pg_cursors WHERE name = 'kept') + (SELECT count(*) FROM pg_listening_channels()) AS n;";
-    bed.run(&[file("a/1.sql", leaves), file("a/2.sql", looks)]).await;
-    assert_eq!(bed.ask("SELECT n::text FROM seen").await, "0");
+    let again = looks.replace("seen", "seen_again");
+    let in_steps = format!("-- no-transaction\n{leaves}");
+    let files = [file("a/1.sql", leaves), file("a/2.sql", looks), file("a/3.sql", &in_steps), file("a/4.sql", &again)];
+    let answer = "SELECT (SELECT n FROM seen) || ' ' || (SELECT n FROM seen_again)";
+    bed.run(&files).await;
+    assert_eq!(bed.ask(answer).await, "0 0");
+    let admin = apart::roles(bed).await;
+    admin.batch("begin anew", "DROP TABLE seen, seen_again; DROP SCHEMA pgdb CASCADE").await.expect("gone");
+    admin.close().await;
+    let report = apart::try_run(bed, &files, &options()).await.expect("a run");
+    assert!(report.is_complete(), "{report:#?}");
+    assert_eq!(bed.ask(answer).await, "0 0");
 }
 
 async fn a_session_that_is_only_read_from_is_given_back(bed: &Bed) {

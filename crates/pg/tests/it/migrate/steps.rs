@@ -37,6 +37,9 @@ async fn what_cannot_be_in_a_transaction_runs_by_itself(bed: &Bed) {
     assert!(open.message.contains("COMMIT is missing"), "{open}");
     let discard = bed.fail(&with(&files, "a/6.sql", "-- no-transaction\nDISCARD ALL;")).await;
     assert!(discard.message.contains("DISCARD ALL"), "{discard}");
+    let whole = bed.fail(&with(&files, "a/6.sql", "DISCARD ALL;")).await;
+    assert_eq!((whole.sqlstate.as_deref(), &whole.hint), (Some("25001"), &discard.hint), "{whole}");
+    assert!(discard.hint.is_some_and(|hint| hint.contains("take it out")));
     assert_eq!(bed.ask("SELECT count(*)::text FROM t WHERE a = 6").await, "0");
 }
 
