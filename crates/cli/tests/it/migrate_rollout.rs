@@ -118,6 +118,9 @@ async fn a_template_and_its_previews_are_brought_up_to_date_and_stay_so() {
     let (_, stdout, _) = files.rollout(&[WITH_TEMPLATE, &["--dry-run"]].concat());
     let of_template = stdout.lines().find(|line| line.contains("template template_medusa")).expect("the template");
     assert!(of_template.ends_with("1 file to run"), "{stdout}");
+    bed.daemon.poke("/v1/templates/template_medusa/lock").await.expect(200);
+    let (code, stdout, stderr) = files.rollout(&[WITH_TEMPLATE, &["--dry-run"]].concat());
+    assert!(code == 1 && stderr.contains("template template_medusa: 'template_medusa' is locked"), "{stdout}{stderr}");
     // Nothing but the previous template was made on the way.
     let kept = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname LIKE 'template\\_m%'";
     assert_eq!(bed.admin(kept).await, "template_medusa template_medusa_previous");

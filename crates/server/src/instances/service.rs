@@ -10,6 +10,7 @@ use crate::operations::{Engine, NewOperation, Started};
 use crate::previews::record as previews;
 use crate::previews::templates;
 use crate::problem::Problem;
+use crate::templates::record as definitions;
 use bytes::Bytes;
 use pgdb_api::instances::{DeployRequest, Deployment, StatusItem};
 use pgdb_core::id::InstanceId;
@@ -183,6 +184,14 @@ impl InstanceService {
                 let message = format!(
                     "previews on '{wanted}' are protected: {}; run `pgdb preview unprotect NUMBER` for each first",
                     protected.join(", ")
+                );
+                return Err(Problem::locked("protected", message));
+            }
+            let locked = definitions::locked_on(connection, &instance.id)?;
+            if !locked.is_empty() {
+                let message = format!(
+                    "templates on '{wanted}' are locked: {}; run `pgdb template unlock NAME` for each first",
+                    locked.join(", ")
                 );
                 return Err(Problem::locked("protected", message));
             }

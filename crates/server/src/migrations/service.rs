@@ -3,12 +3,12 @@
 use super::record;
 use super::set::{Set, options};
 use super::steps::{ROLLOUT, RolloutInput};
-use super::targets::{self, Targets, Which, blank};
+use super::targets::{self, Targets, Which, blank, failed};
 use crate::operations::{Engine, NewOperation, Started, step_problem};
 use crate::previews::PreviewWorld;
 use crate::previews::record as previews;
 use crate::problem::Problem;
-use crate::templates::{self, TemplateService};
+use crate::templates::{self, TemplateService, locked};
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use pgdb_api::migrations::{MigrationPolicy, Rollout, RolloutRequest, RolloutTargets};
@@ -140,7 +140,11 @@ impl MigrationService {
         let which: Option<templates::Which> = service.which_on(key, name).await?;
         let which = which.ok_or_else(|| Problem::internal("a server that was there is gone"))?;
         let mut item = blank("template", name.clone(), which.server.instance.clone());
-        if service.show(&which).await?.migrated_to != Some(wanted.set.migrations_digest()) {
+        let template = service.show(&which).await?;
+        if template.migrated_to != Some(wanted.set.migrations_digest()) {
+            if template.locked {
+                return Ok(failed(item, locked(name).message));
+            }
             "pending".clone_into(&mut item.state);
             let held = service.migrated_files(&which).await?;
             let is_new =

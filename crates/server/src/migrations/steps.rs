@@ -2,7 +2,7 @@
 
 use super::record;
 use super::set::{Set, options};
-use super::targets::{self, Target, Targets, blank};
+use super::targets::{self, Target, Targets, blank, failed};
 use crate::operations::record as operations;
 use crate::operations::{Engine, OperationKind, Place, StepContext, StepDone, StepError, StepPlan, outcome};
 use crate::previews::PreviewWorld;
@@ -237,10 +237,4 @@ impl Work<'_> {
         );
         Err(StepError::lasting("rollout_incomplete", message))
     }
-}
-
-fn failed(mut item: RolloutItem, why: String) -> RolloutItem {
-    "failed".clone_into(&mut item.state);
-    item.problem = Some(why);
-    item
 }

@@ -95,6 +95,12 @@ impl Target {
     }
 }
 
+pub(super) fn failed(mut item: RolloutItem, why: String) -> RolloutItem {
+    "failed".clone_into(&mut item.state);
+    item.problem = Some(why);
+    item
+}
+
 pub(super) fn blank(kind: &str, name: String, on: Option<String>) -> RolloutItem {
     RolloutItem {
         kind: kind.to_owned(),

@@ -67,7 +67,8 @@ impl PreviewService {
                 Ok(false)
             }
             Some(operation) => self.engine.finish(&operation.id).await.map(|_| true),
-            None => Ok(true),
+            // It may have been gone by the time we looked who is at it.
+            None => Ok(self.world.instances.by_name(name).await.is_ok()),
         }
     }
 

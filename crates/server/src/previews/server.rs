@@ -133,9 +133,13 @@ impl PreviewWorld {
             StepError::lasting("preview_target_missing", format!("the instance '{name}' that it was on is gone"))
         })?;
         match instance.state {
-            InstanceState::Stopped | InstanceState::Destroying => Err(StepError::lasting(
+            InstanceState::Stopped => Err(StepError::lasting(
                 "not_running",
-                format!("the instance '{name}' is {}; start it: `pgdb start {name}`", instance.state),
+                format!("the instance '{name}' is stopped; start it: `pgdb start {name}`"),
+            )),
+            InstanceState::Destroying => Err(StepError::lasting(
+                "not_running",
+                format!("the instance '{name}' is half destroyed; `pgdb destroy {name}` goes on with it"),
             )),
             _ => Ok(instance),
         }

@@ -8,6 +8,7 @@ mod service;
 mod source;
 mod steps;
 
+pub(crate) use service::locked;
 pub use service::{TemplateService, Which};
 pub(crate) use steps::MIGRATE;
 pub use steps::kinds;

@@ -89,6 +89,12 @@ pub fn all(connection: &Connection) -> Result<Vec<DefinitionRecord>, Problem> {
     Ok(connection.prepare_cached(&sql)?.query_map([], read)?.collect::<Result<_, _>>()?)
 }
 
+/// The names of the templates on a server that are locked, in their order.
+pub fn locked_on(connection: &Connection, target: &str) -> Result<Vec<String>, Problem> {
+    let sql = "SELECT name FROM template_definitions WHERE target = ?1 AND locked ORDER BY name";
+    Ok(connection.prepare_cached(sql)?.query_map([target], |row| row.get(0))?.collect::<Result<_, _>>()?)
+}
+
 /// Writes a definition, in the place of one with its id.
 pub fn put(connection: &Connection, definition: &DefinitionRecord) -> Result<(), Problem> {
     let sql = format!(

@@ -406,6 +406,7 @@ fn not_found(which: &Which) -> Problem {
     Problem::not_found("template_not_found", message)
 }
 
-fn locked(name: &str) -> Problem {
+/// What is said of a template that is not to be changed.
+pub(crate) fn locked(name: &str) -> Problem {
     Problem::locked("protected", format!("'{name}' is locked; run `pgdb template unlock {name}` first"))
 }

@@ -139,7 +139,10 @@ async fn follow(cx: &Context<'_>, client: &Client, id: &str) -> anyhow::Result<(
     if report.complete {
         return Ok(());
     }
-    let operation: Operation = client.get(&format!("/v1/operations/{}", segment(id))).await?;
+    // Who may roll out need not be allowed to look at operations.
+    let Ok(operation) = client.get::<Operation>(&format!("/v1/operations/{}", segment(id))).await else {
+        anyhow::bail!("not every database is up to date; `pgdb migrate rollout --show {id}` tells of each again");
+    };
     let why = operation.error.map_or_else(|| format!("the rollout ended {}", operation.state), |error| error.message);
     // What was shown with its database is not shown in full again.
     let mut shown = report.items.iter().filter_map(|item| item.problem.as_ref());

@@ -53,8 +53,9 @@ impl Ensure {
         let ensured: EnsuredPreview = cx.perform(Method::POST, &path, Some(&body), again).await?;
         let item = self.which.item(cx).await?;
         if let Some(on) = item.on.as_ref().filter(|_| ensured.created && self.which.on.is_none() && !cx.printer.json) {
-            let there: PreviewsResponse = cx.client.get(&format!("/v1/previews{}", query(Some(on)))).await?;
-            if there.items.len() == 1 {
+            // It is made, whatever is said of it.
+            let there: Result<PreviewsResponse, _> = cx.client.get(&format!("/v1/previews{}", query(Some(on)))).await;
+            if there.is_ok_and(|there| there.items.len() == 1) {
                 let whose = "the server that the daemon deploys for previews, as it was told of none";
                 cx.printer.note(format!("it is the first on the instance '{on}', {whose}; `pgdb status` shows it"));
             }

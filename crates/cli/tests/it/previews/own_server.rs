@@ -55,6 +55,11 @@ async fn a_destroy_tells_what_goes_with_the_server_and_leaves_no_ghosts() {
     assert!(code == 1 && stderr.contains("protected: medusa_pr_12; run `pgdb preview unprotect"), "{stderr}");
     assert_eq!(daemon.delete(&format!("/v1/db/{SERVER}")).await.refused(423), "protected");
     daemon.poke("/v1/previews/-/12/unprotect").await.expect(200);
+    assert_eq!(run(&daemon, &["template", "lock", "template_medusa"]).0, 0);
+    let (code, _, stderr) = run(&daemon, &["destroy", SERVER, "--yes"]);
+    assert!(code == 1 && stderr.contains("locked: template_medusa; run `pgdb template unlock"), "{stderr}");
+    assert_eq!(daemon.delete(&format!("/v1/db/{SERVER}")).await.refused(423), "protected");
+    assert_eq!(run(&daemon, &["template", "unlock", "template_medusa"]).0, 0);
 
     let (code, stdout, stderr) = run(&daemon, &["destroy", SERVER, "--yes"]);
     assert_eq!((code, stdout.as_str()), (0, "destroyed: previews\n"), "{stderr}");

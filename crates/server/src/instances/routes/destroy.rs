@@ -13,7 +13,8 @@ use pgdb_api::operations::Operation;
 use serde::Deserialize;
 
 /// Stops an instance and removes it with its data, or keeps its data under its volume name. The records of previews and
-/// templates on it go with it; while one of these previews is protected it is refused with 423.
+/// templates on it go with it; while one of these previews is protected, or one of
+/// these templates is locked, it is refused with 423.
 #[utoipa::path(
     delete, path = "/v1/db/{name}", tag = "instances", params(("name" = String, Path), DestroyQuery),
     responses((status = 200, body = Done), (status = 202, body = Operation, description = "With `wait=false`."))
