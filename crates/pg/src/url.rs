@@ -6,6 +6,7 @@ use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
@@ -26,6 +27,8 @@ pub struct ParsedUrl {
     pub tls: TlsMode,
     /// The file of `sslrootcert`, where it counts.
     pub sslrootcert: Option<PathBuf>,
+    /// How long a login may take, if it says so (`connect_timeout`).
+    pub connect_timeout: Option<Duration>,
 }
 
 /// Why a URL cannot be used. Never quotes it: it may hold a password.
@@ -61,6 +64,10 @@ pub fn parse(url: &str) -> Result<ParsedUrl, UrlError> {
     }
     let Split { rest, sslmode, sslrootcert } = split(url)?;
     let config: Config = rest.parse().map_err(|error: tokio_postgres::Error| unread(&error))?;
+    // They could say where names are looked for: taking no notice would put things in other places.
+    if config.get_options().is_some() {
+        return Err(UrlError::Parameter("options"));
+    }
     let host = match config.get_hosts() {
         [Host::Tcp(name)] => name.clone(),
         [Host::Unix(folder)] => folder.display().to_string(),
@@ -80,6 +87,7 @@ pub fn parse(url: &str) -> Result<ParsedUrl, UrlError> {
         db: config.get_dbname().ok_or(UrlError::Missing("database"))?.to_owned(),
         tls: encryption.mode,
         sslrootcert: encryption.rootcert,
+        connect_timeout: config.get_connect_timeout().copied(),
     })
 }
 
@@ -193,6 +201,7 @@ mod tests {
             let url = format!("postgres://shop:a?b@db/orders?sslrootcert={encoded}&connect_timeout=3&sslmode={word}");
             let url = parse(&url).expect("a URL");
             assert_eq!((&url.tls, url.tls.sslmode(), url.sslrootcert.as_ref()), (&mode, word, Some(&file)));
+            assert_eq!(url.connect_timeout, Some(Duration::from_secs(3)));
             assert_eq!(url.target(), Target::Tcp { host: "db".into(), port: 5432, tls: mode });
         }
         let missing = parse("postgres://shop@db/orders?sslmode=verify-full").expect_err("no certificate");
@@ -211,6 +220,7 @@ mod tests {
             ("postgres://shop@a:99999/orders", UrlError::Value("port")),
             ("postgres://shop:p@ss:shop/x@db/orders", UrlError::Value("port")),
             ("postgres://shop@db/orders?pgbouncer=true", UrlError::Parameter("pgbouncer")),
+            ("postgres://shop@db/orders?options=-csearch_path%3Dshop", UrlError::Parameter("options")),
             ("postgres://shop@db/orders?shop=true", UrlError::Malformed),
         ] {
             let error = parse(text).expect_err(text);

@@ -15,6 +15,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
+/// How long a login may take where nobody has said anything.
+const LOGIN_TAKES: Duration = Duration::from_secs(15);
+
 /// Where to log in, and as whom.
 #[derive(Debug, Clone)]
 pub struct Login {
@@ -33,7 +36,8 @@ pub struct Login {
 impl From<ParsedUrl> for Login {
     fn from(url: ParsedUrl) -> Self {
         let target = url.target();
-        Self { target, user: url.user, password: url.password, db: url.db, timeout: Duration::from_secs(15) }
+        let timeout = url.connect_timeout.unwrap_or(LOGIN_TAKES);
+        Self { target, user: url.user, password: url.password, db: url.db, timeout }
     }
 }
 
