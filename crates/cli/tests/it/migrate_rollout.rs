@@ -127,6 +127,34 @@ async fn a_template_and_its_previews_are_brought_up_to_date_and_stay_so() {
 }
 
 #[tokio::test]
+async fn as_many_databases_as_are_allowed_are_worked_on_beside_each_other() {
+    let bed = Bed::start().await;
+    let urls =
+        [bed.app_url(&bed.ensure(1).await), bed.app_url(&bed.ensure(2).await), bed.app_url(&bed.ensure(3).await)];
+    let mut gates = Vec::new();
+    for url in &urls[..2] {
+        let gate = sql::login(url).await.expect("in");
+        gate.run("SELECT pg_advisory_lock(4711)").await.expect("locked");
+        gates.push(gate);
+    }
+    let files = json!([{ "name": "shop/001_waits.sql", "sql": "SELECT pg_advisory_xact_lock(4711)" }]);
+    let body = Body::Json(json!({ "files": files, "to": { "previews": true }, "at_once": 2 }));
+    let begun = bed.daemon.send(Method::POST, "/v1/migrations?wait=false", body).await.expect(202);
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'";
+    let both = || async { (bed.admin(waiting).await == "2").then_some(()) };
+    wait::until(LIMIT, "two databases to be worked on", both).await;
+    // The third has nothing to wait for but its turn.
+    drop(gates);
+    assert_eq!(bed.daemon.wait_operation(begun["id"].as_str().expect("an id")).await["state"], "succeeded");
+    let mut ends = Vec::new();
+    for url in &urls {
+        let end = "SELECT extract(epoch FROM applied_at) FROM pgdb.migrations";
+        ends.push(sql::run(url, end).await.parse::<f64>().expect("a time"));
+    }
+    assert!(ends[2] > ends[0].min(ends[1]), "{ends:?}");
+}
+
+#[tokio::test]
 async fn one_database_that_fails_is_told_and_the_others_are_done() {
     let bed = Bed::start().await;
     let (_, two, _) = (bed.ensure(1).await, bed.ensure(2).await, bed.ensure(3).await);
@@ -283,7 +311,7 @@ async fn the_server_of_previews_is_none_of_all_instances_and_is_named_in_every_l
 
     let (code, stdout, stderr) = pgdb(&["migrate", "rollout", "--all-instances"]);
     assert!(code == 0 && stdout.starts_with("✓ instance app: 1 file, "), "{stderr}");
-    assert!(stdout.ends_with("All migrations applied (1 databases)\n"), "{stdout}");
+    assert!(stdout.ends_with("All migrations applied (1 database)\n"), "{stdout}");
     let (code, stdout, stderr) = pgdb(&["migrate", "rollout", "--instance", "previews", "--dry-run"]);
     assert!(code == 0 && stdout.contains("· instance previews: 1 file to run"), "{stdout}{stderr}");
 

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::files;
+use super::lint::counted;
 use super::run::PolicyArgs;
 use crate::args::by_name_alone;
 use crate::client::{Answer, Client, segment};
@@ -155,7 +156,7 @@ fn show(cx: &Context<'_>, report: &Report, shown: &mut HashSet<(String, String)>
         lines(cx, report, shown);
         let up_to_date = report.items.iter().filter(|item| item.problem.is_none() && item.state != "pending").count();
         if report.complete {
-            printer.line(format!("All migrations applied ({} databases)", report.items.len()));
+            printer.line(format!("All migrations applied ({})", counted(report.items.len(), "database")));
         } else if report.operation.is_none() {
             printer.line(format!("{} of {} databases are up to date", up_to_date, report.items.len()));
         }

@@ -15,6 +15,7 @@ on_both!(of_four_migrators_all_succeed_and_each_file_runs_once);
 on_both!(a_migrator_waits_for_another_and_says_for_whom);
 on_both!(a_lock_that_cannot_be_had_is_tried_again);
 on_both!(a_file_that_prepares_something_can_be_tried_again);
+on_both!(a_deadlock_and_a_serialization_failure_are_tried_again);
 on_both!(what_a_file_locks_is_in_the_ledger);
 on_both!(a_lock_that_is_taken_late_is_told_with_its_own_time);
 on_both!(what_a_file_in_steps_locks_is_in_the_ledger);
@@ -121,6 +122,22 @@ async fn a_lock_that_cannot_be_had_is_tried_again(bed: &Bed) {
     let columns = "SELECT count(*)::text FROM pg_attribute WHERE attrelid = 'busy'::regclass AND attnum > 0";
     assert_eq!(bed.ask(columns).await, "3");
     assert_eq!(bed.ask("SELECT indisvalid::text FROM pg_index WHERE indexrelid = 'busy_a'::regclass").await, "true");
+}
+
+async fn a_deadlock_and_a_serialization_failure_are_tried_again(bed: &Bed) {
+    // What a sequence counts no rollback takes back.
+    let text = "DO $$ DECLARE n bigint := nextval('tries'); BEGIN \
+         IF n = 1 THEN RAISE SQLSTATE '40P01'; ELSIF n = 2 THEN RAISE SQLSTATE '40001'; END IF; END $$";
+    let steps = format!("-- no-transaction\n{text};");
+    let anew = "ALTER SEQUENCE tries RESTART";
+    let files = [
+        file("a/1.sql", "CREATE SEQUENCE tries"),
+        file("a/2.sql", text),
+        file("a/3.sql", anew),
+        file("a/4.sql", &steps),
+    ];
+    let report = bed.run(&files).await;
+    assert_eq!(report.files.iter().map(|file| file.retries).collect::<Vec<_>>(), [0, 2, 0, 2]);
 }
 
 async fn a_file_that_prepares_something_can_be_tried_again(bed: &Bed) {
