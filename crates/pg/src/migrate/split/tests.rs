@@ -92,8 +92,8 @@ fn commands_of_psql_are_told() {
 #[test]
 fn transactions_are_recognised() {
     use Kind::{
-        Alone, Begin, Commit, CommitAndChain, CreateIndexConcurrently, Discard, Other, OtherEnd, Prepared,
-        ReindexConcurrently, Rollback, RollbackAndChain,
+        Alone, Begin, Commit, CommitAndChain, CreateIndexConcurrently, Discard, DropSubscription, Other, OtherEnd,
+        Prepared, ReindexConcurrently, Rollback, RollbackAndChain,
     };
     for (text, kind) in [
         ("begin", Begin),
@@ -123,6 +123,22 @@ fn transactions_are_recognised() {
         ("VACUUM t", Alone),
         ("DROP INDEX CONCURRENTLY i", Alone),
         ("ALTER SYSTEM SET x = 1", Alone),
+        ("ALTER TABLE IF EXISTS ONLY s.\"P\" DETACH PARTITION s.c CONCURRENTLY", Alone),
+        ("ALTER TABLE p DETACH PARTITION c", Other),
+        ("ALTER TABLE p DETACH PARTITION \"CONCURRENTLY\"", Other),
+        ("ALTER TABLE p DETACH PARTITION c FINALIZE", Other),
+        ("CLUSTER", Alone),
+        ("CLUSTER VERBOSE;", Alone),
+        ("CLUSTER (VERBOSE)", Alone),
+        ("CLUSTER t", Other),
+        ("CLUSTER \"T\"", Other),
+        ("CLUSTER VERBOSE \"T\"", Other),
+        ("CLUSTER (VERBOSE) t USING i", Other),
+        ("CREATE SUBSCRIPTION s CONNECTION 'host=h' PUBLICATION p", Alone),
+        ("CREATE SUBSCRIPTION s CONNECTION '' PUBLICATION p WITH (copy_data = false)", Alone),
+        ("CREATE SUBSCRIPTION s CONNECTION '' PUBLICATION p WITH (connect = false)", Other),
+        ("CREATE SUBSCRIPTION s CONNECTION '' PUBLICATION p WITH (CREATE_SLOT = false, slot_name = x)", Other),
+        ("DROP SUBSCRIPTION IF EXISTS s", DropSubscription),
         ("DISCARD ALL", Discard),
         ("DISCARD TEMP", Other),
     ] {
