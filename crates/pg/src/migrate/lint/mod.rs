@@ -236,7 +236,7 @@ fn plain(rule: &str, severity: Severity, (line, column): (usize, usize), message
 
 /// What PostgreSQL refuses in the transaction that the runner makes.
 fn in_transaction(text: &str, statements: &[Statement]) -> Vec<(usize, Finding)> {
-    let refused = statements.iter().filter(|statement| statement.kind.refuses_transactions());
+    let refused = statements.iter().filter(|statement| statement.kind.is_alone());
     let told = refused.map(|statement| {
         let at = statement.span.start;
         let message = "this does not run inside a transaction, which every file without the directive is".to_owned();

@@ -27,8 +27,6 @@ pub enum Kind {
     ReindexConcurrently,
     /// Cannot run in a transaction: `VACUUM`, `ALTER SYSTEM`, `CREATE DATABASE`…
     Alone,
-    /// `DROP SUBSCRIPTION`: cannot run in a transaction if there is a slot at the publisher to drop.
-    DropSubscription,
     /// `DISCARD ALL`, which gives up what the session holds.
     Discard,
     /// `PREPARE`, `DEALLOCATE`: changes what is prepared in the session.
@@ -50,13 +48,8 @@ impl Kind {
         matches!(self, Self::Commit | Self::Rollback | Self::OtherEnd)
     }
 
-    /// Whether it is kept out of transactions.
+    /// Whether PostgreSQL refuses it inside a transaction, whatever the database is like: `DROP SUBSCRIPTION` is none.
     pub fn is_alone(self) -> bool {
-        self == Self::DropSubscription || self.refuses_transactions()
-    }
-
-    /// Whether PostgreSQL refuses it inside a transaction, whatever the database is like.
-    pub fn refuses_transactions(self) -> bool {
         matches!(self, Self::CreateIndexConcurrently | Self::ReindexConcurrently | Self::Alone | Self::Discard)
     }
 }
@@ -171,7 +164,6 @@ impl Reader {
             "reindex" if at(1, "database") || at(1, "system") || at(1, "schema") => Kind::Alone,
             "drop" if at(1, "index") && at(2, "concurrently") => Kind::Alone,
             "create" | "drop" if at(1, "database") || at(1, "tablespace") => Kind::Alone,
-            "drop" if at(1, "subscription") => Kind::DropSubscription,
             "create" if at(1, "subscription") && !self.slot => Kind::Alone,
             "alter" if at(1, "table") && self.detach && self.concurrently => Kind::Alone,
             // Of every table, each in a transaction of its own.

@@ -268,3 +268,26 @@ async fn a_table_that_is_locked_is_not_waited_for(bed: &Bed) {
     assert_eq!(severities, [Severity::Error, Severity::Error, Severity::Note], "{found:?}");
     assert!(found[..2].iter().all(|one| one.message.ends_with("(held could not be measured.)")), "{found:?}");
 }
+
+on_both!(what_refuses_a_transaction_is_told);
+async fn what_refuses_a_transaction_is_told(bed: &Bed) {
+    let client = bed.client().await;
+    let make = "CREATE TABLE p (a int) PARTITION BY LIST (a); CREATE TABLE \"C\" PARTITION OF p FOR VALUES IN (1);
+        CREATE TABLE t (a int); CREATE INDEX i ON t (a)";
+    client.batch("make", make).await.expect("made");
+    for (text, expected) in [
+        ("ALTER TABLE ONLY public.p DETACH PARTITION \"C\" CONCURRENTLY", true),
+        ("ALTER TABLE p DETACH PARTITION \"C\"", false),
+        ("CLUSTER", true),
+        ("CLUSTER VERBOSE", true),
+        ("CLUSTER t USING i", false),
+        ("CREATE SUBSCRIPTION s CONNECTION 'host=localhost' PUBLICATION p", true),
+        ("CREATE SUBSCRIPTION s CONNECTION 'host=localhost' PUBLICATION p WITH (connect = false)", false),
+    ] {
+        let found = lint(text, Setting { major: client.major(), transaction: true });
+        assert_eq!(found.iter().any(|one| one.rule == "needs-no-transaction"), expected, "{text}: {found:?}");
+        let run = client.batch("run", &format!("BEGIN; {text}")).await;
+        assert_eq!(run.as_ref().err().and_then(PgError::sqlstate), expected.then_some("25001"), "{text}: {run:?}");
+        client.batch("end", "ROLLBACK").await.expect("ended");
+    }
+}

@@ -5,7 +5,6 @@ use pgdb_core::migration::file::File;
 use pgdb_pg::migrate::run::run;
 
 on_both!(what_cannot_be_in_a_transaction_runs_by_itself);
-on_both!(a_partition_is_detached_while_it_is_in_use);
 on_both!(what_was_done_stays_and_the_rest_is_made_up_for);
 on_both!(an_invalid_index_is_told_and_made_anew);
 
@@ -39,18 +38,6 @@ async fn what_cannot_be_in_a_transaction_runs_by_itself(bed: &Bed) {
     let discard = bed.fail(&with(&files, "a/6.sql", "-- no-transaction\nDISCARD ALL;")).await;
     assert!(discard.message.contains("DISCARD ALL"), "{discard}");
     assert_eq!(bed.ask("SELECT count(*)::text FROM t WHERE a = 6").await, "0");
-}
-
-async fn a_partition_is_detached_while_it_is_in_use(bed: &Bed) {
-    let files = [
-        file(
-            "a/1.sql",
-            "CREATE TABLE p (a int) PARTITION BY LIST (a); CREATE TABLE \"C\" PARTITION OF p FOR VALUES IN (1);",
-        ),
-        file("a/2.sql", "-- pgdb: no-transaction\nALTER TABLE p DETACH PARTITION \"C\" CONCURRENTLY;\nCLUSTER;\n"),
-    ];
-    bed.run(&files).await;
-    assert_eq!(bed.ask("SELECT count(*)::text FROM pg_inherits WHERE inhparent = 'p'::regclass").await, "0");
 }
 
 async fn what_was_done_stays_and_the_rest_is_made_up_for(bed: &Bed) {
