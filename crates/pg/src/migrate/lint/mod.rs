@@ -1,9 +1,10 @@
 //! What is dangerous about a migration, said before it runs: locks that stop an application, tables written anew,
 //! things that the running version of an application still uses.
 //!
-//! The rules are squawk's, of which `rules` tells which matter here, and how much, and in `own` some of ours. A file, or a statement of it,
-//! can be excused from a rule by `-- pgdb: allow(RULE) REASON`, see `allow`. SQL that the parser does not know is no
-//! fault of the file: the rest of it is looked at, and a note says so.
+//! The rules are squawk's, of which `rules` tells which matter here, and how much, and `mend` puts right what they get
+//! wrong; in `own` are some of ours. A file, or a statement of it, can be excused from a rule by
+//! `-- pgdb: allow(RULE) REASON`, see `allow`. What matters less on the database at hand is lowered by `weigh`. SQL that the
+//! parser does not know is no fault of the file: the rest of it is looked at, and a note says so.
 
 mod allow;
 mod defaults;
