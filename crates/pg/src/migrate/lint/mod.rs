@@ -1,13 +1,16 @@
 //! What is dangerous about a migration, said before it runs: locks that stop an application, tables written anew,
 //! things that the running version of an application still uses.
 //!
-//! The rules are squawk's, of which `rules` tells which matter here, and how much, and in `own` some of ours. A file, or a statement of it,
-//! can be excused from a rule by `-- pgdb: allow(RULE) REASON`, see `allow`. SQL that the parser does not know is no
-//! fault of the file: the rest of it is looked at, and a note says so.
+//! The rules are squawk's, of which `rules` tells which matter here, and how much, and `mend` puts right what they get
+//! wrong; in `own` are some of ours. A file, or a statement of it, can be excused from a rule by
+//! `-- pgdb: allow(RULE) REASON`, see `allow`. What matters less on the database at hand is lowered by `weigh`. SQL that the
+//! parser does not know is no fault of the file: the rest of it is looked at, and a note says so.
 
 mod allow;
+mod defaults;
 mod depth;
 mod made;
+mod mend;
 mod own;
 mod rules;
 mod weigh;
@@ -18,18 +21,17 @@ pub use weigh::weigh;
 use self::allow::Allows;
 use self::depth::is_deep;
 use self::made::Made;
+use self::mend::mend;
 use self::rules::{
-    DANGER, IS_REPEATED, NEEDS_NO_TRANSACTION, NOT_RUNNABLE, NOT_UNDERSTOOD, Rank, UNREADABLE, UNUSED_ALLOW,
-    is_repeated, judge,
+    NEEDS_NO_TRANSACTION, NOT_RUNNABLE, NOT_UNDERSTOOD, SLOW, UNREADABLE, UNUSED_ALLOW, is_repeated, judge,
 };
-use self::weigh::depends_on_size;
+use self::weigh::{Ask, Scope};
 use crate::migrate::place::of_byte;
 use crate::migrate::split::{Statement, outer, split};
 use pgdb_core::migration::file::File;
 use serde::Serialize;
-use squawk_linter::{Linter, LinterSettings, Rule, Version, Violation};
-use squawk_syntax::ast::{self, AstNode};
-use squawk_syntax::{Parse, SourceFile};
+use squawk_linter::{Linter, LinterSettings, Rule, Version};
+use squawk_syntax::SourceFile;
 
 /// Bytes of a file from which on it is not looked at: such a file is data, and a tree of it takes gigabytes.
 const TOO_LARGE: usize = 2 << 20;
@@ -85,11 +87,11 @@ pub struct Finding {
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
-    /// The table it is about, as the file writes it.
+    /// The table or index it is about, as the file writes it.
     pub relation: Option<String>,
-    /// Whether it is about that table alone, not about its partitions and children.
+    /// What the database is asked about that.
     #[serde(skip)]
-    pub alone: bool,
+    ask: Ask,
     /// The reason for which it is allowed.
     pub allowed: Option<String>,
 }
@@ -171,32 +173,25 @@ fn look(text: &str, setting: Setting) -> Vec<Finding> {
     for violation in linter.lint(&parsed, text) {
         let Some(rank) = judge(violation.code, setting.transaction) else { continue };
         let at = usize::from(violation.text_range.start());
-        let mut finding = describe(&violation, rank, place(text, at));
-        if let Some((relation, alone)) = relation_at(&parsed, at) {
-            (finding.relation, finding.alone) = (Some(relation), alone);
-        }
-        if depends_on_size(&finding) && finding.relation.as_ref().is_some_and(|relation| made.has(relation, at)) {
-            continue;
-        }
-        if violation.code == Rule::AddingFieldWithDefault && own::is_virtual(&parsed, at) {
-            continue;
-        }
         if violation.code == Rule::PreferRobustStmts {
             let around = statements.iter().find(|statement| statement.span.contains(&at));
             if !around.is_some_and(|statement| is_repeated(statement.kind)) {
                 continue;
             }
-            IS_REPEATED.clone_into(&mut finding.message);
         }
-        if rank.can_be_allowed {
-            excuse(&mut finding, at);
+        for (at, mut finding) in mend(&violation, rank, &parsed, &made, text) {
+            if rank.can_be_allowed {
+                excuse(&mut finding, at);
+            }
+            found.push((at, finding));
         }
-        found.push((at, finding));
     }
     for danger in own::look(&parsed, &made) {
-        let mut finding = plain(danger.rule, DANGER.severity, place(text, danger.at), danger.message);
+        let mut finding = plain(danger.rule, SLOW.severity, place(text, danger.at), danger.message);
         finding.help = Some(danger.help.to_owned());
-        (finding.relation, finding.alone) = (danger.relation, danger.alone);
+        finding.relation = danger.relation;
+        let scope = if danger.alone { Scope::Alone } else { Scope::All };
+        finding.ask = Ask { grows: SLOW.grows, scope, check: danger.check };
         excuse(&mut finding, danger.at);
         found.push((danger.at, finding));
     }
@@ -220,12 +215,6 @@ fn look(text: &str, setting: Setting) -> Vec<Finding> {
     found.into_iter().map(|(_, finding)| finding).collect()
 }
 
-fn describe(violation: &Violation, rank: Rank, place: (usize, usize)) -> Finding {
-    let mut finding = plain(&violation.code.to_string(), rank.severity, place, violation.message.clone());
-    finding.help = rank.help.map(str::to_owned).or_else(|| violation.help.clone());
-    finding
-}
-
 /// Line and column, both from 1.
 fn place(text: &str, at: usize) -> (usize, usize) {
     let place = of_byte(text, at);
@@ -241,15 +230,16 @@ fn plain(rule: &str, severity: Severity, (line, column): (usize, usize), message
         message,
         help: None,
         relation: None,
-        alone: false,
+        ask: Ask::default(),
         allowed: None,
     }
 }
 
 /// What PostgreSQL refuses in the transaction that the runner makes.
 fn in_transaction(text: &str, statements: &[Statement]) -> Vec<(usize, Finding)> {
-    let refused = statements.iter().filter(|statement| statement.kind.is_alone()).map(|statement| statement.span.start);
-    let told = refused.map(|at| {
+    let refused = statements.iter().filter(|statement| statement.kind.is_alone());
+    let told = refused.map(|statement| {
+        let at = statement.span.start;
         let message = "this does not run inside a transaction, which every file without the directive is".to_owned();
         let mut finding = plain(NEEDS_NO_TRANSACTION, Severity::Error, place(text, at), message);
         finding.help = Some("begin the file with `-- pgdb: no-transaction`".to_owned());
@@ -260,21 +250,6 @@ fn in_transaction(text: &str, statements: &[Statement]) -> Vec<(usize, Finding)>
 
 fn version(major: u16) -> Version {
     major.to_string().parse().ok().filter(|_| major > 0).unwrap_or_default()
-}
-
-/// The first table that the statement around this place names, and whether it is meant without those below it.
-fn relation_at(parsed: &Parse<SourceFile>, at: usize) -> Option<(String, bool)> {
-    let around = |statement: &ast::Stmt| {
-        let range = statement.syntax().text_range();
-        usize::from(range.start()) <= at && at < usize::from(range.end())
-    };
-    let statement = parsed.tree().stmts().find(around)?;
-    statement.syntax().descendants().find_map(|node| {
-        let name = ast::TableNameRef::cast(node.clone()).map(|name| name.syntax().text().to_string());
-        let name = name.or_else(|| Some(ast::RelationNameRef::cast(node.clone())?.syntax().text().to_string()))?;
-        let around = node.parent().and_then(ast::TableRelationName::cast);
-        Some((name.trim().to_owned(), around.is_some_and(|around| around.only_token().is_some())))
-    })
 }
 
 /// The text with spaces in place of the data of `COPY … FROM stdin`, which is no SQL. Nothing moves.

@@ -4,6 +4,7 @@
 //! (`require-lock-timeout`), what squawk leaves out unless asked and what it tells of PostgreSQL 19 only (`prefer-repack`;
 //! our own `table-rewrite` tells it of all).
 
+use super::weigh::Grows;
 use super::{Severity, own};
 use crate::migrate::split::Kind;
 use squawk_linter::Rule;
@@ -16,35 +17,40 @@ pub(super) struct Rank {
     pub(super) can_be_allowed: bool,
     /// Our own advice, where squawk's does not fit.
     pub(super) help: Option<&'static str>,
+    /// What of its table it matters more with.
+    pub(super) grows: Grows,
 }
 
-pub(super) const DANGER: Rank = Rank { severity: Severity::Error, can_be_allowed: true, help: None };
-const BREAKS: Rank = Rank { severity: Severity::Warning, can_be_allowed: true, help: None };
-const FAILS: Rank = Rank { severity: Severity::Error, can_be_allowed: false, help: None };
+const DANGER: Rank = Rank { severity: Severity::Error, can_be_allowed: true, help: None, grows: Grows::No };
+/// It takes the longer the larger the table is.
+pub(super) const SLOW: Rank = Rank { grows: Grows::Size, ..DANGER };
+const REQUIRED: Rank = Rank { grows: Grows::Rows, ..DANGER };
+const BREAKS: Rank = Rank { severity: Severity::Warning, ..DANGER };
+const FAILS: Rank = Rank { can_be_allowed: false, ..DANGER };
 
 /// These statements refuse to run in a transaction.
 const CONCURRENTLY: Rank =
-    Rank { help: Some("use CONCURRENTLY, in a file of its own that begins with `-- pgdb: no-transaction`"), ..DANGER };
+    Rank { help: Some("use CONCURRENTLY, in a file of its own that begins with `-- pgdb: no-transaction`"), ..SLOW };
 const NO_TRANSACTION: Rank =
     Rank { help: Some("take BEGIN and COMMIT out: the runner makes the transaction"), ..FAILS };
 
 /// Each with what it finds, in a few words.
 const RANKS: [(Rule, Rank, &str); 37] = [
     // They hold a lock for long: all of a table is read, or written anew.
-    (Rule::AddingFieldWithDefault, DANGER, "writes the whole table anew"),
-    (Rule::AddingForeignKeyConstraint, DANGER, "reads all rows, locks two tables"),
-    (Rule::AddingNotNullableField, DANGER, "reads all rows under a lock"),
-    (Rule::AddingSerialPrimaryKeyField, DANGER, "writes the whole table anew"),
+    (Rule::AddingFieldWithDefault, SLOW, "writes the whole table anew"),
+    (Rule::AddingForeignKeyConstraint, SLOW, "reads all rows, locks two tables"),
+    (Rule::AddingNotNullableField, SLOW, "reads all rows under a lock"),
+    (Rule::AddingSerialPrimaryKeyField, SLOW, "writes the whole table anew"),
     (Rule::BanAlterDomainWithAddConstraint, DANGER, "checks every table that uses it"),
-    (Rule::ChangingColumnType, DANGER, "may write the whole table anew"),
-    (Rule::ConstraintMissingNotValid, DANGER, "reads all rows under a lock"),
-    (Rule::DisallowedUniqueConstraint, DANGER, "makes its index under a lock"),
+    (Rule::ChangingColumnType, SLOW, "may write the whole table anew"),
+    (Rule::ConstraintMissingNotValid, SLOW, "reads all rows under a lock"),
+    (Rule::DisallowedUniqueConstraint, SLOW, "makes its index under a lock"),
     (Rule::RequireConcurrentIndexCreation, CONCURRENTLY, "blocks writes meanwhile"),
     (Rule::RequireConcurrentIndexDeletion, CONCURRENTLY, "a lock that stops all others"),
     (Rule::RequireConcurrentPartitionDetach, CONCURRENTLY, "a lock that stops all others"),
     (Rule::RequireConcurrentReindex, CONCURRENTLY, "blocks writes meanwhile"),
     // It fails as soon as there is a row.
-    (Rule::AddingRequiredField, DANGER, "fails as soon as there is a row"),
+    (Rule::AddingRequiredField, REQUIRED, "fails as soon as there is a row"),
     // More is lost than the statement says.
     (Rule::BanDropDatabase, DANGER, "all of its data is lost"),
     (Rule::BanTruncateCascade, DANGER, "empties other tables too"),
@@ -151,8 +157,8 @@ pub fn rules() -> Vec<RuleInfo> {
     });
     let dangers = own::RULES.iter().map(|(name, what)| RuleInfo {
         name: (*name).to_owned(),
-        severity: DANGER.severity,
-        can_be_allowed: DANGER.can_be_allowed,
+        severity: SLOW.severity,
+        can_be_allowed: SLOW.can_be_allowed,
         what,
     });
     let mut all: Vec<RuleInfo> = squawks.chain(dangers).chain(ours).collect();

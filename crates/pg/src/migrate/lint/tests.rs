@@ -62,11 +62,17 @@ fn what_refuses_a_transaction_is_told() {
         "ALTER SYSTEM SET work_mem = '1MB';",
         "DROP INDEX CONCURRENTLY IF EXISTS i;",
         "REINDEX TABLE CONCURRENTLY t;",
+        "ALTER TABLE p DETACH PARTITION c CONCURRENTLY;",
+        "CLUSTER;",
+        "CREATE SUBSCRIPTION s CONNECTION 'host=h' PUBLICATION p;",
     ] {
         assert!(told(text, IN_ONE).iter().any(|one| one.starts_with("error needs-no-transaction@1:1")), "{text}");
         assert!(!told(text, ALONE).iter().any(|one| one.contains("needs-no-transaction")), "{text}");
     }
     assert_eq!(told("BEGIN;\nVACUUM t;\nCOMMIT;\n", IN_ONE), ["error needs-no-transaction@2:1"]);
+    // Without a slot at the publisher it runs in one.
+    let text = "ALTER SUBSCRIPTION s SET (slot_name = NONE);\nDROP SUBSCRIPTION IF EXISTS s;\n";
+    assert_eq!(told(text, IN_ONE), Vec::<String>::new());
 }
 
 #[test]
@@ -159,4 +165,105 @@ fn what_is_nested_without_end_is_a_note_and_no_crash() {
         let text = format!("{text}\nALTER TABLE t DROP COLUMN a;\n");
         assert!(told(&text, IN_ONE).iter().any(|one| one.starts_with("warning ban-drop-column")), "{}", &text[..40]);
     }
+}
+
+/// Of one column that is added with this default.
+fn of_default(default: &str) -> Vec<Finding> {
+    lint(&format!("ALTER TABLE t ADD COLUMN x text DEFAULT {default} NOT NULL;"), IN_ONE)
+}
+
+#[test]
+fn a_default_that_is_the_same_for_all_rows_is_not_told() {
+    for default in [
+        "-1",
+        "(0)",
+        "- (+ 1)",
+        "CURRENT_DATE",
+        "localtimestamp(3)",
+        "current_user",
+        "(now() AT TIME ZONE 'utc')",
+        "timezone('utc', now())",
+        "pg_catalog.lower('X')",
+        "'a' || upper('b') COLLATE \"C\"",
+        "coalesce(NULL, '{}'::shop.kind[]::text)",
+        "extract(epoch FROM now())::text",
+        "make_interval(days => 3)",
+        "CASE WHEN true THEN ARRAY[]::text[] END",
+    ] {
+        assert_eq!(of_default(default), [], "{default}");
+    }
+}
+
+#[test]
+fn a_volatile_default_is_told_as_one() {
+    for default in [
+        "random()",
+        "(clock_timestamp())",
+        "gen_random_uuid()",
+        "-random()",
+        "lower(md5(random()::text))",
+        "nextval('s'::regclass)",
+        "shop.now()",
+        "\"NOW\"()",
+        "made_by_us()",
+        "coalesce(NULL, (random()))",
+    ] {
+        let found = of_default(default);
+        assert!(matches!(found.as_slice(), [one] if one.rule == "adding-field-with-default"), "{default}: {found:?}");
+        assert!(found[0].message.contains("default that may be another for each row"), "{default}: {found:?}");
+        assert!(
+            found[0].help.as_deref().is_some_and(|help| help.contains("set its default for new rows")),
+            "{default}"
+        );
+    }
+    let generated = &lint("ALTER TABLE t ADD COLUMN x int GENERATED ALWAYS AS (a + 1) STORED;", IN_ONE)[0];
+    assert!(generated.message.contains("generated column"), "{generated:?}");
+}
+
+#[test]
+fn nobody_is_told_to_use_not_valid_where_it_is_refused() {
+    let told = |constraint: &str| lint(&format!("ALTER TABLE t ADD CONSTRAINT c {constraint};"), IN_ONE);
+    for constraint in ["PRIMARY KEY (a)", "UNIQUE (a)", "EXCLUDE USING gist (a WITH =)"] {
+        let found = told(constraint);
+        let not_valid = |one: &Finding| one.help.as_deref().is_none_or(|help| help.contains("Use `NOT VALID`"));
+        assert!(found.len() == 1 && !found.iter().any(not_valid), "{constraint}: {found:?}");
+    }
+    let exclusion = &told("EXCLUDE USING gist (a WITH =)")[0];
+    assert!(exclusion.help.as_deref().is_some_and(|help| help.contains("new table")), "{exclusion:?}");
+    let check = &told("CHECK (a > 1)")[0];
+    assert!(check.help.as_deref().is_some_and(|help| help.contains("Use `NOT VALID`")), "{check:?}");
+}
+
+#[test]
+fn what_fails_with_a_row_is_told_of_tables_that_are_made_with_rows() {
+    let add = "ALTER TABLE t ADD COLUMN x int NOT NULL;";
+    for (make, expected) in [
+        ("", 1),
+        ("CREATE TABLE t (a int);", 0),
+        ("CREATE TABLE t AS SELECT 1 AS a WITH NO DATA;", 0),
+        ("CREATE TABLE t AS SELECT 1 AS a;", 1),
+        ("SELECT 1 AS a INTO t;", 1),
+    ] {
+        let found = lint(&format!("{make}{add}"), IN_ONE);
+        assert_eq!(found.iter().filter(|one| one.rule == "adding-required-field").count(), expected, "{make}");
+    }
+}
+
+#[test]
+fn an_index_is_judged_by_its_table() {
+    let relations = |text: &str| -> Vec<Option<String>> {
+        lint(text, IN_ONE).into_iter().filter(|one| one.rule.contains("deletion")).map(|one| one.relation).collect()
+    };
+    let some = |name: &str| Some(name.to_owned());
+    assert_eq!(relations("DROP INDEX i;"), [some("i")]);
+    assert_eq!(relations("DROP INDEX IF EXISTS s.i, j;"), [some("s.i"), some("j")]);
+    let both = ["error require-concurrent-index-deletion@1:12", "error require-concurrent-index-deletion@2:2"];
+    assert_eq!(told("DROP INDEX i,\n j;", IN_ONE), both);
+    assert_eq!(relations("CREATE TABLE t (a int); CREATE INDEX i ON t (a); DROP INDEX public.i, j;"), [some("j")]);
+    // What locks the table is told of it, whatever the database knows of the index.
+    assert_eq!(relations("CREATE INDEX i ON s.t (a); DROP INDEX s.i;"), [some("s.t")]);
+    assert_eq!(told("CREATE TABLE t (a int); CREATE INDEX i ON t (a); REINDEX INDEX i;", IN_ONE), Vec::<String>::new());
+    assert_eq!(lint("REINDEX INDEX i;", IN_ONE)[0].relation, some("i"));
+    let allowed = "-- pgdb: allow(require-concurrent-index-deletion) at night\nDROP INDEX i, j;\n";
+    assert_eq!(told(allowed, IN_ONE), Vec::<String>::new());
 }

@@ -48,7 +48,7 @@ impl Kind {
         matches!(self, Self::Commit | Self::Rollback | Self::OtherEnd)
     }
 
-    /// Whether PostgreSQL refuses it inside a transaction.
+    /// Whether PostgreSQL refuses it inside a transaction, whatever the database is like: `DROP SUBSCRIPTION` is none.
     pub fn is_alone(self) -> bool {
         matches!(self, Self::CreateIndexConcurrently | Self::ReindexConcurrently | Self::Alone | Self::Discard)
     }
@@ -78,6 +78,12 @@ pub(super) struct Reader {
     from_stdin: bool,
     to_stdout: bool,
     concurrently: bool,
+    /// Whether there is a DETACH PARTITION.
+    detach: bool,
+    /// Whether something that is no word stands outside parentheses: a name in quotes, where a name can stand.
+    quoted: bool,
+    /// Whether CREATE SUBSCRIPTION says itself whether it makes a slot at the publisher.
+    slot: bool,
 }
 
 impl Reader {
@@ -95,7 +101,8 @@ impl Reader {
             Token::Close(_) => self.parentheses = self.parentheses.saturating_sub(1),
             Token::Word(span) => self.word(Short::of(&text[span.clone()]), previous, between),
             Token::Semicolon(_) => self.between = self.parentheses == 0,
-            Token::Other(_) | Token::Backslash(_) => {}
+            Token::Other(_) => self.quoted |= self.parentheses == 0,
+            Token::Backslash(_) => {}
         }
     }
 
@@ -103,9 +110,11 @@ impl Reader {
         self.previous = word;
         // REINDEX (CONCURRENTLY) is the same as REINDEX … CONCURRENTLY.
         self.concurrently |= word.is("concurrently") && (self.parentheses == 0 || self.at(0, "reindex"));
+        self.slot |= self.at(1, "subscription") && (word.is("connect") || word.is("create_slot"));
         if self.parentheses > 0 {
             return;
         }
+        self.detach |= previous.is("detach") && word.is("partition");
         if self.count < WORDS {
             self.words[self.count] = word;
         }
@@ -155,6 +164,10 @@ impl Reader {
             "reindex" if at(1, "database") || at(1, "system") || at(1, "schema") => Kind::Alone,
             "drop" if at(1, "index") && at(2, "concurrently") => Kind::Alone,
             "create" | "drop" if at(1, "database") || at(1, "tablespace") => Kind::Alone,
+            "create" if at(1, "subscription") && !self.slot => Kind::Alone,
+            "alter" if at(1, "table") && self.detach && self.concurrently => Kind::Alone,
+            // Of every table, each in a transaction of its own.
+            "cluster" if !self.quoted && (self.count == 1 || (self.count == 2 && at(1, "verbose"))) => Kind::Alone,
             "vacuum" => Kind::Alone,
             "alter" if at(1, "system") => Kind::Alone,
             "discard" if at(1, "all") => Kind::Discard,

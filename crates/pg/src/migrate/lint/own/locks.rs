@@ -1,7 +1,8 @@
 //! Locks that are held for long while nothing is written anew.
 
 use super::{ATTACH_PARTITION_SCAN, Danger, EXPLICIT_LOCK, REQUIRE_CONCURRENT_REFRESH};
-use crate::migrate::lint::made::{is_same, text};
+use crate::migrate::lint::made::{Made, text};
+use crate::migrate::lint::weigh::Check;
 use squawk_syntax::ast::{self, AstNode};
 
 /// `LOCK TABLE`, of each table by itself.
@@ -44,17 +45,24 @@ pub(super) fn refresh(refresh: &ast::Refresh) -> Option<Danger> {
 }
 
 /// `ATTACH PARTITION` of a table to which the file adds no CHECK that would spare PostgreSQL the reading.
-pub(super) fn attach(action: &ast::AlterTableAction, checked: &[String]) -> Option<Danger> {
+pub(super) fn attach(
+    action: &ast::AlterTableAction,
+    parent: Option<&str>,
+    checked: &[String],
+    made: &Made,
+) -> Option<Danger> {
     let ast::AlterTableAction::AttachPartition(attach) = action else { return None };
     let table = text(attach.table_name_ref())?;
-    if checked.iter().any(|name| is_same(name, &table)) {
+    if checked.iter().any(|name| made.is_same(name, &table)) {
         return None;
     }
     let message = "The table is locked (ACCESS EXCLUSIVE) while all of its rows are checked to belong to the partition: \
                    nobody reads or writes it until that is done.";
     let help = "before that, give it a CHECK that says the same as the partition's bounds: add it NOT VALID, and in \
                 another file VALIDATE it";
-    Some(Danger::new(ATTACH_PARTITION_SCAN, attach.syntax(), Some(table), message.to_owned(), help))
+    let check = parent.map_or(Check::No, |parent| Check::OfKey(parent.to_owned()));
+    let danger = Danger::new(ATTACH_PARTITION_SCAN, attach.syntax(), Some(table), message.to_owned(), help);
+    Some(Danger { check, ..danger })
 }
 
 /// Whether it gives the table a CHECK, or makes one valid.

@@ -3,8 +3,11 @@
 mod locks;
 mod rewrites;
 
+pub(super) use rewrites::{NEW_COLUMN, is_serial};
+
 use super::allow::own_range;
 use super::made::{Made, text};
+use super::weigh::Check;
 use squawk_syntax::ast::{self, AstNode};
 use squawk_syntax::{Parse, SourceFile, SyntaxNode};
 
@@ -25,11 +28,6 @@ pub(super) const RULES: [(&str, &str); 4] = [
     (TABLE_REWRITE, "writes the whole table anew"),
 ];
 
-/// Whether a rule is one of these.
-pub(super) fn knows(name: &str) -> bool {
-    RULES.iter().any(|(rule, _)| *rule == name)
-}
-
 /// What one of these rules has found.
 pub(super) struct Danger {
     pub(super) rule: &'static str,
@@ -39,6 +37,8 @@ pub(super) struct Danger {
     pub(super) relation: Option<String>,
     /// Whether its partitions and children are left as they are.
     pub(super) alone: bool,
+    /// What would spare PostgreSQL the reading.
+    pub(super) check: Check,
     pub(super) message: String,
     pub(super) help: &'static str,
 }
@@ -51,7 +51,7 @@ impl Danger {
         message: String,
         help: &'static str,
     ) -> Self {
-        Self { rule, at: own_range(node).start, relation, alone: false, message, help }
+        Self { rule, at: own_range(node).start, relation, alone: false, check: Check::No, message, help }
     }
 
     /// Of `ONLY` this table, or of something that leaves those below it as they are.
@@ -85,7 +85,7 @@ pub(super) fn look(parsed: &Parse<SourceFile>, made: &Made) -> Vec<Danger> {
                 let only = relation.as_ref().is_some_and(|relation| relation.only_token().is_some());
                 let table = text(relation.and_then(|relation| relation.table_name_ref()));
                 for action in alter.actions() {
-                    found.extend(locks::attach(&action, &checked));
+                    found.extend(locks::attach(&action, table.as_deref(), &checked, made));
                     checked.extend(table.clone().filter(|_| locks::adds_check(&action)));
                     found.extend(rewrites::action(&action, table.clone()).map(|danger| danger.alone(only)));
                 }
@@ -95,16 +95,6 @@ pub(super) fn look(parsed: &Parse<SourceFile>, made: &Made) -> Vec<Danger> {
     }
     found.retain(|danger| !danger.relation.as_ref().is_some_and(|relation| made.has(relation, danger.at)));
     found
-}
-
-/// Whether this is the `GENERATED` of a column that is computed when it is read. squawk takes it for one that is stored, which
-/// PostgreSQL 18 no longer does of itself.
-pub(super) fn is_virtual(parsed: &Parse<SourceFile>, at: usize) -> bool {
-    let here = |node: &SyntaxNode| own_range(node).start == at;
-    let found = parsed.syntax_node().descendants().filter_map(ast::GeneratedConstraint::cast);
-    let generated = found.filter(|one| here(one.syntax())).find_map(|one| one.generated_as());
-    let Some(ast::GeneratedAs::GeneratedStored(computed)) = generated else { return false };
-    !matches!(computed.generated_kind(), Some(ast::GeneratedKind::Stored(_)))
 }
 
 #[cfg(test)]

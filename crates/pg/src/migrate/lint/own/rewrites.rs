@@ -9,7 +9,7 @@ const SHRINK: &str = "a plain VACUUM lets the space be used again without that l
                       is in use";
 const NEW_TABLE: &str =
     "make a new table of that kind, copy the rows in portions while a trigger keeps them alike, and swap the names";
-const NEW_COLUMN: &str = "add a column of a plain type without a default, set its default for new rows in a second \
+pub(in crate::migrate::lint) const NEW_COLUMN: &str = "add a column of a plain type without a default, set its default for new rows in a second \
                           statement, and fill the old rows in portions";
 const NEW_EXPRESSION: &str =
     "add a plain column instead, fill it in portions while a trigger keeps it right, and swap the names";
@@ -73,7 +73,7 @@ pub(super) fn action(action: &ast::AlterTableAction, table: Option<String>) -> O
         ast::AlterTableAction::SetUnlogged(_) => Some(kept("SET UNLOGGED writes the whole table anew")),
         ast::AlterTableAction::SetAccessMethod(_) => Some(kept("SET ACCESS METHOD writes the whole table anew")),
         ast::AlterTableAction::SetTablespace(set) => Some(tablespace(set.syntax(), table)),
-        ast::AlterTableAction::AddColumn(add) if is_serial(add) => {
+        ast::AlterTableAction::AddColumn(add) if is_serial(add) && !is_key(add) => {
             Some(of("A serial column gives each row a number, which writes the whole table anew", NEW_COLUMN))
         }
         ast::AlterTableAction::AlterColumn(alter) => match alter.option() {
@@ -86,10 +86,14 @@ pub(super) fn action(action: &ast::AlterTableAction, table: Option<String>) -> O
     }
 }
 
-/// Of a serial primary key squawk tells.
-fn is_serial(add: &ast::AddColumn) -> bool {
-    let is_key = |constraint| matches!(constraint, ast::Constraint::PrimaryKeyConstraint(_));
+/// Whether its type stands for a sequence, a default and NOT NULL.
+pub(in crate::migrate::lint) fn is_serial(add: &ast::AddColumn) -> bool {
     let Some(ast::Type::PathType(path)) = add.ty() else { return false };
     let name = text(path.path_ref()).map(|name| parts(&name)).unwrap_or_default();
-    matches!(name.as_slice(), [name] if SERIAL.contains(&name.as_str())) && !add.constraints().any(is_key)
+    matches!(name.as_slice(), [name] if SERIAL.contains(&name.as_str()))
+}
+
+/// Of a primary key squawk tells.
+fn is_key(add: &ast::AddColumn) -> bool {
+    add.constraints().any(|constraint| matches!(constraint, ast::Constraint::PrimaryKeyConstraint(_)))
 }
